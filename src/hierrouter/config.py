@@ -1,0 +1,305 @@
+"""The typed configuration: every number of an experiment, documented where it is defined.
+
+A config has four parts. A stage reads only its own part and what its inputs came from:
+`data` (sampling), `pool` (collecting), `training` and `evaluation`. `hierrouter config --explain`
+prints this file's descriptions.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+BENCHMARK_TASKS = ("gsm8k", "math", "mbpp", "arc_easy", "arc_challenge", "mmlu")
+"""The paper's six benchmarks (section 4)."""
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=64)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[int, Field(gt=0)]
+MetricName = Literal["accuracy", "token_f1", "token_f1_multiset"]
+AnswerKind = Literal["letter", "number", "math", "unit_tests", "text"]
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys are refused, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class DataConfig(Section):
+    """Which queries are asked (section 4 of the paper)."""
+
+    source: Literal["benchmarks", "scripted"] = "benchmarks"
+    """`benchmarks`: the public data sets, from the hub or else a mirror. `scripted`: synthetic
+    queries that the scripted pool understands."""
+    tasks: Annotated[list[Name], Field(min_length=1)] = list(BENCHMARK_TASKS)
+    """Tasks to sample. With `source: scripted` any names will do."""
+    queries_per_task: Annotated[int, Field(gt=0, le=100_000)] = 300
+    """At most this many queries a task: those with the smallest hash of seed and text."""
+    train_share: Share = 0.7
+    """Share of queries in the training split, by a second hash of the text."""
+    folds: Annotated[int, Field(ge=2, le=50)] = 5
+    """Number of folds for cross-fitting, by a third hash of the text."""
+    near_duplicate_jaccard: Annotated[float, Field(ge=0.5, le=1)] = 0.8
+    """Queries whose word shingles are at least this similar stay on one side of the split."""
+    seed: int = 42
+    """The data seed: which queries, which split, which folds."""
+
+
+class TokenLimits(Section):
+    """How long a reply may be, in new tokens."""
+
+    solve: Positive = 512
+    """Most new tokens of an answer."""
+    solve_by_task: dict[Name, Positive] = {}
+    """Other limits for the answers of some benchmark tasks."""
+    analyze: Positive = 256
+    """Most new tokens of an analysis."""
+
+
+class ScriptedSkills(Section):
+    """What a scripted model can do. Each chance is decided by a hash, so runs repeat exactly."""
+
+    solve: dict[Name, Annotated[float, Field(ge=0, le=1)]] = {}
+    """Chance of a right direct answer, by task. Tasks not named: `solve_otherwise`."""
+    solve_otherwise: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Chance of a right direct answer on every other task."""
+    reads_marker: str = ""
+    """The marker word in a query that lets this model's analysis reveal the query's clue."""
+    uses_clue: str = ""
+    """The clue word in an earlier reply with which this model always solves the query."""
+    words: Positive = 20
+    """Length of its answers, in words (a scripted token is a word)."""
+
+
+class ModelSpec(Section):
+    """One model of the pool: weights, how it is asked for an answer, limits and price."""
+
+    name: Name
+    """What it is called in routes, metrics and pictures."""
+    model: Annotated[str, Field(min_length=1)]
+    """A Hugging Face model id, or a local folder with safetensors and a tokenizer. For the
+    `scripted` backend any word."""
+    revision: str = "main"
+    """Commit, tag or branch on the hub; resolved to a commit at first use and recorded."""
+    backend: Literal["auto", "transformers", "scripted"] = "auto"
+    """What runs it. `auto`: transformers."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Number format of the weights. `auto`: bfloat16 where the processor is fast at it."""
+    instruction: str = ""
+    """Added after the question when an answer is wanted, for example "Think step by step."."""
+    limits: TokenLimits = TokenLimits()
+    """How long its replies may be."""
+    billion_parameters: Annotated[float, Field(gt=0)] | None = None
+    """Size; gives the rate (0.001 dollars per billion parameters) where none is stated."""
+    base_rate: Annotated[float, Field(ge=0)] | None = None
+    """Dollars per 1,000 tokens, read and written alike (the paper's base_rate(m))."""
+    scripted: ScriptedSkills | None = None
+    """Skills of a scripted model; only with `backend: scripted`."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.base_rate is None and self.billion_parameters is None:
+            raise ValueError(f"model {self.name}: give base_rate or billion_parameters")
+        if (self.backend == "scripted") != (self.scripted is not None):
+            raise ValueError(f"model {self.name}: `scripted` goes with `backend: scripted`")
+        return self
+
+    @property
+    def rate(self) -> float:
+        """Dollars per 1,000 tokens."""
+        if self.base_rate is not None:
+            return self.base_rate
+        return 0.001 * (self.billion_parameters or 0.0)
+
+
+class Prompts(Section):
+    """What a model is asked at each hop (Appendix B of the paper)."""
+
+    analyze: str = (
+        "Describe the problem in detail, then plan how you would solve it. Analyze the problem "
+        "step by step, identifying key constraints and requirements."
+    )
+    """The instruction of the first `analyze` hop (the paper's hop 0)."""
+    refine: str = (
+        "Check the analysis so far, correct what is wrong in it, and make the plan more precise. "
+        "Do not give the final answer yet."
+    )
+    """The instruction of every later `analyze` hop (the paper states none)."""
+    solve: str = (
+        "Using the previous analysis and plan, verify if the approach is correct and solve the "
+        "problem methodically. Ensure completeness and correctness in your solution."
+    )
+    """The instruction of a `solve` hop after an analysis (the paper's hop 1)."""
+    answer_formats: dict[AnswerKind, str] = {
+        "letter": 'End with a line "Answer: X", where X is the letter of the right choice.',
+        "number": 'End with a line "Answer: X", where X is the number.',
+        "math": 'End with a line "Answer: X", where X is the result in LaTeX.',
+        "unit_tests": "Give the complete function in one Python code block.",
+        "text": 'End with a line "Answer: X", where X is the answer.',
+    }
+    """How a benchmark query is to be answered, by kind of answer. Served queries get none."""
+    max_context_tokens: Positive = 2048
+    """Longest prompt in tokens; beyond it the oldest reply loses its middle."""
+
+
+class EncoderConfig(Section):
+    """The frozen encoder of the context (section 3.2)."""
+
+    model: str = "sentence-transformers/all-mpnet-base-v2"
+    """A sentence-transformers model (hub id or folder), or `hashing`: scikit-learn's
+    HashingVectorizer, which needs no model."""
+    revision: str = "main"
+    """Commit, tag or branch on the hub; resolved at first use and recorded."""
+    max_tokens: Positive = 512
+    """Longest text it reads; the rest is cut (section 3.2)."""
+    dimensions: Positive = 1024
+    """Width of the `hashing` encoder; other encoders have their own."""
+
+
+class PoolConfig(Section):
+    """Whom the router may call, and how."""
+
+    models: Annotated[list[ModelSpec], Field(min_length=1)]
+    """The M candidate models, in the order of the action space."""
+    references: list[ModelSpec] = []
+    """Models measured beside the pool by a direct answer, never routed to."""
+    hops: Annotated[int, Field(ge=1, le=4)] = 2
+    """L, the most calls a route may make."""
+    prompts: Prompts = Prompts()
+    """What is asked at each hop."""
+    encoder: EncoderConfig = EncoderConfig()
+    """What turns a context into the router's state."""
+    batch_tokens: Positive = 6144
+    """Most tokens, prompt and reply with padding, that a model decodes in one batch."""
+    queries_per_unit: Positive = 24
+    """Queries whose replies are committed together; a kill loses at most one unit of work."""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        names = [spec.name for spec in (*self.models, *self.references)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"model names must differ; twice: {', '.join(twice)}")
+        return self
+
+
+class TrainingConfig(Section):
+    """How the router learns (section 3.3 and Appendix A)."""
+
+    moves: Literal["paper", "early_exit"] = "early_exit"
+    """Which routes are allowed. `paper`: analyze on hops 0..L-2, solve on hop L-1.
+    `early_exit`: a solve on any hop ends the route."""
+    metric: MetricName = "accuracy"
+    """The quality Q in the reward. `accuracy` is each task's own metric."""
+    view: Literal["paper"] = "paper"
+    """What the encoder sees. `paper`: the query followed by all replies."""
+    alpha: Annotated[float, Field(ge=0)] | Literal["sampled"] = "sampled"
+    """Quality given up for one cost unit saved. `sampled`: lambda = alpha / (1 + alpha) is drawn
+    for each episode and is an input, so that one router serves every alpha."""
+    lambda_max: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """With `alpha: sampled`, lambda is uniform on [0, lambda_max]; 0.5 is alpha = 1."""
+    cost_unit_usd: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
+    """Dollars in one cost unit. `auto`: the highest mean cost of one direct answer among the
+    pool models on the training queries."""
+    iterations: Positive = 150
+    """PPO iterations (rollout, then update)."""
+    rollouts: Positive = 256
+    """Episodes collected side by side in one iteration."""
+    steps: Positive | None = None
+    """Environment steps of each rollout in one iteration; none: L, so that a full-length
+    episode is one rollout."""
+    minibatches: Positive = 4
+    """Mini-batches an iteration's transitions are split into."""
+    epochs: Positive = 4
+    """Passes over an iteration's transitions."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """Adam's step size."""
+    learning_rate_decay: bool = True
+    """Whether the step size falls linearly to zero."""
+    adam_eps: Annotated[float, Field(gt=0)] = 1e-5
+    """Adam's epsilon."""
+    gamma: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Discount. Below 1 a longer route is paid less for the same result."""
+    gae_lambda: Annotated[float, Field(ge=0, le=1)] = 0.95
+    """Lambda of generalised advantage estimation."""
+    clip_range: Annotated[float, Field(gt=0)] = 0.2
+    """PPO's clip range."""
+    value_coefficient: Annotated[float, Field(ge=0)] = 0.5
+    """Weight of the value loss."""
+    entropy_coefficient: Annotated[float, Field(ge=0)] = 0.01
+    """Weight of the entropy bonus."""
+    max_grad_norm: Annotated[float, Field(gt=0)] = 0.5
+    """Longest gradient (Euclidean norm)."""
+    normalize_advantage: bool = True
+    """Whether advantages are standardised in each mini-batch."""
+    hidden: Annotated[list[Positive], Field(min_length=2, max_length=2)] = [64, 64]
+    """Widths of the shared two-layer MLP."""
+    activation: Literal["tanh", "relu"] = "tanh"
+    """Activation of the shared MLP."""
+    stage_dimensions: Positive = 8
+    """Width of the learned embedding of the hop index."""
+    projection: Positive | None = 32
+    """Principal components (fitted on the training contexts, brought to one scale) that the
+    policy sees of an embedding; none: the embedding as it is."""
+    validation_share: Share = 0.2
+    """Share of the training queries kept back to choose the checkpoint."""
+    evaluate_every: Positive = 5
+    """Iterations between exact evaluations on the validation queries."""
+    keep: Literal["best", "last"] = "best"
+    """Which checkpoint becomes the router: best on validation, or the last."""
+    seed: int = 42
+    """The training seed: weights, samples and the validation queries."""
+
+    @property
+    def alpha_range(self) -> tuple[float, float]:
+        """The least and greatest alpha met in training."""
+        if self.alpha == "sampled":
+            return 0.0, self.lambda_max / (1 - self.lambda_max)
+        return self.alpha, self.alpha
+
+
+class EvaluationConfig(Section):
+    """How routers are judged and where they are registered."""
+
+    alphas: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)] = [
+        0.0,
+        0.05,
+        0.1,
+        0.2,
+        0.5,
+        1.0,
+    ]
+    """The alpha grid of reports."""
+    alpha: Annotated[float, Field(ge=0)] = 0.1
+    """The headline alpha; one of the grid."""
+    bootstrap: Annotated[int, Field(ge=100, le=1_000_000)] = 2000
+    """Resamples of the paired bootstrap over test queries, stratified by task."""
+    confidence: Share = 0.95
+    """Coverage of the intervals."""
+    seed: int = 42
+    """Seed of the bootstrap."""
+    experiment: Name = "hierrouter"
+    """MLflow experiment that runs go to."""
+    registered_name: Name = "hierrouter"
+    """Name of the registered router in MLflow."""
+
+    @model_validator(mode="after")
+    def _headline(self) -> Self:
+        if self.alpha not in self.alphas:
+            raise ValueError(f"alpha {self.alpha:g} must be one of alphas {self.alphas}")
+        return self
+
+
+class Config(Section):
+    """A whole experiment."""
+
+    data: DataConfig = DataConfig()
+    """Which queries are asked."""
+    pool: PoolConfig
+    """Whom the router may call, and how."""
+    training: TrainingConfig = TrainingConfig()
+    """How the router learns."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """How routers are judged."""

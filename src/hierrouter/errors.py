@@ -1,0 +1,21 @@
+"""The failures a user can cause or meet, each reported as one line without a traceback."""
+
+
+class HierRouterError(Exception):
+    """An expected failure. Its text names the culprit and the remedy in one line."""
+
+    exit_code = 1
+
+
+class ConfigError(HierRouterError):
+    """A configuration or command line that cannot be used; nothing has been started."""
+
+    exit_code = 2
+
+
+class DamagedFileError(HierRouterError):
+    """A file of ours that cannot be read back: truncated, altered or foreign."""
+
+
+class UnreachableError(HierRouterError):
+    """A service or source (hub, mirror, MLflow) that does not answer."""

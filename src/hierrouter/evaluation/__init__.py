@@ -1,0 +1,1 @@
+"""Evaluation: baselines, metrics with intervals, and the report."""

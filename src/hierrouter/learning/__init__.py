@@ -1,0 +1,1 @@
+"""Learning: the environment over a route tree, PPO, and the router artifact."""

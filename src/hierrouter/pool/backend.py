@@ -1,0 +1,58 @@
+"""The one interface behind which a model runs: prompts in, completions out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A reply and what it took.
+
+    `logprob_mean` and `logprob_min` are over the reply's tokens, natural logarithm; `latency_s`
+    is the wall time of the batch it was made in, in seconds.
+    """
+
+    reply: str
+    tokens_in: int
+    tokens_out: int
+    finish_reason: str  # "stop" or "length"
+    latency_s: float
+    logprob_mean: float
+    logprob_min: float
+
+
+class Backend(Protocol):
+    """A model that answers. Weights are loaded at the first `generate`, not before."""
+
+    name: str
+    """What made the replies ("transformers", "scripted"), recorded with each."""
+    device: str
+    """Where ("cpu", "cuda"), recorded with each reply."""
+    dtype: str
+    """Number format of the weights, recorded with each reply."""
+
+    def render(self, message: str) -> str:
+        """The full prompt for one user message: the model's chat template applied."""
+        ...
+
+    def count_tokens(self, text: str) -> int:
+        """Number of tokens of a text, without special tokens."""
+        ...
+
+    def generate(self, prompts: Sequence[str], max_new_tokens: Sequence[int]) -> list[Completion]:
+        """Greedy completions of rendered prompts, in their order.
+
+        Args:
+            prompts: rendered prompts, any number; the backend forms batches.
+            max_new_tokens: for each prompt, the most new tokens.
+        """
+        ...
+
+    def close(self) -> None:
+        """Frees the weights."""
+        ...

@@ -1,0 +1,179 @@
+"""Recorded outcomes as dense arrays: what learning and evaluation compute on, with no LLM."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Moves = Literal["paper", "early_exit"]
+
+
+def context_paths(models: int, hops: int) -> tuple[tuple[int, ...], ...]:
+    """The contexts in which a call can be made, as the models that have analysed so far.
+
+    Args:
+        models: M, the size of the pool.
+        hops: L, the most calls of a route.
+
+    Returns:
+        C tuples of model indices, shortest first: `()` is the bare query, `(0,)` the query and
+        model 0's analysis. At most L - 1 analyses stand before a call.
+    """
+    return tuple(
+        path for depth in range(hops) for path in itertools.product(range(models), repeat=depth)
+    )
+
+
+@dataclass(frozen=True)
+class RouteTable:
+    """Every allowed route of every query, with its outcome.
+
+    Shapes: N queries, R routes. `quality` in [0, 1], `cost` in dollars over the whole route.
+    """
+
+    names: tuple[str, ...]
+    """R names such as "A" (a direct answer) and "A:B" (A analyses, B solves)."""
+    paths: tuple[tuple[int, ...], ...]
+    """R tuples of model indices; the last model solves."""
+    quality: NDArray[np.float64]
+    """N x R."""
+    cost: NDArray[np.float64]
+    """N x R."""
+
+    def reward(self, alpha: float, cost_unit_usd: float) -> NDArray[np.float64]:
+        """Quality minus alpha times relative cost, N x R."""
+        return self.quality - alpha * self.cost / cost_unit_usd
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """Column of each route's name."""
+        return {name: column for column, name in enumerate(self.names)}
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What every call in every context gave and cost, for N queries, M models, C contexts.
+
+    Contexts are those of `context_paths(M, L)`. `analyze_cost` is meaningful only in contexts
+    with a successor; elsewhere it is 0.
+    """
+
+    query_ids: tuple[str, ...]
+    """N ids."""
+    tasks: NDArray[np.str_]
+    """N task names."""
+    train: NDArray[np.bool_]
+    """N flags: whether the query is in the training split."""
+    folds: NDArray[np.int64]
+    """N fold numbers."""
+    models: tuple[str, ...]
+    """M model names, in the order of the action space."""
+    hops: int
+    """L."""
+    metric: str
+    """The quality metric that `solve_quality` holds."""
+    embeddings: NDArray[np.float32]
+    """N x C x D, the encoder's vector of each context."""
+    analyze_cost: NDArray[np.float64]
+    """N x C x M, dollars of an `analyze` call."""
+    solve_cost: NDArray[np.float64]
+    """N x C x M, dollars of a `solve` call."""
+    solve_quality: NDArray[np.float64]
+    """N x C x M, quality of the answer."""
+    references: tuple[str, ...] = ()
+    """Names of the reference models."""
+    reference_quality: NDArray[np.float64] | None = None
+    """N x (number of references)."""
+    reference_cost: NDArray[np.float64] | None = None
+    """N x (number of references), dollars."""
+
+    def __len__(self) -> int:
+        return len(self.query_ids)
+
+    @cached_property
+    def contexts(self) -> tuple[tuple[int, ...], ...]:
+        """The C contexts, as the models that have analysed so far."""
+        return context_paths(len(self.models), self.hops)
+
+    @cached_property
+    def depth(self) -> NDArray[np.int64]:
+        """C hop indices: how many analyses stand in each context."""
+        return np.array([len(path) for path in self.contexts], dtype=np.int64)
+
+    @cached_property
+    def child(self) -> NDArray[np.int64]:
+        """C x M: the context after an `analyze` by each model, -1 on the last hop."""
+        index = {path: number for number, path in enumerate(self.contexts)}
+        return np.array(
+            [
+                [index.get((*path, model), -1) for model in range(len(self.models))]
+                for path in self.contexts
+            ],
+            dtype=np.int64,
+        )
+
+    @cached_property
+    def spent(self) -> NDArray[np.float64]:
+        """N x C: dollars of the analyses that stand in each context."""
+        spent = np.zeros((len(self), len(self.contexts)))
+        for context in range(len(self.contexts)):
+            for model, after in enumerate(self.child[context]):
+                if after >= 0:
+                    spent[:, after] = spent[:, context] + self.analyze_cost[:, context, model]
+        return spent
+
+    def routes(self, moves: Moves) -> RouteTable:
+        """The routes that `moves` allow (section 3.1 for `paper`: exactly L calls)."""
+        names, paths, quality, cost = [], [], [], []
+        for context, path in enumerate(self.contexts):
+            if moves == "paper" and len(path) != self.hops - 1:
+                continue
+            for model in range(len(self.models)):
+                route = (*path, model)
+                names.append(":".join(self.models[step] for step in route))
+                paths.append(route)
+                quality.append(self.solve_quality[:, context, model])
+                cost.append(self.spent[:, context] + self.solve_cost[:, context, model])
+        return RouteTable(
+            tuple(names), tuple(paths), np.stack(quality, axis=1), np.stack(cost, axis=1)
+        )
+
+    def direct(self) -> RouteTable:
+        """The M direct answers, whatever the moves."""
+        return RouteTable(
+            self.models,
+            tuple((model,) for model in range(len(self.models))),
+            self.solve_quality[:, 0],
+            self.solve_cost[:, 0],
+        )
+
+    def cost_unit_usd(self) -> float:
+        """The highest mean cost of one direct answer among the pool models; 1 if all are free."""
+        highest = float(self.solve_cost[:, 0].mean(axis=0).max()) if len(self) else 0.0
+        return highest if highest > 0 else 1.0
+
+    def select(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> Outcomes:
+        """The outcomes of some of the queries, by mask or by index."""
+        index = np.flatnonzero(chosen) if chosen.dtype == np.bool_ else chosen
+        return replace(
+            self,
+            query_ids=tuple(self.query_ids[number] for number in index),
+            tasks=self.tasks[index],
+            train=self.train[index],
+            folds=self.folds[index],
+            embeddings=self.embeddings[index],
+            analyze_cost=self.analyze_cost[index],
+            solve_cost=self.solve_cost[index],
+            solve_quality=self.solve_quality[index],
+            reference_quality=None
+            if self.reference_quality is None
+            else self.reference_quality[index],
+            reference_cost=None if self.reference_cost is None else self.reference_cost[index],
+        )

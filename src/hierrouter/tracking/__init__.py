@@ -1,0 +1,1 @@
+"""Tracking: runs, artifacts and the registered router in MLflow."""
