@@ -205,11 +205,11 @@ class TrainingConfig(Section):
     pool models on the training queries."""
     iterations: Positive = 150
     """PPO iterations (rollout, then update)."""
-    rollouts: Positive = 256
-    """Episodes collected side by side in one iteration."""
-    steps: Positive | None = None
-    """Environment steps of each rollout in one iteration; none: L, so that a full-length
-    episode is one rollout."""
+    rollouts: Positive = 64
+    """Episodes that run side by side (B)."""
+    steps: Positive | None = 16
+    """Environment steps of each of them in one iteration, so B x steps transitions; none: L, so
+    that a rollout is one full-length episode, as in the paper."""
     minibatches: Positive = 4
     """Mini-batches an iteration's transitions are split into."""
     epochs: Positive = 4
@@ -245,6 +245,15 @@ class TrainingConfig(Section):
     policy sees of an embedding; none: the embedding as it is."""
     validation_share: Share = 0.2
     """Share of the training queries kept back to choose the checkpoint."""
+    validation_alphas: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)] = [
+        0.0,
+        0.05,
+        0.1,
+        0.2,
+        0.5,
+        1.0,
+    ]
+    """The alpha grid over which the reward on the validation queries is averaged."""
     evaluate_every: Positive = 5
     """Iterations between exact evaluations on the validation queries."""
     keep: Literal["best", "last"] = "best"

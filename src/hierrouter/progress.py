@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as RichProgress
 
 if TYPE_CHECKING:
@@ -34,10 +34,22 @@ def duration(seconds: float) -> str:
 class Progress:
     """Shows how far a piece of work is: a bar on a terminal, else a line every `every` seconds."""
 
-    def __init__(self, label: str, total: int, unit: str, done: int = 0, every: float = 20) -> None:
-        """Starts at `done` of `total` `unit`s; what was done before does not count for the rate."""
+    def __init__(
+        self, label: str, total: int, unit: str, work: float | None = None, every: float = 20
+    ) -> None:
+        """Starts at none of `total` units.
+
+        Args:
+            label: what is going on.
+            total: how many units there are.
+            unit: what a unit is called, in the plural.
+            work: how much work that is, where units differ much; the time left goes by it.
+            every: seconds between lines where there is no terminal.
+        """
         self.label, self.total, self.unit = label, total, unit
-        self.done = self._before = done
+        self.done = 0
+        self._work_total = float(total) if work is None else work
+        self._work_done = 0.0
         self._every = every
         self._started = self._spoken = time.monotonic()
         self._bar = RichProgress(
@@ -45,11 +57,10 @@ class Progress:
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task(label, total=total, completed=done, rate="")
+        self._task = self._bar.add_task(label, total=total, rate="")
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -62,19 +73,23 @@ class Progress:
         trace: TracebackType | None,
     ) -> None:
         self._bar.stop()
-        if kind is None and not console.is_terminal and self.done > self._before:
+        if kind is None and not console.is_terminal and self.done:
             took = time.monotonic() - self._started
             say(f"{self.label}: {self.done} {self.unit} in {duration(took)}")
 
-    def advance(self, count: int = 1, note: str = "") -> None:
-        """Counts `count` more units as done; `note` is shown beside the rate."""
+    def advance(self, count: int = 1, note: str = "", work: float | None = None) -> None:
+        """Counts `count` more units as done; `note` is shown beside rate and time left."""
         self.done += count
+        self._work_done += count if work is None else work
         now = time.monotonic()
         elapsed = max(now - self._started, 1e-9)
-        rate = (self.done - self._before) / elapsed
-        shown = f"{rate:,.1f} {self.unit}/s {note}".rstrip()
+        shown = f"{self.done / elapsed:,.1f} {self.unit}/s"
+        if 0 < self._work_done < self._work_total:
+            left = elapsed * (self._work_total - self._work_done) / self._work_done
+            shown += f", {duration(left)} left"
+        if note:
+            shown += f", {note}"
         self._bar.update(self._task, completed=self.done, rate=shown)
         if not console.is_terminal and now - self._spoken >= self._every and self.done < self.total:
             self._spoken = now
-            left = duration((self.total - self.done) / rate)
-            say(f"{self.label}: {self.done}/{self.total}, {shown}, {left} left")
+            say(f"{self.label}: {self.done}/{self.total}, {shown}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +44,18 @@ class Backend(Protocol):
         """Number of tokens of a text, without special tokens."""
         ...
 
-    def generate(self, prompts: Sequence[str], max_new_tokens: Sequence[int]) -> list[Completion]:
+    def generate(
+        self,
+        prompts: Sequence[str],
+        max_new_tokens: Sequence[int],
+        on_done: Callable[[int], None] | None = None,
+    ) -> list[Completion]:
         """Greedy completions of rendered prompts, in their order.
 
         Args:
             prompts: rendered prompts, any number; the backend forms batches.
             max_new_tokens: for each prompt, the most new tokens.
+            on_done: called after each batch with the number of prompts it answered.
         """
         ...
 

@@ -1,0 +1,86 @@
+# `make run` and `make test` are all a newcomer needs; both make .venv by themselves.
+# Variables: PYTHON (which interpreter), CONFIG, OUT and ARGS (for `run`), PYTEST_ARGS (for `test`),
+# TORCH_CPU_INDEX (an extra index for torch's small CPU build; empty: never ask it).
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install run test lint format clean
+
+PYTHON ?= python3.11 python3.12 python3.13 python3
+CONFIG ?= configs/quickstart.yaml
+OUT ?= runs/$(basename $(notdir $(CONFIG)))
+ARGS ?=
+PYTEST_ARGS ?=
+TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+BASE := .venv/.installed
+FULL := .venv/.installed-for-tests
+
+help: ## say what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(BASE) ## make .venv with hierrouter in it
+
+run: $(BASE) ## sample, record, train, evaluate and register (CONFIG=…, OUT=…, ARGS='--set …')
+	@$(BIN)/hierrouter run --config $(CONFIG) --out $(OUT) $(ARGS)
+
+test: lint ## lint, types and all tests (PYTEST_ARGS='tests/unit -x')
+	@printf '\n== tests (pytest)\n'
+	@$(BIN)/python -m pytest --durations=10 $(PYTEST_ARGS)
+
+lint: $(FULL) ## style and types only
+	@printf '== style (ruff check)\n'
+	@$(BIN)/ruff check
+	@printf '\n== format (ruff format --check)\n'
+	@$(BIN)/ruff format --check
+	@printf '\n== types (mypy --strict)\n'
+	@$(BIN)/mypy
+
+format: $(FULL) ## mend what can be mended by itself
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+clean: ## remove .venv, caches and build output; runs/ and mlflow.db stay
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist src/*.egg-info
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+
+$(BASE): pyproject.toml constraints.txt | $(BIN)/python
+	@echo 'Installing hierrouter and what it needs into .venv; with an empty pip cache some minutes.'
+	@$(call pip_install,.)
+	@touch $@
+
+$(FULL): pyproject.toml constraints.txt | $(BASE)
+	@echo 'Installing what the tests need into .venv.'
+	@$(call pip_install,.[dev$(comma)kubeflow$(comma)serving])
+	@touch $@
+
+$(BIN)/python:
+	@for candidate in $(PYTHON); do \
+	  if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    if ! "$$candidate" -c 'import venv, ensurepip' 2>/dev/null; then \
+	      echo "make: $$candidate has no venv module; on Debian and Ubuntu: apt install python3-venv" >&2; \
+	      exit 1; \
+	    fi; \
+	    exec "$$candidate" -m venv .venv; \
+	  fi; \
+	done; \
+	echo 'make: no Python 3.11 or newer among: $(PYTHON); install one, or name it: make install PYTHON=/path/to/python3.11' >&2; \
+	exit 1
+
+comma := ,
+
+# On Linux without an NVIDIA GPU, torch's own index has a build without gigabytes of CUDA. It is
+# asked only if it answers within seconds, so that a closed network loses nothing.
+define pip_install
+$(PIP) --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null; \
+index=''; \
+if [ -n '$(TORCH_CPU_INDEX)' ] && [ "$$(uname -s)" = Linux ] && [ ! -e /proc/driver/nvidia ] \
+  && ! command -v nvidia-smi >/dev/null && ! $(BIN)/python -c 'import importlib.util as u; u.find_spec("torch") or exit(1)' \
+  && $(BIN)/python -c 'import sys, urllib.request as r; r.urlopen(sys.argv[1], timeout=3)' \
+    '$(TORCH_CPU_INDEX)/torch/' 2>/dev/null; \
+then index='--extra-index-url $(TORCH_CPU_INDEX)'; fi; \
+$(PIP) install $$index -c constraints.txt -e '$(1)'
+endef

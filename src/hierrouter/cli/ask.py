@@ -1,0 +1,56 @@
+"""One question answered on the screen, with the path it took."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+
+from hierrouter.errors import ConfigError
+from hierrouter.learning.answer import Answerer
+from hierrouter.learning.router import Router
+from hierrouter.progress import say
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def ask_once(question: str, folder: Path, alpha: float, show_replies: bool) -> None:
+    """Answers `question` with the router in `folder`; the answer goes to standard output.
+
+    Raises:
+        ConfigError: the question is empty.
+    """
+    if not question.strip():
+        raise ConfigError("the question is empty; put it in quotes after `ask`")
+    router = Router.load(folder)
+    low, high = router.info.alpha_range
+    if not low <= alpha <= high:
+        say(
+            f"note: this router was trained for alpha {low:g} to {high:g}; {alpha:g} is out of that"
+        )
+    answerer = Answerer(router)
+    out = Console(highlight=False)
+    path, spent, started = [], 0.0, time.monotonic()
+    try:
+        for hop in answerer.answer(question, alpha):
+            took, started = time.monotonic() - started, time.monotonic()
+            spent += hop.cost_usd
+            path.append(hop.model)
+            first, *others = (f"{name} {chance:.2f}" for name, chance in hop.chances.items())
+            tokens = f"{hop.completion.tokens_in} + {hop.completion.tokens_out} tokens"
+            say(
+                f"hop {hop.index}: {hop.model} {hop.role}, {tokens}, ${hop.cost_usd:.6f}, "
+                f"{took:.1f} s  (chose {first}; {', '.join(others[:2]) or 'no other choice'})"
+            )
+            if show_replies and hop.role == "analyze":
+                out.print(escape(hop.completion.reply), style="dim", soft_wrap=True)
+            answer = hop.completion
+    finally:
+        answerer.close()
+    out.print(escape(answer.reply.strip()), soft_wrap=True)
+    cut = ", cut off at its token limit" if answer.finish_reason == "length" else ""
+    price = f"${spent:.6f} ({spent / router.info.cost_unit_usd:.2f} cost units)"
+    say(f"path {':'.join(path)}, cost {price}, alpha {alpha:g}{cut}")

@@ -1,0 +1,199 @@
+"""What is reachable from here: `hierrouter doctor`."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+import psutil
+from rich.console import Console
+
+from hierrouter import hub
+from hierrouter.cli.notice import needed_models
+from hierrouter.errors import HierRouterError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from hierrouter.config import Config
+
+Finding = tuple[str, bool | None, str]
+"""What was looked at; good, bad, or neither; what was found."""
+
+PACKAGES = (
+    "torch",
+    "transformers",
+    "sentence-transformers",
+    "stable-baselines3",
+    "sb3-contrib",
+    "gymnasium",
+    "datasets",
+    "mlflow",
+    "kfp",
+    "kserve",
+)
+ROOM_GB = 8.0
+"""Disk that the quickstart's models, their conversions and the data sets take, with a margin."""
+SIGNS = {True: "[green]ok[/]  ", False: "[red]no[/]  ", None: "[dim]--[/]  "}
+
+
+def examine(config: Config | None) -> None:
+    """Prints one line a finding to standard output.
+
+    Args:
+        config: also looks for this experiment's models.
+
+    Raises:
+        HierRouterError: something that every run needs is missing.
+    """
+    console = Console(highlight=False)
+    missing = []
+    for what, good, found in findings(config):
+        console.print(SIGNS[good], end="")
+        console.print(f"{what}: {found}", markup=False, soft_wrap=True)
+        if good is False:
+            missing.append(what)
+    if missing:
+        raise HierRouterError(f"not in order: {', '.join(missing)}; see the lines above")
+
+
+def findings(config: Config | None) -> Iterator[Finding]:
+    """Looks at the machine, the packages and the services, one after the other."""
+    yield "Python", sys.version_info >= (3, 11), f"{platform.python_version()} ({sys.executable})"
+    yield from (_package(name) for name in PACKAGES)
+    yield from _processor()
+    yield _memory()
+    yield _disk()
+    yield from _sources(config)
+    yield _mlflow()
+    yield _service("Kubeflow Pipelines", "KF_PIPELINES_ENDPOINT", "/apis/v2beta1/healthz")
+    yield _cluster()
+
+
+def _package(name: str) -> Finding:
+    try:
+        return name, True, version(name)
+    except PackageNotFoundError:
+        extra = {"kfp": "kubeflow", "kserve": "serving"}.get(name)
+        if extra:
+            return name, None, f"not installed; comes with `pip install hierrouter[{extra}]`"
+        return name, False, "not installed; run `make install`"
+
+
+def _processor() -> Iterator[Finding]:
+    import torch
+
+    from hierrouter.pool.devices import choose_device, choose_dtype
+
+    device = choose_device()
+    chosen = f"models run there as {choose_dtype('auto', device)}"
+    cores = f"{os.cpu_count()} cores, {platform.machine()}"
+    yield "processor", True, f"{cores}; {chosen}" if device == "cpu" else cores
+    if device == "cpu":
+        yield "GPU", None, "none that torch can use; everything works on the processor, slower"
+        return
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        size = properties.total_memory / 2**30
+        yield "GPU", True, f"{properties.name}, {size:.0f} GiB; {chosen}"
+
+
+def _memory() -> Finding:
+    total = psutil.virtual_memory().total / 2**30
+    return "memory", total >= 7, f"{total:.0f} GiB (the quickstart needs 8)"
+
+
+def _disk() -> Finding:
+    home = hub.home()
+    at = _existing(home)
+    free = shutil.disk_usage(at).free / 1e9
+    writable = os.access(at, os.W_OK)
+    found = f"{free:.0f} GB free" if writable else "not writable; set HIERROUTER_HOME"
+    return f"cache folder {home}", writable and free >= ROOM_GB, found
+
+
+def _existing(path: Path) -> Path:
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def _sources(config: Config | None) -> Iterator[Finding]:
+    models = {("HuggingFaceTB/SmolLM2-135M-Instruct", "main")}
+    if config is not None:
+        models = needed_models(config)
+    described: list[Finding] = []
+    for model, revision in sorted(models):
+        try:
+            source = hub.describe(model, revision)
+        except HierRouterError as error:
+            described.append((f"model {model}", False, str(error)))
+            continue
+        size = f"{source.download_bytes / 1e6:.0f} MB to download"
+        here = size if source.download_bytes else "already here"
+        described.append((f"model {model}", True, f"{source.source}, {here}"))
+    why = hub.reason()
+    yield (
+        "Hugging Face hub",
+        True if why is None else None,
+        "reached" if why is None else f"not reached ({why}); mirrors serve, see docs/mirrors.md",
+    )
+    yield _index()
+    yield from described
+
+
+def _index() -> Finding:
+    command = [sys.executable, "-m", "pip", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return "pip", None, "not there; mirrors need it (python -m ensurepip)"
+    return "pip", True, f"{done.stdout.split(' from ')[0]}; mirrors are taken with it"
+
+
+def _mlflow() -> Finding:
+    from hierrouter.tracking.store import connected, shown_uri
+
+    try:
+        with connected():
+            return "MLflow", True, f"{shown_uri()} answers"
+    except HierRouterError as error:
+        return "MLflow", False, str(error)
+
+
+def _service(what: str, variable: str, path: str) -> Finding:
+    endpoint = os.environ.get(variable)
+    if not endpoint:
+        return what, None, f"no endpoint; set {variable} to use one"
+    url = endpoint.rstrip("/") + path
+    if not url.startswith(("http://", "https://")):
+        url = "http://" + url
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return what, True, f"{endpoint} answers ({answer.status})"
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        return what, False, f"{endpoint} does not answer: {error}; correct {variable}"
+
+
+def _cluster() -> Finding:
+    if os.environ.get("KUBERNETES_SERVICE_HOST"):
+        return "KServe cluster", True, "inside a Kubernetes cluster"
+    if shutil.which("kubectl") is None:
+        return "KServe cluster", None, "no kubectl; needed only to serve on a cluster"
+    done = subprocess.run(
+        ["kubectl", "--request-timeout=5s", "get", "crd", "inferenceservices.serving.kserve.io"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode == 0:
+        return "KServe cluster", True, "InferenceService is known there"
+    reason = (done.stderr.strip().splitlines() or ["no answer"])[-1]
+    return "KServe cluster", None, f"no KServe reached with kubectl ({reason})"

@@ -1,0 +1,227 @@
+"""The `hierrouter` command: one function of the library a command, one line on failure."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hierrouter import __version__
+from hierrouter.errors import HierRouterError
+from hierrouter.progress import console, say
+
+# Commands import what they need when they run, so that `--help` answers at once.
+
+app = typer.Typer(
+    help="Learns which small language model to call at each hop of a query.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+tree_app = typer.Typer(help="Look after a route tree.", no_args_is_help=True)
+app.add_typer(tree_app, name="tree")
+
+ConfigFile = Annotated[Path, typer.Option("--config", help="The experiment's YAML file.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Replace one value, e.g. training.seed=7."),
+]
+Out = Annotated[Path, typer.Option("--out", help="Folder for the result: new, empty or ours.")]
+TreeFolder = Annotated[Path, typer.Option("--tree", help="Folder of a route tree.")]
+RouterFolder = Annotated[Path, typer.Option("--router", help="Folder of a router.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"hierrouter {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    config: ConfigFile,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the run; default runs/<config's name>.")
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Sample, collect, train, evaluate and register; goes on where it stopped."""
+    from hierrouter.cli.run import run_all
+    from hierrouter.configfile import load_config
+
+    run_all(load_config(config, overrides or []), out or Path("runs") / config.stem)
+
+
+@app.command()
+def sample(config: ConfigFile, out: Out, overrides: Overrides = None) -> None:
+    """Choose the queries: queries.parquet."""
+    from hierrouter.configfile import load_config
+    from hierrouter.data.sample import sample_queries
+
+    sample_queries(load_config(config, overrides or []).data, out)
+
+
+@app.command()
+def collect(
+    config: ConfigFile,
+    queries: Annotated[Path, typer.Option("--queries", help="queries.parquet, or its folder.")],
+    out: Out,
+    overrides: Overrides = None,
+) -> None:
+    """Record the route tree: every reply once; goes on where it stopped."""
+    from hierrouter.configfile import load_config
+    from hierrouter.routes.collect import collect_routes
+
+    collect_routes(load_config(config, overrides or []).pool, queries, out)
+
+
+@app.command()
+def train(config: ConfigFile, tree: TreeFolder, out: Out, overrides: Overrides = None) -> None:
+    """Train a router with PPO on a route tree."""
+    from hierrouter.configfile import load_config
+    from hierrouter.learning.train import train_router
+
+    train_router(load_config(config, overrides or []).training, tree, out)
+
+
+@app.command()
+def evaluate(
+    config: ConfigFile,
+    tree: TreeFolder,
+    router: RouterFolder,
+    out: Out,
+    overrides: Overrides = None,
+) -> None:
+    """Judge a router and its baselines on the test queries."""
+    from hierrouter.configfile import load_config
+    from hierrouter.evaluation.evaluate import METRICS, evaluate_router
+    from hierrouter.evaluation.table import print_table
+    from hierrouter.files import read_json
+
+    evaluate_router(load_config(config, overrides or []).evaluation, tree, router, out)
+    print_table(read_json(out / METRICS))
+    say(f"report: {out / 'report.html'}")
+
+
+@app.command()
+def register(
+    router: RouterFolder,
+    evaluation: Annotated[Path, typer.Option("--evaluation", help="Folder of its evaluation.")],
+    tree: Annotated[
+        Path | None, typer.Option("--tree", help="Its route tree, for the dataset inputs.")
+    ] = None,
+) -> None:
+    """Log a router and its evaluation to MLflow and register it as challenger."""
+    from hierrouter.config import EvaluationConfig
+    from hierrouter.evaluation.evaluate import MARKER
+    from hierrouter.files import read_json
+    from hierrouter.tracking.register import register_router
+
+    made_with = read_json(evaluation / MARKER)["evaluation"]
+    register_router(EvaluationConfig.model_validate(made_with), router, evaluation, tree)
+
+
+@app.command()
+def ask(
+    question: Annotated[str, typer.Argument(help="What to answer.")],
+    router: RouterFolder,
+    alpha: Annotated[
+        float, typer.Option("--alpha", min=0, help="Quality given up for one cost unit saved.")
+    ] = 0.1,
+    show_replies: Annotated[
+        bool, typer.Option("--replies", help="Also print the earlier hops' replies.")
+    ] = False,
+) -> None:
+    """Answer one question with a trained router, and show the path it took."""
+    from hierrouter.cli.ask import ask_once
+
+    ask_once(question, router, alpha, show_replies)
+
+
+@app.command()
+def doctor(
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Also look at this config's models.")
+    ] = None,
+) -> None:
+    """Say what is reachable: processor, disk, hub, mirror, MLflow, Kubeflow, versions."""
+    from hierrouter.cli.doctor import examine
+    from hierrouter.configfile import load_config
+
+    examine(None if config is None else load_config(config))
+
+
+@app.command(name="config")
+def config_command(
+    file: Annotated[
+        Path | None, typer.Option("--config", help="Check this file and print it in full.")
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Print every key: type, default, meaning.")
+    ] = False,
+    overrides: Overrides = None,
+) -> None:
+    """Explain the configuration's keys, or print a config with all its defaults."""
+    from hierrouter.cli.explain import print_keys
+    from hierrouter.configfile import dump_config, load_config
+    from hierrouter.errors import ConfigError
+
+    if explain:
+        print_keys()
+    if file is not None:
+        typer.echo(dump_config(load_config(file, overrides or [])), nl=False)
+    elif not explain:
+        raise ConfigError("say --explain for all keys, or --config FILE to print one in full")
+
+
+@tree_app.command("info")
+def tree_info(tree: Annotated[Path, typer.Argument(help="Folder of a route tree.")]) -> None:
+    """Say what a tree holds: queries, nodes, tokens, cost."""
+    from hierrouter.cli.trees import print_info
+
+    print_info(tree)
+
+
+@tree_app.command("rescore")
+def tree_rescore(
+    tree: Annotated[Path, typer.Argument(help="Folder of a route tree.")],
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Take rates from this config's pool.")
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Score every answer again, generating none: after a metric or a rate has changed."""
+    from hierrouter.cli.trees import rescore
+    from hierrouter.configfile import load_config
+
+    rescore(tree, None if config is None else load_config(config, overrides or []).pool)
+
+
+def main() -> None:
+    """Runs the command line; expected failures end in one line and a non-zero exit code."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        app(standalone_mode=True)
+    except HierRouterError as error:
+        console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        say("stopped; what was finished is kept, the same command goes on from there")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""Where questions come from: the Hugging Face hub, or else a mirror, or the scripted world."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hierrouter import hub, mirror
+from hierrouter.data.mirrored import ASSET, mirrored_rows
+from hierrouter.data.scripted import scripted_questions
+from hierrouter.data.tasks import known_tasks, questions_of
+from hierrouter.errors import ConfigError, UnreachableError
+from hierrouter.progress import say
+
+if TYPE_CHECKING:
+    from hierrouter.config import DataConfig
+    from hierrouter.data.tasks import Question, Row, Task
+
+SPARE = 1.2
+"""Scripted questions made for each one asked for, so that sampling has something to choose."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskQuestions:
+    """All questions of one task, and where they came from (written to queries.json)."""
+
+    task: str
+    questions: list[Question]
+    provenance: dict[str, Any]
+    balanced_by: str = ""
+
+
+def load_questions(config: DataConfig) -> list[TaskQuestions]:
+    """All questions of the configured tasks.
+
+    Raises:
+        ConfigError: a task is unknown or named twice.
+        UnreachableError: neither hub nor mirror answers.
+        HierRouterError: a data set is missing on the hub, or the mirror's differs from its digest.
+    """
+    twice = sorted({task for task in config.tasks if config.tasks.count(task) > 1})
+    if twice:
+        raise ConfigError(f"data.tasks names {', '.join(twice)} twice; name each task once")
+    if config.source == "scripted":
+        wanted = max(round(config.queries_per_task * SPARE), config.queries_per_task + 5)
+        return [
+            TaskQuestions(
+                task, scripted_questions(task, wanted, config.seed), scripted_provenance()
+            )
+            for task in config.tasks
+        ]
+    return [_load(task) for task in known_tasks(config.tasks)]
+
+
+def scripted_provenance() -> dict[str, Any]:
+    """What queries.json says about scripted questions."""
+    return {"source": "scripted"}
+
+
+def mirror_provenance(asset: mirror.Asset) -> dict[str, Any]:
+    """What queries.json says about questions from a mirror."""
+    return {"source": "mirror", "packages": asset.packages, "sha256": asset.sha256}
+
+
+def still_same(provenance: dict[str, Any]) -> bool:
+    """Whether a recorded source is what would be read now, as far as this machine knows.
+
+    A mirror's entry may have changed; a commit of the hub stays what it is, and asking for a newer
+    one would need the network, so it is kept.
+    """
+    if provenance.get("source") != "mirror":
+        return provenance.get("source") in ("hub", "scripted")
+    asset = mirror.find(ASSET)
+    return asset is not None and mirror_provenance(asset).items() <= provenance.items()
+
+
+def _load(task: Task) -> TaskQuestions:
+    commit = hub.dataset_revision(task.repo)
+    if commit is not None:
+        say(f"{task.name}: from the hub, {task.repo} at {commit[:12]}")
+        rows_by_config = {config: _hub_rows(task, config, commit) for config in task.configs}
+        provenance: dict[str, Any] = {"source": "hub", "repo": task.repo, "revision": commit}
+    else:
+        asset = hub.mirror_serves(ASSET, f"data set {task.repo}")
+        folder = mirror.take(asset)
+        rows_by_config = {config: mirrored_rows(folder, task, config) for config in task.configs}
+        provenance = mirror_provenance(asset)
+    questions = [
+        question
+        for config, rows in rows_by_config.items()
+        for question in questions_of(task, config, rows)
+    ]
+    return TaskQuestions(task.name, questions, provenance, task.balanced_by)
+
+
+def _hub_rows(task: Task, config: str, commit: str) -> list[Row]:
+    # Importing datasets takes seconds, which the mirror and the scripted world need not wait for.
+    import datasets
+    from datasets.exceptions import DatasetsError
+
+    try:
+        rows = datasets.load_dataset(task.repo, config, split="test", revision=commit).to_list()
+    except (DatasetsError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UnreachableError(
+            f"the data set {task.repo} ({config}) cannot be read from the Hugging Face hub "
+            f"({reason}); run the same command again"
+        ) from error
+    return list(rows)
+
+
+def download_bytes(config: DataConfig) -> int:
+    """Bytes that sampling has to download from a mirror; 0 where the hub or the cache serves."""
+    if config.source == "scripted":
+        return 0
+    asset = mirror.find(ASSET)
+    if asset is None or hub.dataset_revision(known_tasks(config.tasks)[0].repo) is not None:
+        return 0
+    return mirror.bytes_to_download(asset)

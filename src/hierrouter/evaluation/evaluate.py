@@ -1,0 +1,95 @@
+"""The stage that judges a router: reads tree and router, writes metrics, records and report."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from hierrouter.evaluation.measure import measure
+from hierrouter.evaluation.records import write_records
+from hierrouter.evaluation.report import render_report
+from hierrouter.errors import HierRouterError
+from hierrouter.files import claim_folder, read_json, sha256_file, write_json, write_text
+from hierrouter.learning.router import Router
+from hierrouter.routes.load import load_outcomes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hierrouter.config import EvaluationConfig
+    from hierrouter.learning.router import RouterInfo
+
+MARKER = "evaluation.json"
+"""Says what was evaluated; written first, it also says that the folder is an evaluation's."""
+METRICS = "metrics.json"
+"""Written last: a folder without it holds an evaluation that was cut short."""
+VERSIONS = ("hierrouter", "numpy", "torch", "stable-baselines3", "sb3-contrib")
+
+
+def evaluate_router(config: EvaluationConfig, tree: Path, router: Path, out: Path) -> Path:
+    """Judges a router and its baselines on the test queries of a route tree.
+
+    Args:
+        config: alphas, resamples, confidence and seed.
+        tree: the folder of the route tree, training and test queries.
+        router: the folder of the router.
+        out: new, empty or an earlier evaluation's folder. Gets `evaluation.json` (what was
+            evaluated), `per_query.parquet`, `report.html` and, last, `metrics.json`.
+
+    Returns:
+        `out`, now with these files.
+
+    Raises:
+        ConfigError: `out` holds something else.
+        HierRouterError: router and tree do not fit, or there are no test or training queries.
+        DamagedFileError: a file of the router or the tree cannot be read.
+    """
+    claim_folder(out, MARKER)
+    judged = Router.load(router)
+    measured = measure(load_outcomes(tree, judged.info.metric), judged, config)
+    origin = {
+        "router": _origin(judged.info, router),
+        "versions": {
+            **{name: version(name) for name in VERSIONS},
+            "python": platform.python_version(),
+        },
+        "evaluation": config.model_dump(mode="json"),
+    }
+    metrics = {**measured.metrics, **origin}
+    write_json(out / MARKER, origin)
+    (out / METRICS).unlink(missing_ok=True)
+    write_records(
+        out / "per_query.parquet", measured.test, measured.played, judged.info.cost_unit_usd
+    )
+    write_text(out / "report.html", render_report(metrics))
+    write_json(out / METRICS, metrics)
+    return out
+
+
+def _origin(info: RouterInfo, folder: Path) -> dict[str, Any]:
+    """Which router it was and what it came from."""
+    return {
+        "description_sha256": sha256_file(folder / "router.json"),
+        "weights_sha256": info.weights_sha256,
+        "query_digest": info.query_digest,
+        "tree_digest": info.tree_digest,
+        "data_seed": info.data_seed,
+        "training_seed": info.training_seed,
+        "alpha_range": list(info.alpha_range),
+        "library_version": info.library_version,
+    }
+
+
+def is_evaluated(config: EvaluationConfig, router: Path, evaluation: Path) -> bool:
+    """Whether `evaluation` holds what `evaluate_router` would make of this router."""
+    if not (evaluation / METRICS).exists():
+        return False
+    try:
+        known = read_json(evaluation / MARKER)
+    except HierRouterError:
+        return False
+    return bool(
+        known["router"] == _origin(Router.load(router).info, router)
+        and known["evaluation"] == config.model_dump(mode="json")
+    )

@@ -1,0 +1,254 @@
+"""Every policy a router is compared with, as what it would have got for each test query.
+
+A policy is one small function from an `Arena` and an alpha to one or more `Played`; `POLICIES`
+lists them in the order of reports. Whatever a policy chooses, it chooses on the training queries
+at that alpha; only the oracles look at test outcomes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from hierrouter.routes.outcomes import Moves, Outcomes, RouteTable
+
+TIE = 1e-12
+"""Rewards closer than this are equal: sums in another order differ by as much."""
+
+
+class Chooser(Protocol):
+    """What evaluation needs of a router: the route that it takes for each query."""
+
+    def follow(self, outcomes: Outcomes, alpha: float) -> NDArray[np.int64]:
+        """N columns of `outcomes.routes(moves)`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Played:
+    """What a policy got for each of N test queries."""
+
+    name: str
+    quality: NDArray[np.float64]
+    """N qualities in [0, 1]; an expectation where the policy draws at random."""
+    cost: NDArray[np.float64]
+    """N costs in dollars, over the whole route."""
+    routes: tuple[str, ...]
+    """The routes the policy may take, R names."""
+    taken: NDArray[np.int64] | None
+    """N columns of `routes`: which was taken; none: one was drawn by `chances`."""
+    chances: NDArray[np.float64] | None = None
+    """R probabilities, where `taken` is none."""
+
+    def shares(self, among: NDArray[np.bool_] | None = None) -> dict[str, float]:
+        """Share of the queries (of those in the mask `among`) that take each route, largest first.
+
+        Routes never taken are left out.
+        """
+        if self.taken is None:
+            shares = np.asarray(self.chances, dtype=np.float64)
+        else:
+            taken = self.taken if among is None else self.taken[among]
+            shares = np.bincount(taken, minlength=len(self.routes)) / max(len(taken), 1)
+        order = np.argsort(-shares, kind="stable")
+        return {self.routes[k]: float(shares[k]) for k in order if shares[k] > 0}
+
+
+@dataclass(frozen=True)
+class Arena:
+    """What policies are played on: the two splits, the allowed routes, the price of cost."""
+
+    train: Outcomes
+    test: Outcomes
+    moves: Moves
+    cost_unit_usd: float
+    router: Chooser
+
+    @cached_property
+    def train_routes(self) -> RouteTable:
+        """The allowed routes of the training queries."""
+        return self.train.routes(self.moves)
+
+    @cached_property
+    def test_routes(self) -> RouteTable:
+        """The allowed routes of the test queries."""
+        return self.test.routes(self.moves)
+
+    @cached_property
+    def train_direct(self) -> RouteTable:
+        """The direct answers of the training queries."""
+        return self.train.direct()
+
+    @cached_property
+    def test_direct(self) -> RouteTable:
+        """The direct answers of the test queries."""
+        return self.test.direct()
+
+
+Policy = Callable[[Arena, float], list[Played]]
+"""Plays a policy, or a family of policies, on the test queries at an alpha."""
+
+
+def play(name: str, table: RouteTable, taken: NDArray[np.int64]) -> Played:
+    """What taking column `taken[i]` of `table` for query i gives."""
+    rows = np.arange(len(taken))
+    return Played(name, table.quality[rows, taken], table.cost[rows, taken], table.names, taken)
+
+
+def play_always(name: str, table: RouteTable, column: int) -> Played:
+    """What taking the same column of `table` for every query gives."""
+    return play(name, table, np.full(len(table.quality), column, dtype=np.int64))
+
+
+def cheapest_best(
+    reward: NDArray[np.float64], cost: NDArray[np.float64]
+) -> NDArray[np.int64] | np.int64:
+    """The column of the highest reward along the last axis; ties go to the cheapest, then first."""
+    best = reward >= reward.max(axis=-1, keepdims=True) - TIE
+    column: NDArray[np.int64] | np.int64 = np.where(best, cost, np.inf).argmin(axis=-1)
+    return column
+
+
+def best_column(
+    table: RouteTable, alpha: float, unit: float, among: NDArray[np.bool_] | None = None
+) -> int:
+    """The column with the highest mean reward over the queries (those in the mask `among`)."""
+    rows = slice(None) if among is None else among
+    cost = table.cost[rows].mean(axis=0)
+    return int(cheapest_best(table.quality[rows].mean(axis=0) - alpha * cost / unit, cost))
+
+
+def best_by_task(
+    name: str, arena: Arena, train: RouteTable, test: RouteTable, alpha: float
+) -> Played:
+    """For each task the column best on its training queries; unseen tasks get the best overall."""
+    unit = arena.cost_unit_usd
+    taken = np.full(len(arena.test), best_column(train, alpha, unit), dtype=np.int64)
+    for task in np.unique(arena.test.tasks):
+        seen = arena.train.tasks == task
+        if seen.any():
+            taken[arena.test.tasks == task] = best_column(train, alpha, unit, seen)
+    return play(name, test, taken)
+
+
+def random_chances(table: RouteTable, models: int, hops: int, moves: Moves) -> NDArray[np.float64]:
+    """The chance of each route when every hop draws a model, then a role, uniformly.
+
+    Before the last hop `early_exit` has two roles to draw from and `paper` one; on the last hop
+    there is one in both. A route's chance is the product over its calls.
+
+    Returns:
+        R probabilities that sum to 1.
+    """
+    roles = 2 if moves == "early_exit" else 1
+    calls = np.array([len(path) for path in table.paths])
+    draws_of_role = np.minimum(calls, hops - 1)
+    return np.asarray(1.0 / (float(models) ** calls * float(roles) ** draws_of_role))
+
+
+def router(arena: Arena, alpha: float) -> list[Played]:
+    """The router, acting by argmax."""
+    return [play("router", arena.test_routes, arena.router.follow(arena.test, alpha))]
+
+
+def random(arena: Arena, alpha: float) -> list[Played]:
+    """Uniform over models, then over the roles allowed at that hop: its exact expectation."""
+    table = arena.test_routes
+    chances = random_chances(table, len(arena.test.models), arena.test.hops, arena.moves)
+    return [
+        Played("random", table.quality @ chances, table.cost @ chances, table.names, None, chances)
+    ]
+
+
+def best_single(arena: Arena, alpha: float) -> list[Played]:
+    """The one model whose direct answers are best on train."""
+    column = best_column(arena.train_direct, alpha, arena.cost_unit_usd)
+    return [play_always("best_single", arena.test_direct, column)]
+
+
+def best_single_per_task(arena: Arena, alpha: float) -> list[Played]:
+    """For each task the model whose direct answers are best on train."""
+    name = "best_single_per_task"
+    return [best_by_task(name, arena, arena.train_direct, arena.test_direct, alpha)]
+
+
+def best_path(arena: Arena, alpha: float) -> list[Played]:
+    """The one allowed route that is best on train."""
+    column = best_column(arena.train_routes, alpha, arena.cost_unit_usd)
+    return [play_always("best_path", arena.test_routes, column)]
+
+
+def best_path_per_task(arena: Arena, alpha: float) -> list[Played]:
+    """For each task the allowed route that is best on train."""
+    name = "best_path_per_task"
+    return [best_by_task(name, arena, arena.train_routes, arena.test_routes, alpha)]
+
+
+def singles(arena: Arena, alpha: float) -> list[Played]:
+    """`single:A` for every model: its direct answers."""
+    table = arena.test_direct
+    return [play_always(f"single:{name}", table, k) for k, name in enumerate(table.names)]
+
+
+def paths(arena: Arena, alpha: float) -> list[Played]:
+    """`path:A:B` for every allowed route of more than one call."""
+    table = arena.test_routes
+    return [
+        play_always(f"path:{name}", table, k)
+        for k, name in enumerate(table.names)
+        if len(table.paths[k]) > 1
+    ]
+
+
+def references(arena: Arena, alpha: float) -> list[Played]:
+    """`reference:X` for every model measured beside the pool."""
+    quality, cost = arena.test.reference_quality, arena.test.reference_cost
+    if quality is None or cost is None:
+        return []
+    taken = np.zeros(len(arena.test), dtype=np.int64)
+    return [
+        Played(f"reference:{name}", quality[:, k], cost[:, k], (name,), taken)
+        for k, name in enumerate(arena.test.references)
+    ]
+
+
+def oracle(arena: Arena, alpha: float) -> list[Played]:
+    """The best allowed route of each test query by realised reward; ties go to the cheapest."""
+    table = arena.test_routes
+    reward = table.reward(alpha, arena.cost_unit_usd)
+    return [play("oracle", table, np.asarray(cheapest_best(reward, table.cost)))]
+
+
+POLICIES: dict[str, Policy] = {
+    "router": router,
+    "random": random,
+    "best_single": best_single,
+    "best_single_per_task": best_single_per_task,
+    "best_path": best_path,
+    "best_path_per_task": best_path_per_task,
+    "single": singles,
+    "path": paths,
+    "reference": references,
+    "oracle": oracle,
+}
+"""Every policy or family of policies, in the order of reports."""
+
+
+def play_all(arena: Arena, alpha: float) -> dict[str, Played]:
+    """Plays every policy on the test queries at one alpha.
+
+    Args:
+        arena: splits, moves, cost unit and router.
+        alpha: quality given up for one cost unit saved.
+
+    Returns:
+        Each policy's result by its name, in the order of reports.
+    """
+    return {played.name: played for policy in POLICIES.values() for played in policy(arena, alpha)}

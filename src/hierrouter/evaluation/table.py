@@ -1,0 +1,93 @@
+"""The results as tables for the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from hierrouter.evaluation.verdict import shortened, verdict
+
+if TYPE_CHECKING:
+    from hierrouter.evaluation.intervals import Interval
+
+TASK_POLICIES = ("router", "best_single", "best_path_per_task")
+"""Whose quality is shown task by task."""
+
+
+def spread(interval: Interval) -> str:
+    """A mean with the ends of its interval."""
+    return f"{interval['mean']:.3f} [{interval['low']:.3f}, {interval['high']:.3f}]"
+
+
+def policy_table(metrics: dict[str, Any]) -> Table:
+    """One row a policy, at the headline alpha: quality, relative cost, and reward with interval.
+
+    Args:
+        metrics: the content of metrics.json.
+    """
+    names, left_out = shortened(metrics)
+    confidence = f"{metrics['confidence']:.0%}"
+    table = Table(
+        title=f"{metrics['n_test']} test queries, alpha {metrics['alpha']:g}",
+        caption=f"{left_out} more paths, none with a higher reward than those shown"
+        if left_out
+        else None,
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("policy", no_wrap=True)
+    table.add_column(metrics["metric"], justify="right")
+    table.add_column("relative cost", justify="right")
+    table.add_column(f"reward [{confidence} interval]", justify="right", no_wrap=True)
+    for name in names:
+        entry = metrics["policies"][name]
+        table.add_row(
+            Text(name),
+            f"{entry['quality']['mean']:.3f}",
+            f"{entry['relative_cost']['mean']:.3f}",
+            spread(entry["reward"]),
+            style="bold" if name == "router" else None,
+        )
+    return table
+
+
+def task_table(metrics: dict[str, Any]) -> Table:
+    """One row a task: its test queries and the quality of `TASK_POLICIES`.
+
+    Args:
+        metrics: the content of metrics.json.
+    """
+    table = Table(title=f"{metrics['metric']} by task", title_justify="left")
+    table.add_column("task")
+    table.add_column("n", justify="right")
+    for name in TASK_POLICIES:
+        table.add_column(name, justify="right")
+    for task, count in metrics["n_test_by_task"].items():
+        means = [metrics["policies"][name]["tasks"][task]["quality"] for name in TASK_POLICIES]
+        table.add_row(Text(task), str(count), *(f"{mean['mean']:.3f}" for mean in means))
+    return table
+
+
+def summary(metrics: dict[str, Any]) -> Group:
+    """Both tables, the verdict and the warnings, to be printed by rich.
+
+    Args:
+        metrics: the content of metrics.json.
+    """
+    warnings = [Text(f"Note: {text}", style="yellow") for text in metrics["warnings"]]
+    return Group(
+        policy_table(metrics), task_table(metrics), Text(verdict(metrics), style="bold"), *warnings
+    )
+
+
+def print_table(metrics: dict[str, Any], console: Console | None = None) -> None:
+    """Prints the summary to standard output, or to `console`.
+
+    Args:
+        metrics: the content of metrics.json.
+        console: where to print.
+    """
+    (console or Console(highlight=False)).print(summary(metrics))

@@ -1,0 +1,67 @@
+"""The outcome of an evaluation in words, and which policies a short table shows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hierrouter.evaluation.intervals import Interval
+
+RIVALS = ("best_single", "best_path_per_task")
+"""The baselines that the verdict is about: the best fixed model, and knowing the task."""
+
+
+def compare(difference: Interval, rival: str, confidence: float) -> str:
+    """One difference in reward, router minus rival, as a clause that follows "the router".
+
+    Points are hundredths of reward. "Cannot be told apart" where the interval holds 0.
+    """
+    mean, low, high = (100 * difference[end] for end in ("mean", "low", "high"))
+    if mean == low == high == 0:
+        return f"does on every query as {rival} does"
+    span = f"{confidence:.0%} interval {_signed(low)} to {_signed(high)}"
+    if low > 0:
+        return f"is {mean:.1f} points better than {rival} ({span})"
+    if high < 0:
+        return f"is {-mean:.1f} points worse than {rival} ({span})"
+    return f"cannot be told apart from {rival} (difference {_signed(mean)} points, {span})"
+
+
+def verdict(metrics: dict[str, Any]) -> str:
+    """The evaluation in one sentence: the router against `RIVALS`, in reward at the headline.
+
+    Args:
+        metrics: the content of metrics.json.
+    """
+    clauses = [
+        compare(metrics["differences"][rival]["reward"], rival, metrics["confidence"])
+        for rival in RIVALS
+    ]
+    return (
+        f"At alpha {metrics['alpha']:g}, over {metrics['n_test']} test queries, the router "
+        f"{'; it '.join(clauses)}."
+    )
+
+
+def shortened(metrics: dict[str, Any], most_paths: int = 5) -> tuple[list[str], int]:
+    """The policies a short table shows, in order: of many `path:…` only the best by reward.
+
+    Args:
+        metrics: the content of metrics.json.
+        most_paths: how many `path:…` are shown.
+
+    Returns:
+        Names of policies, and how many were left out.
+    """
+    policies = metrics["policies"]
+    paths = [name for name in policies if name.startswith("path:")]
+    best = sorted(paths, key=lambda name: -policies[name]["reward"]["mean"])[:most_paths]
+    names = [name for name in policies if not name.startswith("path:")]
+    at = next((k for k, name in enumerate(names) if name.startswith(("reference:", "oracle"))), 0)
+    return [*names[:at], *best, *names[at:]], len(paths) - len(best)
+
+
+def _signed(points: float) -> str:
+    """A difference in points with its sign; no minus before a zero."""
+    shown = f"{points:+.1f}"
+    return "0.0" if float(shown) == 0 else shown.replace("-", "−")

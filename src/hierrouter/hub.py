@@ -1,0 +1,364 @@
+"""Where models come from: a local folder, the Hugging Face hub, or else a mirror.
+
+The hub is asked once in a process. When it is not reached, what the Hugging Face cache holds
+serves, and then a mirror (`hierrouter.mirror`, `docs/mirrors.md`).
+"""
+
+from __future__ import annotations
+
+import errno
+import fnmatch
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
+
+import huggingface_hub
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from hierrouter import mirror
+from hierrouter.errors import ConfigError, DamagedFileError, HierRouterError, UnreachableError
+from hierrouter.files import digest_of, read_json, sha256_file, sha256_text, write_json
+from hierrouter.mirror import home
+from hierrouter.progress import say
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import DatasetInfo, ModelInfo
+
+__all__ = [
+    "Snapshot",
+    "Source",
+    "dataset_revision",
+    "describe",
+    "fetch_model",
+    "home",
+    "mirror_serves",
+    "reason",
+]
+
+TIMEOUT_S = 5.0
+WANTED = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
+UNWANTED = ("onnx/*", "openvino/*", "original/*", "consolidated*")
+WEIGHTS = ("*.safetensors", "*.gguf")
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+# The hub client raises errors of httpx or of httpx2; HfHubHTTPError tells which this one uses.
+HTTPError = cast("type[Exception]", HfHubHTTPError.__bases__[0])
+
+_not_reached: str | None = None
+_said = False
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A model's files on this machine.
+
+    Attributes:
+        folder: where they are; read only.
+        source: where they came from.
+        repo: the hub id, or the folder as it was named.
+        revision: the hub's commit; None for a folder or a mirror.
+        digest: what the weights are. Folder and hub: SHA-256 over (name, SHA-256) of the weight
+            files, so that a copy of a hub model has the hub's digest. Mirror: the SHA-256 that its
+            entry states.
+        files: names of all files, relative to `folder`, sorted.
+    """
+
+    folder: Path
+    source: Literal["folder", "hub", "mirror"]
+    repo: str
+    revision: str | None
+    digest: str
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model will come from, and the bytes that will be downloaded (0: it is here)."""
+
+    source: Literal["folder", "hub", "mirror"]
+    download_bytes: int
+    remark: str = ""
+
+
+def reason() -> str | None:
+    """Why the hub was found not to be reached; None if it was reached or not asked yet."""
+    return _not_reached
+
+
+def fetch_model(model: str, revision: str = "main") -> Snapshot:
+    """Brings a model's files to this machine, if they are not here.
+
+    Args:
+        model: a local folder, or a Hugging Face model id.
+        revision: commit, tag or branch on the hub. A mirror holds one version only, so it serves
+            for "main" alone.
+
+    Raises:
+        ConfigError: the folder does not exist.
+        UnreachableError: neither hub nor mirror has it.
+        HierRouterError: the hub does not know it or its revision, access is not granted, there
+            are no weights in it, or there is no disk room.
+    """
+    local = _local_folder(model)
+    if local is not None:
+        return _snapshot(local, "folder", model, None)
+    info = _ask_model(model, revision)
+    if info is not None:
+        return _from_hub(model, info)
+    cached = _from_hf_cache(model, revision)
+    if cached is not None:
+        return _snapshot(cached, "hub", model, cached.name)
+    asset = _mirror_asset(model, revision)
+    _say_mirror_serves()
+    folder = mirror.take(asset)
+    return Snapshot(folder, "mirror", model, None, asset.sha256, _names(folder))
+
+
+def describe(model: str, revision: str = "main") -> Source:
+    """Where `fetch_model` would take a model from, and how many bytes it would download.
+
+    Raises:
+        HierRouterError: as `fetch_model`, as far as can be told without downloading.
+    """
+    local = _local_folder(model)
+    if local is not None:
+        _require_weights(local, model)
+        return Source("folder", 0)
+    info = _ask_model(model, revision)
+    if info is not None:
+        if _from_hf_cache(model, str(info.sha)) is not None:
+            return Source("hub", 0)
+        return Source("hub", sum(_hub_files(model, info).values()))
+    if _from_hf_cache(model, revision) is not None:
+        return Source("hub", 0)
+    asset = _mirror_asset(model, revision)
+    return Source("mirror", mirror.bytes_to_download(asset), asset.remark)
+
+
+def dataset_revision(repo: str, revision: str = "main") -> str | None:
+    """The commit of a data set on the hub, or None when the hub is not reached.
+
+    Raises:
+        HierRouterError: the hub does not know the data set or the revision.
+    """
+    info = _ask(repo, revision, "dataset")
+    return None if info is None else str(info.sha)
+
+
+def _local_folder(model: str) -> Path | None:
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return path
+    if path.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
+        raise ConfigError(f"the model folder {model} does not exist; name a folder or a hub id")
+    return None
+
+
+def _ask_model(model: str, revision: str) -> ModelInfo | None:
+    info = _ask(model, revision, "model")
+    return info if info is None or isinstance(info, huggingface_hub.ModelInfo) else None
+
+
+def _ask(repo: str, revision: str, kind: str) -> ModelInfo | DatasetInfo | None:
+    """What the hub says about a repository; None when the hub is not reached."""
+    global _not_reached
+    if _not_reached is not None:
+        return None
+    api = huggingface_hub.HfApi()
+    try:
+        if kind == "dataset":
+            return api.dataset_info(repo, revision=revision, timeout=TIMEOUT_S)
+        return api.model_info(repo, revision=revision, timeout=TIMEOUT_S, files_metadata=True)
+    except HFValidationError:
+        raise ConfigError(f"{repo!r} is neither a folder here nor a Hugging Face id") from None
+    except GatedRepoError:
+        raise HierRouterError(
+            f"the {kind} {repo} is gated on the Hugging Face hub; ask for access on its page and "
+            "set HF_TOKEN"
+        ) from None
+    except RevisionNotFoundError:
+        raise HierRouterError(f"the {kind} {repo} has no revision {revision!r}") from None
+    except RepositoryNotFoundError:
+        raise HierRouterError(
+            f"the {kind} {repo} does not exist on the Hugging Face hub; check the name, and set "
+            "HF_TOKEN if it is private"
+        ) from None
+    except (HTTPError, OSError) as error:
+        _not_reached = _one_line(error)
+        return None
+
+
+def _one_line(error: BaseException) -> str:
+    if huggingface_hub.constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    if isinstance(error, HfHubHTTPError) and error.response is not None:
+        return f"it answered {error.response.status_code}"
+    text = re.sub(r"^\[Errno -?\d+\] ", "", " ".join(str(error).split()))
+    return text[:120] or type(error).__name__
+
+
+def _say_mirror_serves() -> None:
+    global _said
+    if not _said:
+        say(
+            f"the Hugging Face hub is not reached ({_not_reached}): the mirror serves; "
+            f"see {mirror.READ_MORE}"
+        )
+        _said = True
+
+
+def mirror_serves(repo: str, what: str) -> mirror.Asset:
+    """The mirror's asset where the hub is not reached; says once to people that it serves.
+
+    Raises:
+        UnreachableError: the mirror has no such asset.
+    """
+    asset = _in_mirror(repo, what)
+    _say_mirror_serves()
+    return asset
+
+
+def _in_mirror(repo: str, what: str) -> mirror.Asset:
+    asset = mirror.find(repo)
+    if asset is None:
+        raise UnreachableError(
+            f"{what}: the Hugging Face hub is not reached ({_not_reached}) and no mirror has it; "
+            f"open the network, name a local folder, or add a mirror ({mirror.READ_MORE})"
+        )
+    return asset
+
+
+def _mirror_asset(model: str, revision: str) -> mirror.Asset:
+    asset = _in_mirror(model, f"model {model}")
+    if revision != "main":
+        raise UnreachableError(
+            f"model {model}: revision {revision!r} cannot be had, since the Hugging Face hub is "
+            f"not reached ({_not_reached}) and the mirror holds one version; open the network or "
+            "set revision: main"
+        )
+    return asset
+
+
+def _is_weights(name: str) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in WEIGHTS)
+
+
+def _hub_files(model: str, info: ModelInfo) -> dict[str, int]:
+    """The wanted files of a hub model and their sizes in bytes."""
+    files = {
+        file.rfilename: file.size or 0
+        for file in info.siblings or []
+        if any(fnmatch.fnmatchcase(file.rfilename, pattern) for pattern in WANTED)
+        and not any(fnmatch.fnmatchcase(file.rfilename, pattern) for pattern in UNWANTED)
+    }
+    if not any(_is_weights(name) for name in files):
+        raise HierRouterError(
+            f"the model {model} has no safetensors on the Hugging Face hub; choose another model "
+            "or convert it to a local folder"
+        )
+    return files
+
+
+def _from_hub(model: str, info: ModelInfo) -> Snapshot:
+    _hub_files(model, info)
+    try:
+        folder = huggingface_hub.snapshot_download(
+            model,
+            revision=info.sha,
+            allow_patterns=list(WANTED),
+            ignore_patterns=list(UNWANTED),
+        )
+    except GatedRepoError:
+        raise HierRouterError(
+            f"the model {model} is gated on the Hugging Face hub; ask for access on its page and "
+            "set HF_TOKEN"
+        ) from None
+    except (HTTPError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+            raise HierRouterError(
+                f"cannot keep the model {model}: {error.strerror or error}; make room or set "
+                "HF_HOME to another place, then run the same command again"
+            ) from error
+        raise UnreachableError(
+            f"the download of {model} from the Hugging Face hub stopped ({_one_line(error)}); "
+            "run the same command again"
+        ) from error
+    return _snapshot(Path(folder), "hub", model, str(info.sha))
+
+
+def _from_hf_cache(model: str, revision: str) -> Path | None:
+    """The model's folder in the Hugging Face cache if all its weights are there."""
+    try:
+        folder = Path(
+            huggingface_hub.snapshot_download(
+                model,
+                revision=revision,
+                allow_patterns=list(WANTED),
+                ignore_patterns=list(UNWANTED),
+                local_files_only=True,
+            )
+        )
+    except HFValidationError:
+        raise ConfigError(f"{model!r} is neither a folder here nor a Hugging Face id") from None
+    except LocalEntryNotFoundError:
+        return None
+    # The cache may hold part of a model only: somebody fetched its tokenizer, say.
+    if not (folder / "config.json").exists():
+        return None
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        shards = set(read_json(index).get("weight_map", {}).values())
+        return folder if shards and all((folder / shard).exists() for shard in shards) else None
+    return folder if (folder / "model.safetensors").exists() else None
+
+
+def _names(folder: Path) -> tuple[str, ...]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return tuple(sorted(path.relative_to(folder).as_posix() for path in files))
+
+
+def _require_weights(folder: Path, model: str) -> list[str]:
+    weights = [path.name for path in folder.iterdir() if _is_weights(path.name)]
+    if not weights:
+        raise HierRouterError(
+            f"the model folder {model} holds no weights (*.safetensors or *.gguf); "
+            "name a folder that does, or a hub id"
+        )
+    return sorted(weights)
+
+
+def _snapshot(
+    folder: Path, source: Literal["folder", "hub"], repo: str, revision: str | None
+) -> Snapshot:
+    digest = _weights_digest(folder, _require_weights(folder, repo))
+    return Snapshot(folder, source, repo, revision, digest, _names(folder))
+
+
+def _weights_digest(folder: Path, names: list[str]) -> str:
+    """`mirror.folder_digest` of the weight files, remembered in our own cache folder.
+
+    Reading gigabytes at every start would cost seconds; size and time of change tell whether a
+    file is the one that was read before.
+    """
+    stats = [(folder / name).stat() for name in names]
+    state = [[n, s.st_size, s.st_mtime_ns] for n, s in zip(names, stats, strict=True)]
+    note = home() / "digests" / f"{sha256_text(os.fspath(folder.resolve()))[:24]}.json"
+    if note.exists():
+        try:
+            kept = read_json(note)
+            if isinstance(kept, dict) and kept.get("state") == state:
+                return str(kept["digest"])
+        except DamagedFileError:
+            pass  # It is made anew below.
+    digest = digest_of([[name, sha256_file(folder / name)] for name in names])
+    write_json(note, {"folder": os.fspath(folder.resolve()), "state": state, "digest": digest})
+    return digest

@@ -1,0 +1,212 @@
+"""The MDP of section 3.1 as gymnasium and Stable-Baselines3 know it, over recorded outcomes.
+
+The observation is one row: the projected embedding of the context `c_l`, the relative cost `C_l`
+so far, lambda = alpha / (1 + alpha), and the hop index `l`. The reward is 0 until the end, then
+quality minus alpha times relative cost. No model is called: the tree answers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+import numpy as np
+from stable_baselines3.common.vec_env import VecEnv
+
+from hierrouter.learning.actions import SOLVE, action_count, allowed_actions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from hierrouter.routes.outcomes import Moves, Outcomes
+
+EXTRA = 3
+"""Columns of an observation beside the embedding: cost, lambda, hop."""
+
+
+@dataclass(frozen=True)
+class Game:
+    """What episodes are played on: outcomes in one scale, moves, and how alpha is drawn."""
+
+    outcomes: Outcomes
+    state: NDArray[np.float32]
+    """N x C x K, the projected embedding of each context."""
+    moves: Moves
+    cost_unit_usd: float
+    lambda_low: float
+    lambda_high: float
+
+    def observation_space(self) -> gym.spaces.Box:
+        """K + 3 numbers between the bounds that the recorded outcomes give."""
+        width = self.state.shape[2] + EXTRA
+        low, high = np.zeros(width, np.float32), np.zeros(width, np.float32)
+        low[:-EXTRA] = self.state.min(axis=(0, 1))
+        high[:-EXTRA] = self.state.max(axis=(0, 1))
+        low[-3:] = (0, self.lambda_low, 0)
+        most = float(self.outcomes.spent.max()) / self.cost_unit_usd
+        high[-3:] = (np.nextafter(np.float32(most), np.float32(np.inf)), 1, self.outcomes.hops)
+        return gym.spaces.Box(low, high, dtype=np.float32)
+
+    def action_space(self) -> gym.spaces.Discrete:
+        """The 2 M + 1 actions."""
+        return gym.spaces.Discrete(action_count(len(self.outcomes.models)))
+
+
+class TreeVecEnv(VecEnv):
+    """B episodes side by side, each step a few array look-ups.
+
+    Queries come in shuffled passes over the outcomes, so that every query is met equally often.
+    """
+
+    render_mode = None
+
+    def __init__(self, game: Game, episodes: int, seed: int) -> None:
+        """Makes B = `episodes` slots; `seed` drives queries and alphas."""
+        super().__init__(episodes, game.observation_space(), game.action_space())
+        outcomes = game.outcomes
+        self._state = game.state
+        self._allowed = allowed_actions(len(outcomes.models), outcomes.hops, game.moves)
+        self._depth, self._child = outcomes.depth, outcomes.child
+        self._spent = outcomes.spent / game.cost_unit_usd
+        self._quality = outcomes.solve_quality
+        self._price = outcomes.solve_cost / game.cost_unit_usd
+        self._lambda_range = (game.lambda_low, game.lambda_high)
+        self._random = np.random.default_rng(seed)
+        self._order = np.zeros(0, dtype=np.int64)
+        self._query = np.zeros(episodes, dtype=np.int64)
+        self._context = np.zeros(episodes, dtype=np.int64)
+        self._lambda = np.zeros(episodes)
+        self._actions = np.zeros(episodes, dtype=np.int64)
+
+    def _draw(self, slots: NDArray[np.int64]) -> None:
+        while len(self._order) < len(slots):
+            fresh = self._random.permutation(len(self._state))
+            self._order = np.concatenate([self._order, fresh])
+        self._query[slots], self._order = np.split(self._order, [len(slots)])
+        self._context[slots] = 0
+        self._lambda[slots] = self._random.uniform(*self._lambda_range, size=len(slots))
+
+    def _observe(self) -> NDArray[np.float32]:
+        observation = np.empty((self.num_envs, self._state.shape[2] + EXTRA), dtype=np.float32)
+        observation[:, :-EXTRA] = self._state[self._query, self._context]
+        observation[:, -3] = self._spent[self._query, self._context]
+        observation[:, -2] = self._lambda
+        observation[:, -1] = self._depth[self._context]
+        return observation
+
+    def reset(self) -> NDArray[np.float32]:
+        """Starts B new episodes; returns their observations, B x (K + 3)."""
+        self._draw(np.arange(self.num_envs))
+        return self._observe()
+
+    def step_async(self, actions: NDArray[np.int64]) -> None:
+        """Takes B actions."""
+        self._actions = np.asarray(actions, dtype=np.int64)
+
+    def step_wait(
+        self,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
+        """Plays them. A finished episode's slot starts a new one at once.
+
+        Raises:
+            ValueError: an action that the hop does not allow.
+        """
+        query, context, actions = self._query, self._context, self._actions
+        if not self.action_masks()[np.arange(self.num_envs), actions].all():
+            raise ValueError("an action was taken that the mask forbids")
+        model, solve = actions // 2, actions % 2 == SOLVE
+        spent = self._spent[query, context] + self._price[query, context, model]
+        alpha = self._lambda / (1 - self._lambda)
+        reward = np.where(solve, self._quality[query, context, model] - alpha * spent, 0.0)
+        self._context = np.where(solve, context, self._child[context, model])
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        ended = np.flatnonzero(solve)
+        if len(ended):
+            final = self._observe()
+            for slot in ended:
+                infos[slot] = {"terminal_observation": final[slot], "TimeLimit.truncated": False}
+            self._draw(ended)
+        return self._observe(), reward.astype(np.float32), solve.copy(), infos
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Which actions each slot may take, B x (2 M + 1)."""
+        masks: NDArray[np.bool_] = self._allowed[self._depth[self._context]]
+        return masks
+
+    # What Stable-Baselines3 asks of any vector of environments.
+
+    def env_method(
+        self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any
+    ) -> list[Any]:
+        """Only `action_masks`: one row a slot."""
+        if method_name != "action_masks":
+            raise AttributeError(method_name)
+        return list(self.action_masks()[self._slots(indices)])
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        """An attribute, the same for every slot."""
+        return [getattr(self, attr_name)] * len(self._slots(indices))
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        """Refused: slots share everything."""
+        raise AttributeError(f"{attr_name} cannot be set for single slots")
+
+    def env_is_wrapped(
+        self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: Any = None
+    ) -> list[bool]:
+        """No slot is wrapped."""
+        return [False] * len(self._slots(indices))
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+    def _slots(self, indices: int | Iterable[int] | None) -> Sequence[int]:
+        return list(self._get_indices(indices))
+
+
+class RouteEnv(gym.Env[np.ndarray, np.int64]):
+    """One episode at a time, for people and for gymnasium's tools; the same game."""
+
+    render_mode = None
+
+    def __init__(self, game: Game) -> None:
+        """Makes an environment on `game`."""
+        self.observation_space = game.observation_space()
+        self.action_space = game.action_space()
+        self._game = game
+        self._slot: TreeVecEnv | None = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Starts a new query; `seed` restarts the sequence of queries and alphas."""
+        super().reset(seed=seed)
+        if self._slot is None or seed is not None:
+            self._slot = TreeVecEnv(self._game, 1, int(self.np_random.integers(2**31)))
+        return self._slot.reset()[0], {"action_mask": self.action_masks()}
+
+    def step(
+        self, action: np.int64 | int
+    ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """Calls a model. An action that the hop does not allow costs the reward -1 and ends it."""
+        slot = self._running()
+        if not self.action_masks()[int(action)]:
+            return slot._observe()[0], -1.0, True, False, {"invalid_action": True}
+        slot.step_async(np.array([action]))
+        observations, rewards, ended, infos = slot.step_wait()
+        observation = infos[0]["terminal_observation"] if ended[0] else observations[0]
+        return observation, float(rewards[0]), bool(ended[0]), False, {}
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Which of the 2 M + 1 actions may be taken now."""
+        masks: NDArray[np.bool_] = self._running().action_masks()
+        mask: NDArray[np.bool_] = masks[0]
+        return mask
+
+    def _running(self) -> TreeVecEnv:
+        if self._slot is None:
+            raise RuntimeError("call reset() first")
+        return self._slot

@@ -1,0 +1,246 @@
+"""The router artifact: a folder with weights, description and card, loadable without SB3.
+
+Loading reads JSON and safetensors; no code from the folder is run.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from hierrouter import __version__
+from hierrouter.errors import ConfigError, DamagedFileError, HierRouterError
+from hierrouter.files import (
+    atomic_path,
+    claim_folder,
+    read_json,
+    sha256_file,
+    sha256_text,
+    write_json,
+)
+from hierrouter.learning.actions import SOLVE, action_count, allowed_actions
+from hierrouter.learning.network import Network, Projection, arrays, from_arrays
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from hierrouter.routes.outcomes import Moves, Outcomes
+
+FORMAT_VERSION = 1
+WEIGHTS = "router.safetensors"
+
+
+def query_hash(query_id: str) -> str:
+    """A short hash by which a router remembers its training queries."""
+    return sha256_text(query_id)[:16]
+
+
+class RouterInfo(BaseModel):
+    """What `router.json` says."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format_version: int = FORMAT_VERSION
+    library_version: str = __version__
+    models: tuple[str, ...]
+    hops: int
+    moves: Literal["paper", "early_exit"]
+    metric: str
+    view: str
+    activation: Literal["tanh", "relu"]
+    alpha_range: tuple[float, float]
+    cost_unit_usd: float
+    encoder: dict[str, Any]
+    """The encoder's configuration and identity (revision, digest)."""
+    dimensions: dict[str, int]
+    """Widths of the embedding, the projection and the action space."""
+    config: dict[str, Any]
+    """The config's data, pool and training parts."""
+    query_digest: str
+    tree_digest: str
+    training_query_hashes: tuple[str, ...]
+    data_seed: int
+    training_seed: int
+    validation: dict[str, float]
+    """Reward on the validation queries, over the alpha grid, and the iteration it is from."""
+    weights_sha256: str = ""
+
+
+class Router:
+    """A trained policy with all that is needed to ask it. Acts by argmax."""
+
+    def __init__(self, info: RouterInfo, projection: Projection, network: Network) -> None:
+        """Puts a router together from its parts."""
+        self.info = info
+        self.projection = projection
+        self.network = network
+        self._allowed = allowed_actions(len(info.models), info.hops, info.moves)
+
+    def save(self, folder: Path, learning_curve: list[dict[str, Any]], card: str) -> None:
+        """Writes the artifact; what was a router of ours before is replaced.
+
+        Args:
+            folder: where to.
+            learning_curve: one entry an iteration: `iteration`, `transitions`, `metrics`.
+            card: the model card, Markdown.
+        """
+        claim_folder(folder, "router.json")
+        with atomic_path(folder / WEIGHTS) as temporary:
+            save_file(arrays(self.projection, self.network), temporary)
+            digest = sha256_file(temporary)
+            # The description goes first: cut short between the two, the folder is still known
+            # as ours, and the digest tells that the weights are not the ones described.
+            info = self.info.model_copy(update={"weights_sha256": digest})
+            write_json(folder / "router.json", info.model_dump(mode="json"))
+        write_json(folder / "learning_curve.json", learning_curve)
+        with atomic_path(folder / "README.md") as temporary:
+            temporary.write_text(card, encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Router:
+        """Reads the artifact in `folder`.
+
+        Raises:
+            HierRouterError: there is no router, or a newer version of us made it.
+            DamagedFileError: a file is truncated, altered or foreign.
+        """
+        if not (folder / "router.json").exists():
+            raise HierRouterError(f"{folder} holds no router; make one with `hierrouter train`")
+        raw = read_json(folder / "router.json")
+        version = raw.get("format_version") if isinstance(raw, dict) else None
+        if version != FORMAT_VERSION:
+            raise HierRouterError(
+                f"{folder} has router format {version}, this version ({__version__}) reads "
+                f"{FORMAT_VERSION}; train anew or use the version that made it"
+            )
+        try:
+            info = RouterInfo.model_validate(raw)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise DamagedFileError(
+                f"{folder / 'router.json'}: {where}: {first['msg']}; train the router anew"
+            ) from error
+        weights = folder / WEIGHTS
+        if not weights.exists() or sha256_file(weights) != info.weights_sha256:
+            raise DamagedFileError(
+                f"{weights} is missing or not the file that router.json describes; "
+                "copy the router again or train it anew"
+            )
+        try:
+            projection, network = from_arrays(load_file(weights))
+        except (SafetensorError, KeyError) as error:
+            raise DamagedFileError(f"{weights} is not a router's weights ({error})") from error
+        _check_shapes(info, projection, network, weights)
+        return cls(info, projection, network)
+
+    def scores(
+        self,
+        embeddings: NDArray[np.float32],
+        hop: int,
+        cost_usd: NDArray[np.float64],
+        alpha: float,
+    ) -> NDArray[np.float32]:
+        """The policy's log-probabilities of the actions in a context.
+
+        Args:
+            embeddings: N x D vectors of the contexts, as the encoder gives them.
+            hop: the hop index, 0..L-1.
+            cost_usd: N dollars spent so far.
+            alpha: quality given up for one cost unit saved; brought into the router's range.
+
+        Returns:
+            N x (2 M + 1); minus infinity where the hop does not allow the action.
+        """
+        low, high = self.info.alpha_range
+        alpha = min(max(alpha, low), high)
+        lam = np.full(len(embeddings), alpha / (1 + alpha), dtype=np.float32)
+        cost = (np.asarray(cost_usd) / self.info.cost_unit_usd).astype(np.float32)
+        state = self.projection(embeddings)
+        logits = self.network.logits(state, cost, lam, hop, self.info.activation)
+        logits = np.where(self._allowed[hop], logits, -np.inf)
+        shifted = logits - logits.max(axis=1, keepdims=True)
+        return np.asarray(
+            shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)), dtype=np.float32
+        )
+
+    def follow(self, outcomes: Outcomes, alpha: float) -> NDArray[np.int64]:
+        """The route that argmax takes for each recorded query.
+
+        Args:
+            outcomes: N queries of the same pool.
+            alpha: quality given up for one cost unit saved.
+
+        Returns:
+            N columns of `outcomes.routes(self.info.moves)`.
+
+        Raises:
+            ConfigError: the outcomes are of another pool.
+        """
+        if outcomes.models != self.info.models or outcomes.hops != self.info.hops:
+            raise ConfigError(
+                f"the router routes over {', '.join(self.info.models)} with {self.info.hops} hops, "
+                f"the tree has {', '.join(outcomes.models)} with {outcomes.hops}"
+            )
+        column = np.full((len(outcomes.contexts), len(outcomes.models)), -1)
+        for index, path in enumerate(outcomes.routes(self.info.moves).paths):
+            column[outcomes.contexts.index(path[:-1]), path[-1]] = index
+        context = np.zeros(len(outcomes), dtype=np.int64)
+        chosen = np.full(len(outcomes), -1, dtype=np.int64)
+        for hop in range(outcomes.hops):
+            going = np.flatnonzero(chosen < 0)
+            if not len(going):
+                break
+            at = context[going]
+            scores = self.scores(
+                outcomes.embeddings[going, at], hop, outcomes.spent[going, at], alpha
+            )
+            action = scores.argmax(axis=1)
+            model, solved = action // 2, action % 2 == SOLVE
+            chosen[going] = np.where(solved, column[at, model], -1)
+            context[going] = np.where(solved, at, outcomes.child[at, model])
+        return chosen
+
+
+def mean_reward(
+    router: Router, outcomes: Outcomes, alphas: tuple[float, ...], moves: Moves
+) -> NDArray[np.float64]:
+    """The router's exact mean reward on recorded queries at each alpha."""
+    table = outcomes.routes(moves)
+    rows = np.arange(len(outcomes))
+    return np.array(
+        [
+            table.reward(alpha, router.info.cost_unit_usd)[
+                rows, router.follow(outcomes, alpha)
+            ].mean()
+            for alpha in alphas
+        ]
+    )
+
+
+def _check_shapes(info: RouterInfo, projection: Projection, network: Network, path: Path) -> None:
+    width = projection.components.shape[0]
+    expected = {
+        "stage": (info.hops, network.stage.shape[-1]),
+        "input": (
+            network.first_weight.shape[0],
+            width + 2 + network.stage.shape[-1],
+        ),
+        "hidden": (network.second_weight.shape[0], network.first_weight.shape[0]),
+        "action": (action_count(len(info.models)), network.second_weight.shape[0]),
+    }
+    found = {
+        "stage": network.stage.shape,
+        "input": network.first_weight.shape,
+        "hidden": network.second_weight.shape,
+        "action": network.action_weight.shape,
+    }
+    for name, shape in expected.items():
+        if found[name] != shape:
+            raise DamagedFileError(f"{path}: {name} has shape {found[name]}, expected {shape}")

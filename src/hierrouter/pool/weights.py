@@ -1,0 +1,146 @@
+"""From a model's name to a folder that transformers loads: fetched, and converted if need be.
+
+A mirror serves quantised weights in one GGUF file, which transformers reads slowly (up to a
+minute). Such a file is turned once into safetensors in bfloat16 and kept in the cache folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from hierrouter import hub
+from hierrouter.errors import HierRouterError
+from hierrouter.files import digest_of
+from hierrouter.progress import say
+
+if TYPE_CHECKING:
+    from hierrouter.config import ModelSpec
+
+CONVERSION = "gguf-bfloat16-1"
+"""Name of the conversion; another result must get another name, as digests depend on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A model ready to load.
+
+    `weights_digest` names what the model is, alike on every machine; `provenance` says where it
+    came from (source, repo, revision, and the digest of what was fetched).
+    """
+
+    folder: Path
+    weights_digest: str
+    provenance: dict[str, str]
+
+
+def prepare(spec: ModelSpec) -> Prepared:
+    """Fetches a model's files and converts them if need be; loads no weights when that is done.
+
+    Raises:
+        HierRouterError: the model does not exist, or what was found is no model.
+        UnreachableError: neither hub nor mirror answers.
+    """
+    snapshot = hub.fetch_model(spec.model, spec.revision)
+    provenance = {
+        "source": snapshot.source,
+        "repo": snapshot.repo,
+        "revision": snapshot.revision or "",
+        "digest": snapshot.digest,
+    }
+    ggufs = sorted(snapshot.folder.glob("*.gguf"))
+    if (snapshot.folder / "config.json").exists():
+        return Prepared(snapshot.folder, snapshot.digest, provenance)
+    if len(ggufs) != 1:
+        found = f"{len(ggufs)} GGUF files" if ggufs else "no config.json"
+        raise HierRouterError(
+            f"model {spec.name}: {snapshot.folder} holds {found}; give a folder with config.json, "
+            "safetensors and a tokenizer, or with one .gguf file"
+        )
+    digest = digest_of([CONVERSION, snapshot.digest])
+    label = snapshot.repo.rstrip("/").rsplit("/", 1)[-1]
+    folder = convert_once(ggufs[0], hub.home() / "converted", label, digest)
+    return Prepared(folder, digest, {**provenance, "conversion": CONVERSION})
+
+
+def convert_once(gguf: Path, cache: Path, label: str, digest: str) -> Path:
+    """Converts a GGUF file unless that was done before; safe with several processes at once.
+
+    Args:
+        gguf: the file.
+        cache: folder of converted models.
+        label: the model's name, in the folder's name and in messages.
+        digest: what the result is filed under.
+
+    Returns:
+        The folder with config.json, safetensors and tokenizer. It appears whole or not at all.
+    """
+    target = cache / f"{re.sub(r'[^a-z0-9.]+', '-', label.lower())}-{digest[:12]}"
+    if target.is_dir():
+        return target
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(cache / f".{target.name}.lock"):
+            if target.is_dir():
+                return target
+            # What a killed process left behind; nobody else writes it while the lock is held.
+            for leftover in cache.glob(f".tmp-{target.name}-*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+            say(f"converting {label} to safetensors, once; this takes up to a minute")
+            temporary = Path(tempfile.mkdtemp(prefix=f".tmp-{target.name}-", dir=cache))
+            try:
+                _convert(gguf, temporary)
+                temporary.chmod(0o755)
+                temporary.replace(target)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+    except (ValueError, KeyError, TypeError, NotImplementedError) as error:
+        why = " ".join(str(error).split())[:120]
+        raise HierRouterError(
+            f"cannot convert {gguf} ({why}); transformers reads GGUF files of "
+            "common text models only: give a folder with safetensors"
+        ) from error
+    except OSError as error:
+        raise HierRouterError(
+            f"cannot convert {gguf}: {error.strerror or error}; make room under {cache} "
+            "(set HIERROUTER_HOME for another place), then run the same command again"
+        ) from error
+    return target
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    """Writes the file's weights (bfloat16), configuration and tokenizer into `folder`."""
+    import torch
+
+    from hierrouter.pool.transformers_backend import hf, quiet
+
+    quiet()
+    # The GGUF reader's own progress bar knows no switch.
+    with contextlib.redirect_stderr(io.StringIO()):
+        source = hf.AutoModelForCausalLM.from_pretrained(
+            gguf.parent, gguf_file=gguf.name, dtype=torch.float32
+        )
+    # transformers refuses to save a model that came from a GGUF file, so the weights move into a
+    # plain one of the same shape, made without memory of its own.
+    config = source.config
+    del config.quantization_config
+    config.dtype = torch.bfloat16
+    with torch.device("meta"):
+        plain = hf.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    weights = {name: value.to(torch.bfloat16) for name, value in source.state_dict().items()}
+    plain.load_state_dict(weights, assign=True)
+    plain.tie_weights()
+    plain.generation_config = source.generation_config
+    plain.save_pretrained(folder)
+    tokenizer = hf.AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    tokenizer.save_pretrained(folder)
+    for file in folder.iterdir():
+        file.chmod(0o644)

@@ -1,0 +1,136 @@
+"""Numbers (GSM8K): reading the one a reply ends on, and comparing exactly."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+from hierrouter.quality.statements import answer_statements, last_box, stated_line, tail
+
+_DIGITS = r"(?:\d{1,3}(?:(?:,|\{,\}|\\,)\d{3})++(?!\d)|\d++)"
+_PLAIN = rf"(?:{_DIGITS}(?:\.\d++)?|\.\d++)"
+_CURRENCY = r"(?:\\?\$|[€£¥₹])?"
+_NUMBER = re.compile(
+    rf"(?<![\w.])(?P<sign>[-−–+](?=\s?[\d.$\\€£¥₹]))?\s?{_CURRENCY}\s?(?:"
+    rf"\\[dt]?frac\s?\{{\s?(?P<top>-?\d+)\s?\}}\s?\{{\s?(?P<bottom>\d+)\s?\}}|"
+    rf"(?P<number>{_PLAIN})"
+    r"(?:(?:\s?(?:\*|×|x|\\times|\\cdot)\s?10\s?(?:\^|\*\*)\s?\{?(?P<power>[-−+]?\d+)\}?)"
+    r"|[eE](?P<exponent>[-+]?\d+)(?!\w)"
+    r"|(?P<fraction>\s?/\s?\d++(?![\d.]*\s?/))"
+    r"|(?P<mixed>\s\d++/\d++)"
+    r")?)"
+)
+_LEAD = re.compile(r"(?:[\s*_`~:=(\[{\"'$≈>]|\\[(\[,;!$]|\\(?:text|boxed|mathbf|textbf)\b)*+")
+_SENTENCE_END = re.compile(r"[.!?](?:\s|$)")
+_LONGEST = 60
+
+
+def parse_number(text: str) -> Fraction | None:
+    """The first number in `text`, exactly; none where there is none or it is absurdly long."""
+    for match in _NUMBER.finditer(text):
+        value = _value(match)
+        if value is not None:
+            return value
+    return None
+
+
+def extract_number(reply: str) -> str | None:
+    r"""The number a reply ends on, in plain form ("1234", "-0.5", "2/3").
+
+    The last stated number counts (`\boxed{}`, "Answer: ", "the answer is", "####"); where none is
+    stated, the last number of the reply.
+    """
+    text = tail(reply)
+    stated: tuple[int, Fraction] | None = None
+    for statement in reversed(list(answer_statements(text, hashes=True))):
+        value = _stated(stated_line(text, statement.end))
+        if value is not None:
+            stated = statement.start, value
+            break
+    box = last_box(text)
+    if box is not None and (stated is None or box[0] > stated[0]):
+        boxed = _stated(box[1])
+        if boxed is not None:
+            stated = box[0], boxed
+    if stated is not None:
+        return plain(stated[1])
+    last = _last(text)
+    return None if last is None else plain(last)
+
+
+def numbers_equal(answer: str, accepted: str) -> bool:
+    """Whether two texts state exactly the same number."""
+    left, right = parse_number(answer), parse_number(accepted)
+    return left is not None and left == right
+
+
+def plain(value: Fraction) -> str:
+    """A fraction as people write it: an integer or finite decimal, else "p/q"."""
+    rest, places = value.denominator, 0
+    for prime in (2, 5):
+        power = 0
+        while rest % prime == 0:
+            rest, power = rest // prime, power + 1
+        places = max(places, power)
+    if rest != 1:
+        return f"{value.numerator}/{value.denominator}"
+    digits = f"{abs(value.numerator) * 10**places // value.denominator:0{places + 1}d}"
+    sign = "-" if value < 0 else ""
+    return sign + (f"{digits[:-places]}.{digits[-places:]}" if places else digits)
+
+
+def _stated(line: str) -> Fraction | None:
+    """The number an answer line means.
+
+    "3 * 6 = 18" means what stands after the last "="; "18 dollars for 3 days" means the number it
+    begins with; "he pays for 3 days, so 18 dollars" the last number of its sentence.
+    """
+    if "=" in line:
+        after = parse_number(line[line.rindex("=") + 1 :])
+        if after is not None:
+            return after
+    lead = _LEAD.match(line)
+    start = lead.end() if lead else 0
+    # A currency sign or a minus belongs to the number, so look from before them.
+    first = _NUMBER.match(line, start)
+    if first is not None:
+        value = _value(first)
+        if value is not None:
+            return -value if _minus_before(line, first) else value
+    end = _SENTENCE_END.search(line, start)
+    return _last(line[: end.start() if end else len(line)])
+
+
+def _minus_before(line: str, match: re.Match[str]) -> bool:
+    """Whether a minus stands before a currency sign that the lead has taken: "-$5"."""
+    return match["sign"] is None and line[: match.start()].rstrip("$\\ ").endswith(("-", "−"))
+
+
+def _last(text: str) -> Fraction | None:
+    """The last number of a text."""
+    value = None
+    for match in _NUMBER.finditer(text):
+        found = _value(match)
+        value = value if found is None else found
+    return value
+
+
+def _value(match: re.Match[str]) -> Fraction | None:
+    if len(match[0]) > _LONGEST:
+        return None
+    try:
+        if match["top"] is not None:
+            value = Fraction(int(match["top"]), int(match["bottom"]))
+        else:
+            value = Fraction(re.sub(r"[,{}\\]", "", match["number"]))
+            exponent = int((match["power"] or match["exponent"] or "0").replace("−", "-"))
+            if abs(exponent) > _LONGEST:
+                return None
+            value *= Fraction(10) ** exponent
+            if match["fraction"] is not None:
+                value /= int(match["fraction"].strip(" /\t\n"))
+            if match["mixed"] is not None:
+                value += Fraction(match["mixed"].strip())
+    except (ValueError, ZeroDivisionError):
+        return None
+    return -value if match["sign"] in ("-", "−", "–") else value

@@ -1,0 +1,251 @@
+"""Recording the route tree: every node generated once, in batches, model by model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from hierrouter.data.queries import read_queries
+from hierrouter.errors import HierRouterError
+from hierrouter.files import claim_folder, digest_of, read_json
+from hierrouter.pool.backend import Completion
+from hierrouter.pool.open import open_backend
+from hierrouter.pool.prompts import build_message, instruction_for, limit_for
+from hierrouter.progress import Progress, say
+from hierrouter.routes.embed import embed_tree
+from hierrouter.routes.nodes import Node, NodeKey, Role, full_tree
+from hierrouter.routes.scores import answer_kind, score_tree
+from hierrouter.routes.tree import RouteTree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from hierrouter.config import ModelSpec, PoolConfig
+    from hierrouter.data.queries import Query
+    from hierrouter.pool.backend import Backend
+
+
+@dataclass(frozen=True)
+class Call:
+    """A node that is not recorded yet, as the call that makes it."""
+
+    query: Query
+    models: tuple[str, ...]
+    role: Role
+    spec: ModelSpec
+
+    @property
+    def place(self) -> NodeKey:
+        """Where its node will stand."""
+        return NodeKey(self.query.query_id, self.models, self.role)
+
+
+def collect_routes(config: PoolConfig, queries: Path, out: Path) -> Path:
+    """Records the full tree of every query, and each reference model's direct answer.
+
+    Nodes are generated depth by depth and model by model, and committed unit by unit; what is
+    committed is never generated again, so the same call goes on after any interruption. Then
+    answers are scored and contexts embedded.
+
+    Args:
+        config: the pool part of a config.
+        queries: `queries.parquet` of `sample_queries`, or its folder.
+        out: the folder of the tree.
+
+    Returns:
+        `out`.
+
+    Raises:
+        ConfigError: `out` is not ours, or holds the tree of another pool.
+        DamagedFileError: a file of the tree cannot be read back; the same call then goes on.
+        HierRouterError: the disk is full, or another process records into `out`.
+    """
+    table = queries / "queries.parquet" if queries.is_dir() else queries
+    sampled = read_queries(table)
+    origin = table.with_name("queries.json")
+    claim_folder(out, "tree.json")
+    try:
+        with FileLock(out / ".tmp-lock", timeout=0):
+            data = read_json(origin) if origin.exists() else {}
+            tree = RouteTree.create_or_open(out, config, sampled, data)
+            record(tree, config)
+            score_tree(tree)
+            embed_tree(tree, config.encoder)
+    except Timeout:
+        raise HierRouterError(
+            f"another process is recording into {out}; wait for it, or name another folder"
+        ) from None
+    return out
+
+
+def record(tree: RouteTree, config: PoolConfig) -> None:
+    """Generates and commits every node that `tree` does not hold yet."""
+    total = len(list(planned_calls(tree, config)))
+    missing = [call for call in planned_calls(tree, config) if call.place not in tree.nodes]
+    if not missing:
+        say(f"recorded: all {total} nodes of {len(tree.queries)} queries are there")
+        return
+    say(f"recording {len(missing)} of {total} nodes of {len(tree.queries)} queries")
+    # Work is counted in tokens times size, so that the time left does not jump between models.
+    work = sum(_work(call) for call in missing)
+    with Progress("recording", len(missing), "nodes", work=work) as progress:
+        for group in _stages(tree, missing):
+            backend = open_backend(group[0].spec, config.prompts, config.batch_tokens)
+            try:
+                for unit in _units(tree, group, config.queries_per_unit):
+                    _record_unit(tree, config, backend, unit, progress)
+            finally:
+                backend.close()
+
+
+def planned_calls(tree: RouteTree, config: PoolConfig) -> Iterator[Call]:
+    """Every call of the full tree, then the references' direct answers, whether made or not."""
+    specs = {spec.name: spec for spec in config.models}
+    for depth in range(1, config.hops + 1):
+        for models, role in full_tree(list(specs), config.hops, depth):
+            for query in tree.queries:
+                yield Call(query, models, role, specs[models[-1]])
+    for spec in config.references:
+        for query in tree.queries:
+            yield Call(query, (spec.name,), "solve", spec)
+
+
+def _stages(tree: RouteTree, missing: Sequence[Call]) -> Iterator[list[Call]]:
+    """Calls that one loaded model makes at one depth. Deeper calls need the shallower replies."""
+    weights = {name: model["weights"] for name, model in tree.info["made"]["models"].items()}
+    groups: dict[tuple[int, str], list[Call]] = {}
+    for call in missing:
+        groups.setdefault((len(call.models), weights[call.spec.name]), []).append(call)
+    for key in sorted(groups, key=lambda key: key[0]):
+        yield groups[key]
+
+
+def _units(tree: RouteTree, calls: Sequence[Call], size: int) -> Iterator[tuple[int, list[Call]]]:
+    """Calls of `size` queries at a time, whole queries in the order of their hash.
+
+    Which queries make a unit depends only on the sample, so that batches are the same however
+    the work is interrupted or shared out.
+    """
+    place: dict[str, int] = {}
+    seen: dict[str, int] = {}
+    for query in tree.queries:
+        rank = seen[query.task] = seen.get(query.task, -1) + 1
+        place[query.query_id] = rank
+    order = sorted(place, key=lambda query_id: (place[query_id], query_id))
+    unit_of = {query_id: index // size for index, query_id in enumerate(order)}
+    units: dict[int, list[Call]] = {}
+    for call in calls:
+        units.setdefault(unit_of[call.query.query_id], []).append(call)
+    for number in sorted(units):
+        yield number, units[number]
+
+
+def _record_unit(
+    tree: RouteTree,
+    config: PoolConfig,
+    backend: Backend,
+    unit: tuple[int, list[Call]],
+    progress: Progress,
+) -> None:
+    number, calls = unit
+    keys: list[str] = []
+    fresh: dict[str, tuple[str, int, Call]] = {}
+    for call in calls:
+        prompt, limit, key = _prompt(tree, config, backend, call)
+        keys.append(key)
+        if key not in tree.by_key:
+            fresh.setdefault(key, (prompt, limit, call))
+    shared = len(calls) - len(fresh)
+    work = {key: _work(call) for key, (_, _, call) in fresh.items()}
+    extra = sum(_work(call) for call in calls) - sum(work.values())
+    done = 0
+
+    def on_done(count: int) -> None:
+        nonlocal done
+        part = sum(list(work.values())[done : done + count])
+        done += count
+        progress.advance(count, calls[0].spec.name, work=part)
+
+    completions = backend.generate(
+        [prompt for prompt, _, _ in fresh.values()],
+        [limit for _, limit, _ in fresh.values()],
+        on_done,
+    )
+    made = dict(zip(fresh, completions, strict=True))
+    nodes = []
+    for call, key in zip(calls, keys, strict=True):
+        if key in made:
+            completion = made[key]
+            where = {"dtype": backend.dtype, "backend": backend.name, "device": backend.device}
+        else:
+            earlier = tree.by_key[key]
+            completion = Completion(
+                earlier.reply,
+                earlier.tokens_in,
+                earlier.tokens_out,
+                earlier.finish_reason,
+                earlier.latency_s,
+                earlier.logprob_mean,
+                earlier.logprob_min,
+            )
+            where = {
+                "dtype": earlier.dtype,
+                "backend": earlier.backend,
+                "device": earlier.device,
+            }
+        nodes.append(
+            Node(
+                query_id=call.query.query_id,
+                models=call.models,
+                role=call.role,
+                reply=completion.reply,
+                tokens_in=completion.tokens_in,
+                tokens_out=completion.tokens_out,
+                finish_reason=completion.finish_reason,
+                latency_s=completion.latency_s,
+                logprob_mean=completion.logprob_mean,
+                logprob_min=completion.logprob_min,
+                key=key,
+                **where,
+            )
+        )
+    tree.commit(f"{number:05d}-hop{len(calls[0].models) - 1}", nodes)
+    progress.advance(shared, calls[0].spec.name, work=extra)
+
+
+def _prompt(
+    tree: RouteTree, config: PoolConfig, backend: Backend, call: Call
+) -> tuple[str, int, str]:
+    """The rendered prompt of a call, its limit of new tokens, and its generation key."""
+    replies: list[tuple[Role, str]] = [
+        (
+            "analyze",
+            tree.nodes[NodeKey(call.query.query_id, call.models[:depth], "analyze")].reply,
+        )
+        for depth in range(1, len(call.models))
+    ]
+    hop = len(call.models) - 1
+    message = build_message(
+        call.query.prompt,
+        replies,
+        instruction_for(config.prompts, call.spec, hop, call.role, any_before=hop > 0),
+        config.prompts.answer_formats.get(answer_kind(call.query), "")
+        if call.role == "solve"
+        else "",
+        backend.count_tokens,
+        config.prompts.max_context_tokens,
+    )
+    prompt = backend.render(message)
+    limit = limit_for(call.spec, call.role, call.query.task)
+    made: dict[str, Any] = tree.info["made"]["models"][call.spec.name]
+    key = digest_of([made["weights"], {**made["generation"], "max_new_tokens": limit}, prompt])
+    return prompt, limit, key
+
+
+def _work(call: Call) -> float:
+    return limit_for(call.spec, call.role, call.query.task) * (
+        call.spec.billion_parameters or 1000 * call.spec.rate or 1.0
+    )

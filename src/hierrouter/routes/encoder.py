@@ -1,0 +1,100 @@
+"""The frozen encoder that turns a context into a vector (section 3.2 of the paper)."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from hierrouter import hub
+from hierrouter.errors import HierRouterError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from hierrouter.config import EncoderConfig
+
+HASHING = "hashing"
+
+
+class Encoder(Protocol):
+    """Texts in, vectors out; never trained."""
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors of `texts`, N x D."""
+        ...
+
+
+def encoder_identity(config: EncoderConfig) -> dict[str, Any]:
+    """What tells one encoder from another, without loading it.
+
+    Two encoders with the same identity give the same vectors.
+    """
+    if config.model == HASHING:
+        return {"model": HASHING, "dimensions": config.dimensions}
+    snapshot = hub.fetch_model(config.model, config.revision)
+    return {
+        "model": config.model,
+        "revision": snapshot.revision,
+        "digest": snapshot.digest,
+        "max_tokens": config.max_tokens,
+    }
+
+
+def open_encoder(config: EncoderConfig) -> Encoder:
+    """Loads the encoder that `config` names.
+
+    Raises:
+        HierRouterError: it cannot be had or is no sentence-transformers model.
+    """
+    if config.model == HASHING:
+        return HashingEncoder(config.dimensions)
+    return SentenceEncoder(hub.fetch_model(config.model, config.revision).folder, config.max_tokens)
+
+
+class HashingEncoder:
+    """scikit-learn's HashingVectorizer: needs no model; for the scripted pool."""
+
+    def __init__(self, dimensions: int) -> None:
+        """Makes an encoder with vectors of width `dimensions`."""
+        from sklearn.feature_extraction.text import HashingVectorizer
+
+        self._vectorizer = HashingVectorizer(n_features=dimensions, norm="l2")
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors of `texts`, N x D, of unit length."""
+        vectors = self._vectorizer.transform(texts).toarray()
+        return np.asarray(vectors, dtype=np.float32)
+
+
+class SentenceEncoder:
+    """A sentence-transformers model, float32, in batches of like length."""
+
+    def __init__(self, folder: Path, max_tokens: int) -> None:
+        """Loads the model in `folder`; texts longer than `max_tokens` tokens are cut."""
+        # The import takes seconds; the hashing encoder needs none of it.
+        from sentence_transformers import SentenceTransformer
+
+        logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
+        try:
+            self._model = SentenceTransformer(str(folder), local_files_only=True)
+        except (OSError, ValueError, KeyError) as error:
+            raise HierRouterError(
+                f"{folder} does not load as a sentence-transformers model: {error}; "
+                "set pool.encoder.model to one, or to `hashing`"
+            ) from error
+        transformer: Any = self._model[0]
+        positions = getattr(transformer.auto_model.config, "max_position_embeddings", max_tokens)
+        # all-mpnet-base-v2 ships with 384, the paper reads 512; 514 positions hold two specials.
+        self._model.max_seq_length = min(max_tokens, positions)
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors of `texts`, N x D."""
+        vectors = self._model.encode(
+            list(texts), batch_size=16, show_progress_bar=False, convert_to_numpy=True
+        )
+        return np.asarray(vectors, dtype=np.float32)

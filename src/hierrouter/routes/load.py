@@ -1,0 +1,141 @@
+"""From a recorded tree to dense outcomes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hierrouter.config import PoolConfig
+from hierrouter.errors import HierRouterError
+from hierrouter.files import sha256_text
+from hierrouter.progress import say
+from hierrouter.quality.score import METRICS
+from hierrouter.routes.embed import context_text, embeddings_folder, read_embeddings
+from hierrouter.routes.nodes import NodeKey
+from hierrouter.routes.outcomes import Outcomes, context_paths
+from hierrouter.routes.scores import NodeScore, read_scores
+from hierrouter.routes.tree import RouteTree
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from hierrouter.data.queries import Query
+
+
+def load_outcomes(tree: Path, metric: str) -> Outcomes:
+    """Everything recorded about the queries whose nodes are complete.
+
+    Args:
+        tree: the folder of a route tree.
+        metric: the quality metric that answers are held to.
+
+    Returns:
+        The outcomes, in the order of `queries.parquet`. Says how many queries were left out.
+
+    Raises:
+        HierRouterError: no query is complete, or the tree was not scored or embedded.
+    """
+    if metric not in METRICS:
+        raise HierRouterError(f"unknown metric {metric}; there are {', '.join(METRICS)}")
+    opened = RouteTree(tree)
+    pool = PoolConfig.model_validate(opened.info["pool"])
+    _, scores = read_scores(tree)
+    reader = _Reader(opened, pool, metric, scores)
+    complete = [query for query in opened.queries if reader.take(query)]
+    if not complete:
+        raise HierRouterError(
+            f"{tree}: no query has all its nodes, scores and embeddings; "
+            "run `hierrouter collect` again to finish it"
+        )
+    if left_out := len(opened.queries) - len(complete):
+        say(f"{tree}: {left_out} of {len(opened.queries)} queries left out, not fully recorded")
+    references = tuple(spec.name for spec in pool.references)
+    return Outcomes(
+        query_ids=tuple(query.query_id for query in complete),
+        tasks=np.array([query.task for query in complete]),
+        train=np.array([query.split == "train" for query in complete]),
+        folds=np.array([query.fold for query in complete], dtype=np.int64),
+        models=reader.models,
+        hops=pool.hops,
+        metric=metric,
+        embeddings=np.stack(reader.embeddings),
+        analyze_cost=np.stack(reader.analyze_cost),
+        solve_cost=np.stack(reader.solve_cost),
+        solve_quality=np.stack(reader.solve_quality),
+        references=references,
+        reference_quality=np.array(reader.reference_quality) if references else None,
+        reference_cost=np.array(reader.reference_cost) if references else None,
+    )
+
+
+def tree_info(tree: Path) -> dict[str, Any]:
+    """`tree.json`, with the digest of the nodes that the scores were made from."""
+    stamp, _ = read_scores(tree)
+    return {**RouteTree(tree).info, "tree_digest": stamp["tree_digest"]}
+
+
+class _Reader:
+    """Collects the rows of complete queries."""
+
+    def __init__(
+        self, tree: RouteTree, pool: PoolConfig, metric: str, scores: dict[NodeKey, NodeScore]
+    ) -> None:
+        self.models = tuple(spec.name for spec in pool.models)
+        self._references = [spec.name for spec in pool.references]
+        self._tree, self._metric, self._scores = tree, metric, scores
+        self._vectors = read_embeddings(embeddings_folder(tree))
+        self._paths = [
+            tuple(self.models[step] for step in path)
+            for path in context_paths(len(self.models), pool.hops)
+        ]
+        self._hops = pool.hops
+        self.embeddings: list[NDArray[np.float32]] = []
+        self.analyze_cost: list[NDArray[np.float64]] = []
+        self.solve_cost: list[NDArray[np.float64]] = []
+        self.solve_quality: list[NDArray[np.float64]] = []
+        self.reference_quality: list[list[float]] = []
+        self.reference_cost: list[list[float]] = []
+
+    def take(self, query: Query) -> bool:
+        """Adds the query's rows if all of its nodes are there."""
+        shape = (len(self._paths), len(self.models))
+        analyze, cost, quality = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+        vectors = []
+        for row, path in enumerate(self._paths):
+            text = context_text(self._tree, query, path, "analyze")
+            vector = None if text is None else self._vectors.get(sha256_text(text))
+            if vector is None:
+                return False
+            vectors.append(vector)
+            for column, model in enumerate(self.models):
+                answer = self._score(query, (*path, model), "solve")
+                if answer is None:
+                    return False
+                cost[row, column], quality[row, column] = answer
+                if len(path) < self._hops - 1:
+                    analysis = self._scores.get(NodeKey(query.query_id, (*path, model), "analyze"))
+                    if analysis is None:
+                        return False
+                    analyze[row, column] = analysis.cost
+        measured = [self._score(query, (name,), "solve") for name in self._references]
+        if any(pair is None for pair in measured):
+            return False
+        self.embeddings.append(np.stack(vectors))
+        self.analyze_cost.append(analyze)
+        self.solve_cost.append(cost)
+        self.solve_quality.append(quality)
+        self.reference_cost.append([pair[0] for pair in measured if pair is not None])
+        self.reference_quality.append([pair[1] for pair in measured if pair is not None])
+        return True
+
+    def _score(
+        self, query: Query, models: tuple[str, ...], role: str
+    ) -> tuple[float, float] | None:
+        score = self._scores.get(NodeKey(query.query_id, models, role))  # type: ignore[arg-type]
+        if score is None or score.metrics[self._metric] is None:
+            return None
+        value = score.metrics[self._metric]
+        return score.cost, float(value or 0.0)

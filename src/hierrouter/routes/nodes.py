@@ -1,0 +1,118 @@
+"""Nodes of a route tree: which there are, and how they lie in Parquet files."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hierrouter.errors import DamagedFileError
+from hierrouter.files import atomic_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+Role = Literal["analyze", "solve"]
+
+
+class NodeKey(NamedTuple):
+    """Where a node stands: the query, the models called so far, and the last call's role.
+
+    Every call before the last is an `analyze`.
+    """
+
+    query_id: str
+    models: tuple[str, ...]
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One recorded model call. Never rewritten: it is what was paid for."""
+
+    query_id: str
+    models: tuple[str, ...]
+    role: Role
+    reply: str
+    tokens_in: int
+    tokens_out: int
+    finish_reason: str
+    latency_s: float
+    logprob_mean: float
+    logprob_min: float
+    dtype: str
+    backend: str
+    device: str
+    key: str
+    """Generation key: SHA-256 of weights digest, generation settings and rendered prompt."""
+
+    @property
+    def place(self) -> NodeKey:
+        """Where it stands in the tree."""
+        return NodeKey(self.query_id, self.models, self.role)
+
+
+SCHEMA = pa.schema(
+    [
+        ("query_id", pa.string()),
+        ("models", pa.list_(pa.string())),
+        ("role", pa.string()),
+        ("reply", pa.string()),
+        ("tokens_in", pa.int32()),
+        ("tokens_out", pa.int32()),
+        ("finish_reason", pa.string()),
+        ("latency_s", pa.float32()),
+        ("logprob_mean", pa.float32()),
+        ("logprob_min", pa.float32()),
+        ("dtype", pa.string()),
+        ("backend", pa.string()),
+        ("device", pa.string()),
+        ("key", pa.string()),
+    ]
+)
+
+
+def full_tree(
+    models: Sequence[str], hops: int, depth: int
+) -> Iterator[tuple[tuple[str, ...], Role]]:
+    """The calls of the full tree at one depth, as (models, role).
+
+    Args:
+        models: names of the M pool models.
+        hops: L.
+        depth: number of calls up to and including this one, 1..L.
+
+    Yields:
+        M^depth analyses unless `depth` is L, and M^depth answers. For M=3, L=2: 6 and 9 calls.
+    """
+    for path in itertools.product(models, repeat=depth):
+        if depth < hops:
+            yield path, "analyze"
+        yield path, "solve"
+
+
+def write_nodes(path: Path, nodes: Iterable[Node]) -> None:
+    """Writes nodes to a Parquet file in one step."""
+    rows = [asdict(node) for node in nodes]
+    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def read_nodes(path: Path) -> list[Node]:
+    """Reads the nodes of a Parquet file.
+
+    Raises:
+        DamagedFileError: the file is truncated or holds something else.
+    """
+    names = [field.name for field in fields(Node)]
+    try:
+        rows = pq.read_table(path, columns=names, schema=SCHEMA).to_pylist()
+    except (OSError, pa.ArrowException, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise DamagedFileError(f"{path} cannot be read back ({reason})") from error
+    return [Node(**{**row, "models": tuple(row["models"])}) for row in rows]

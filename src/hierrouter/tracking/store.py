@@ -1,0 +1,122 @@
+"""The MLflow server or file that runs go to: where it is, patience with it, and its noise."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import shutil
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
+
+from hierrouter.errors import HierRouterError, UnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mlflow import MlflowClient
+
+DEFAULT_URI = "sqlite:///mlflow.db"
+"""MLflow's own default: a database in the working directory, artifacts in `mlruns` beside it."""
+
+_PROBE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+_WORK = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
+
+
+def tracking_uri() -> str:
+    """Where runs go: MLFLOW_TRACKING_URI, else a database in the working directory."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+
+
+def shown_uri() -> str:
+    """The tracking URI without the password that may stand in it."""
+    parts = urlsplit(tracking_uri())
+    if "@" not in parts.netloc:
+        return tracking_uri()
+    return urlunsplit(parts._replace(netloc=parts.netloc.rsplit("@", 1)[1]))
+
+
+def ui_command() -> str:
+    """What to do to see the runs: one command, or the address of the server."""
+    if tracking_uri().startswith(("http://", "https://")):
+        return f"open {shown_uri()}"
+    beside = Path(sys.executable).parent / "mlflow"
+    program = "mlflow"
+    if shutil.which("mlflow") is None or Path(shutil.which("mlflow") or "") != beside:
+        inside = beside.is_relative_to(Path.cwd())
+        program = str(beside.relative_to(Path.cwd()) if inside else beside)
+    return f"{program} server --backend-store-uri {shown_uri()}"
+
+
+@contextlib.contextmanager
+def connected() -> Iterator[MlflowClient]:
+    """A client of the tracking store that is known to answer; its failures become one line.
+
+    Within the block, MLflow prints nothing, sends no telemetry, and gives up on a server after
+    few retries unless the user's environment says otherwise.
+
+    Raises:
+        UnreachableError: the server does not answer.
+        HierRouterError: it answers with a refusal, or the database cannot be used.
+    """
+    # Read when mlflow is imported, so it has to be there before.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    with _quiet():
+        import mlflow
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        mlflow.set_tracking_uri(tracking_uri())
+        try:
+            with _environment(_PROBE):
+                client = mlflow.MlflowClient()
+                client.search_experiments(max_results=1)
+            with _environment(_WORK):
+                yield client
+        except (MlflowException, SQLAlchemyError) as error:
+            raise _in_one_line(error) from error
+
+
+def _in_one_line(error: Exception) -> HierRouterError:
+    text = str(error)
+    first = next((line.strip() for line in text.splitlines() if line.strip()), repr(error))
+    if "Max retries exceeded" in text or "API request to" in text:
+        return UnreachableError(
+            f"MLflow at {shown_uri()} does not answer; start it, or set MLFLOW_TRACKING_URI "
+            f"(unset: {DEFAULT_URI}), then run the same command again"
+        )
+    return HierRouterError(f"MLflow at {shown_uri()}: {first[:300]}")
+
+
+@contextlib.contextmanager
+def _environment(defaults: dict[str, str]) -> Iterator[None]:
+    """Sets variables that the user has not set, for as long as the block runs."""
+    added = {name: value for name, value in defaults.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps migrations, links, progress bars and advice of MLflow off the user's screen."""
+    before = logging.root.manager.disable
+    sink = io.StringIO()
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(sink),
+        contextlib.redirect_stderr(sink),
+    ):
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(before)

@@ -1,0 +1,225 @@
+"""A small router with its evaluation and queries, and places to register it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import urllib.request
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hierrouter.config import (
+    Config,
+    EncoderConfig,
+    EvaluationConfig,
+    ModelSpec,
+    PoolConfig,
+    TrainingConfig,
+)
+from hierrouter.evaluation.measure import measure
+from hierrouter.evaluation.records import write_records
+from hierrouter.files import write_json, write_text
+from hierrouter.learning.network import Network, Projection
+from hierrouter.learning.router import Router, RouterInfo, query_hash
+from hierrouter.routes.encoder import encoder_identity, open_encoder
+from hierrouter.routes.outcomes import Outcomes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+MODELS = ("small", "large")
+CONFIG = EvaluationConfig(alphas=[0, 0.1], alpha=0.1, bootstrap=100)
+WIDTH = 32
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What the stages before registering leave behind."""
+
+    router: Path
+    evaluation: Path
+    tree: Path
+
+
+def make_stage(folder: Path, seed: int) -> Stage:
+    """A router with weights drawn by `seed`, evaluated on forty made-up queries."""
+    random = np.random.default_rng(seed)
+    tasks = np.array([("sums", "facts")[number % 2] for number in range(40)])
+    prompts = [f"{task}: what about item {number}?" for number, task in enumerate(tasks)]
+    ids = tuple(f"{task}/{number}" for number, task in enumerate(tasks))
+    train = np.arange(40) % 4 != 3
+    encoder = EncoderConfig(model="hashing", dimensions=WIDTH)
+    vectors = open_encoder(encoder).encode(prompts)
+    outcomes = Outcomes(
+        query_ids=ids,
+        tasks=tasks,
+        train=train,
+        folds=np.arange(40) % 5,
+        models=MODELS,
+        hops=2,
+        metric="accuracy",
+        embeddings=np.repeat(vectors[:, None], 3, axis=1),
+        analyze_cost=np.full((40, 3, 2), 0.001),
+        solve_cost=np.tile([0.001, 0.004], (40, 3, 1)),
+        solve_quality=random.integers(0, 2, (40, 3, 2)).astype(float),
+    )
+    config = Config(
+        pool=PoolConfig(
+            models=[ModelSpec(name=name, model=f"org/{name}", base_rate=0.001) for name in MODELS],
+            encoder=encoder,
+        ),
+        training=TrainingConfig(iterations=3, projection=None, hidden=[8, 8]),
+    )
+
+    def drawn(*shape: int) -> np.ndarray:
+        return random.normal(size=shape).astype(np.float32)
+
+    router = Router(
+        RouterInfo(
+            models=MODELS,
+            hops=2,
+            moves="early_exit",
+            metric="accuracy",
+            view="paper",
+            activation="tanh",
+            alpha_range=(0, 1),
+            cost_unit_usd=0.004,
+            encoder={
+                "config": encoder.model_dump(mode="json"),
+                "identity": encoder_identity(encoder),
+            },
+            dimensions={"embedding": WIDTH, "projection": WIDTH, "actions": 5},
+            config={
+                part: getattr(config, part).model_dump(mode="json")
+                for part in ("data", "pool", "training")
+            },
+            query_digest="1" * 64,
+            tree_digest="2" * 64,
+            training_query_hashes=tuple(query_hash(name) for name in np.array(ids)[train]),
+            data_seed=42,
+            training_seed=seed,
+            validation={"reward": 0.5, "iteration": 3, "queries": 6},
+        ),
+        Projection.fit(vectors, None),
+        Network(
+            stage=drawn(2, 4),
+            first_weight=drawn(8, WIDTH + 2 + 4) * 3,
+            first_bias=drawn(8),
+            second_weight=drawn(8, 8),
+            second_bias=drawn(8),
+            action_weight=drawn(5, 8),
+            action_bias=drawn(5),
+        ),
+    )
+    curve = [
+        {
+            "iteration": step,
+            "transitions": 512 * step,
+            "metrics": {"reward": step / 10, "loss": None if step == 1 else 1 / step},
+        }
+        for step in (1, 2, 3)
+    ]
+    stage = Stage(folder / "router", folder / "evaluation", folder / "tree")
+    router.save(stage.router, curve, "# A router\n")
+    saved = Router.load(stage.router)
+    measured = measure(outcomes, saved, CONFIG)
+    metrics = {**measured.metrics, "router": {"weights_sha256": saved.info.weights_sha256}}
+    stage.evaluation.mkdir()
+    write_records(stage.evaluation / "per_query.parquet", measured.test, measured.played, 0.004)
+    write_text(stage.evaluation / "report.html", "<p>report</p>")
+    write_json(stage.evaluation / "metrics.json", metrics)
+    stage.tree.mkdir()
+    pd.DataFrame(
+        {
+            "query_id": ids,
+            "task": tasks,
+            "split": np.where(train, "train", "test"),
+            "prompt": prompts,
+        }
+    ).to_parquet(stage.tree / "queries.parquet")
+    return stage
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    return make_stage(tmp_path / "one", seed=1)
+
+
+@pytest.fixture
+def other_stage(tmp_path: Path) -> Stage:
+    return make_stage(tmp_path / "two", seed=2)
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database: making its tables takes seconds, so it is made once."""
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    code = "import sys, mlflow; mlflow.MlflowClient(sys.argv[1]).search_experiments()"
+    subprocess.run(
+        [sys.executable, "-c", code, f"sqlite:///{path}"],
+        check=True,
+        capture_output=True,
+        env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
+    )
+    return path
+
+
+@pytest.fixture
+def here(tmp_path: Path, migrated: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with an empty database, where MLflow looks by itself."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    (folder / "mlflow.db").write_bytes(migrated.read_bytes())
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return folder
+
+
+@pytest.fixture
+def server(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A real MLflow server on loopback, named by MLFLOW_TRACKING_URI."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = (here / "server.log").open("w")
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"),
+            *("--port", str(port), "--backend-store-uri", f"sqlite:///{here}/mlflow.db"),
+            *("--artifacts-destination", str(here / "served"), "--workers", "1"),
+        ],
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )
+    uri = f"http://127.0.0.1:{port}"
+    try:
+        wait_for(f"{uri}/health", process)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        yield uri
+    finally:
+        os.killpg(process.pid, 15)
+        process.wait(30)
+        log.close()
+
+
+def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
+    """Asks until the server answers; a server that ended is an error at once."""
+    while process.poll() is None:
+        try:
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                if answer.status == 200:
+                    return
+        except OSError:
+            try:
+                process.wait(0.2)
+            except subprocess.TimeoutExpired:
+                continue
+    raise AssertionError(f"the MLflow server ended with {process.returncode}")
