@@ -200,6 +200,10 @@ class TrainingConfig(Section):
     for each episode and is an input, so that one router serves every alpha."""
     lambda_max: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """With `alpha: sampled`, lambda is uniform on [0, lambda_max]; 0.5 is alpha = 1."""
+    alpha_warmup: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Share of the iterations in which the greatest sampled lambda grows from 0 to lambda_max.
+    While calls are nearly free, the policy learns what a second hop can give; after that, when it
+    pays. 0: the whole range from the start."""
     cost_unit_usd: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
     """Dollars in one cost unit. `auto`: the highest mean cost of one direct answer among the
     pool models on the training queries."""

@@ -113,7 +113,7 @@ def fetch_model(model: str, revision: str = "main") -> Snapshot:
         return _snapshot(local, "folder", model, None)
     info = _ask_model(model, revision)
     if info is not None:
-        return _from_hub(model, info)
+        return _from_hub(model, revision, info)
     cached = _from_hf_cache(model, revision)
     if cached is not None:
         return _snapshot(cached, "hub", model, cached.name)
@@ -173,7 +173,7 @@ def _ask(repo: str, revision: str, kind: str) -> ModelInfo | DatasetInfo | None:
     global _not_reached
     if _not_reached is not None:
         return None
-    api = huggingface_hub.HfApi()
+    api, what = huggingface_hub.HfApi(), {"model": "model", "dataset": "data set"}[kind]
     try:
         if kind == "dataset":
             return api.dataset_info(repo, revision=revision, timeout=TIMEOUT_S)
@@ -182,14 +182,14 @@ def _ask(repo: str, revision: str, kind: str) -> ModelInfo | DatasetInfo | None:
         raise ConfigError(f"{repo!r} is neither a folder here nor a Hugging Face id") from None
     except GatedRepoError:
         raise HierRouterError(
-            f"the {kind} {repo} is gated on the Hugging Face hub; ask for access on its page and "
+            f"the {what} {repo} is gated on the Hugging Face hub; ask for access on its page and "
             "set HF_TOKEN"
         ) from None
     except RevisionNotFoundError:
-        raise HierRouterError(f"the {kind} {repo} has no revision {revision!r}") from None
+        raise HierRouterError(f"the {what} {repo} has no revision {revision!r}") from None
     except RepositoryNotFoundError:
         raise HierRouterError(
-            f"the {kind} {repo} does not exist on the Hugging Face hub; check the name, and set "
+            f"the {what} {repo} does not exist on the Hugging Face hub; check the name, and set "
             "HF_TOKEN if it is private"
         ) from None
     except (HTTPError, OSError) as error:
@@ -268,12 +268,13 @@ def _hub_files(model: str, info: ModelInfo) -> dict[str, int]:
     return files
 
 
-def _from_hub(model: str, info: ModelInfo) -> Snapshot:
+def _from_hub(model: str, revision: str, info: ModelInfo) -> Snapshot:
     _hub_files(model, info)
     try:
         folder = huggingface_hub.snapshot_download(
             model,
-            revision=info.sha,
+            # By its name, not by its commit: only then the cache knows the name when offline.
+            revision=revision,
             allow_patterns=list(WANTED),
             ignore_patterns=list(UNWANTED),
         )
@@ -292,7 +293,7 @@ def _from_hub(model: str, info: ModelInfo) -> Snapshot:
             f"the download of {model} from the Hugging Face hub stopped ({_one_line(error)}); "
             "run the same command again"
         ) from error
-    return _snapshot(Path(folder), "hub", model, str(info.sha))
+    return _snapshot(Path(folder), "hub", model, Path(folder).name)
 
 
 def _from_hf_cache(model: str, revision: str) -> Path | None:

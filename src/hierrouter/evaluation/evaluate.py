@@ -6,10 +6,10 @@ import platform
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from hierrouter.errors import HierRouterError
 from hierrouter.evaluation.measure import measure
 from hierrouter.evaluation.records import write_records
 from hierrouter.evaluation.report import render_report
-from hierrouter.errors import HierRouterError
 from hierrouter.files import claim_folder, read_json, sha256_file, write_json, write_text
 from hierrouter.learning.router import Router
 from hierrouter.routes.load import load_outcomes
@@ -57,8 +57,9 @@ def evaluate_router(config: EvaluationConfig, tree: Path, router: Path, out: Pat
         "evaluation": config.model_dump(mode="json"),
     }
     metrics = {**measured.metrics, **origin}
-    write_json(out / MARKER, origin)
+    # In this order: cut short here, no earlier metrics can pass for those of this router.
     (out / METRICS).unlink(missing_ok=True)
+    write_json(out / MARKER, origin)
     write_records(
         out / "per_query.parquet", measured.test, measured.played, judged.info.cost_unit_usd
     )

@@ -18,7 +18,7 @@ def compare(difference: Interval, rival: str, confidence: float) -> str:
     """
     mean, low, high = (100 * difference[end] for end in ("mean", "low", "high"))
     if mean == low == high == 0:
-        return f"does on every query as {rival} does"
+        return f"gets exactly the reward of {rival}"
     span = f"{confidence:.0%} interval {_signed(low)} to {_signed(high)}"
     if low > 0:
         return f"is {mean:.1f} points better than {rival} ({span})"

@@ -73,13 +73,18 @@ class TreeVecEnv(VecEnv):
         self._spent = outcomes.spent / game.cost_unit_usd
         self._quality = outcomes.solve_quality
         self._price = outcomes.solve_cost / game.cost_unit_usd
-        self._lambda_range = (game.lambda_low, game.lambda_high)
+        self._full_range = self._lambda_range = (game.lambda_low, game.lambda_high)
         self._random = np.random.default_rng(seed)
         self._order = np.zeros(0, dtype=np.int64)
         self._query = np.zeros(episodes, dtype=np.int64)
         self._context = np.zeros(episodes, dtype=np.int64)
         self._lambda = np.zeros(episodes)
         self._actions = np.zeros(episodes, dtype=np.int64)
+
+    def widen(self, share: float) -> None:
+        """Lets lambda be drawn from this share of its range, from the low end."""
+        low, high = self._full_range
+        self._lambda_range = (low, low + share * (high - low))
 
     def _draw(self, slots: NDArray[np.int64]) -> None:
         while len(self._order) < len(slots):

@@ -58,9 +58,10 @@ def learn(
     steps = outcomes.hops if config.steps is None else config.steps
     transitions = steps * config.rollouts
     with _one_thread():
+        environment = TreeVecEnv(game, config.rollouts, config.seed)
         model = MaskablePPO(
             "MlpPolicy",
-            TreeVecEnv(game, config.rollouts, config.seed),
+            environment,
             n_steps=steps,
             batch_size=max(transitions // config.minibatches, 2),
             n_epochs=config.epochs,
@@ -92,7 +93,7 @@ def learn(
         )
         model.set_logger(Logger(folder=None, output_formats=[]))
         with Progress("training", config.iterations, "iterations") as progress:
-            keeper = _Keeper(config, info, projection, validation, progress)
+            keeper = _Keeper(config, environment, info, projection, validation, progress)
             model.learn(
                 config.iterations * transitions, callback=keeper, log_interval=config.iterations + 1
             )
@@ -105,13 +106,14 @@ class _Keeper(BaseCallback):
     def __init__(
         self,
         config: TrainingConfig,
+        environment: TreeVecEnv,
         info: RouterInfo,
         projection: Projection,
         validation: Outcomes,
         progress: Progress,
     ) -> None:
         super().__init__()
-        self._config, self._info = config, info
+        self._config, self._env, self._info = config, environment, info
         self._projection, self._validation, self._progress = projection, validation, progress
         self._alphas = (
             tuple(config.validation_alphas) if config.alpha == "sampled" else (config.alpha,)
@@ -127,6 +129,9 @@ class _Keeper(BaseCallback):
     def _on_rollout_start(self) -> None:
         if self._iteration:
             self._after_update()
+        warmup = self._config.alpha_warmup * self._config.iterations
+        if warmup:
+            self._env.widen(min(self._iteration / warmup, 1.0))
 
     def _on_rollout_end(self) -> None:
         buffer = self.locals["rollout_buffer"]

@@ -10,6 +10,7 @@ import contextlib
 import io
 import re
 import shutil
+import struct
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +103,7 @@ def convert_once(gguf: Path, cache: Path, label: str, digest: str) -> Path:
                 temporary.replace(target)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
-    except (ValueError, KeyError, TypeError, NotImplementedError) as error:
+    except (ValueError, LookupError, TypeError, RuntimeError, struct.error) as error:
         why = " ".join(str(error).split())[:120]
         raise HierRouterError(
             f"cannot convert {gguf} ({why}); transformers reads GGUF files of "

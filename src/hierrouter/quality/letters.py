@@ -92,6 +92,7 @@ def extract_letter(reply: str, choices: int) -> str | None:
 def _anchored(text: str, allowed: frozenset[str]) -> list[_Decision]:
     """Decisions behind "Answer:" and its like."""
     found = []
+    listed = False
     for anchor in list(_ANCHOR.finditer(text))[-_MOST_ANCHORS:]:
         filled = _FILLED.match(text, anchor.end())
         at = filled.end() if filled else anchor.end()
@@ -99,7 +100,11 @@ def _anchored(text: str, allowed: frozenset[str]) -> list[_Decision]:
         if at == anchor.end() and text[at - 1 : at].isalpha():
             continue
         letter = _letter_at(text, at, allowed)
-        if letter is not None:
+        if letter is None:
+            continue
+        if _begins_list(text, at, letter, cut_off=listed):
+            listed = True
+        else:
             found.append(_Decision(at, letter))
     return found
 
@@ -146,10 +151,24 @@ def _letter_at(text: str, at: int, allowed: frozenset[str]) -> str | None:
         return None
     if _SIDE.match(text, after):
         return None
-    listed = _NEXT_LINE.match(text, after)
-    if listed is not None and ord(listed["letter"]) == ord(letter) + 1 and following in ").:]":
-        return None
     return letter
+
+
+def _begins_list(text: str, at: int, letter: str, *, cut_off: bool) -> bool:
+    """Whether the choice at a place is the first of a repeated list, followed by the next one.
+
+    Args:
+        text: The reply.
+        at: Where the letter stands.
+        letter: The letter.
+        cut_off: Whether an earlier list makes a last line "A. ..." the start of another.
+    """
+    if text[at + 1 : at + 2] not in (")", ".", ":", "]"):
+        return False
+    following = _NEXT_LINE.match(text, at + 1)
+    if following is None:
+        return cut_off and letter == "A" and "\n" not in text[at:].rstrip()
+    return ord(following["letter"]) == ord(letter) + 1
 
 
 def _enumerates(letters: list[str], allowed: frozenset[str]) -> bool:

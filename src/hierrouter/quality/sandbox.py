@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _CHILD = Path(__file__).with_name("sandbox_child.py")
 _TOKEN_BYTES = 32
 _START_SECONDS = 20.0
+_END_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +75,9 @@ def passes_tests(
             process = _start(theirs.fileno())
         return _ask(ours, _job(program, tests, limits, folder) + token, limits) == token
     finally:
-        ours.close()
         if process is not None:
-            _end(process)
+            _end(process, ours)
+        ours.close()
         _remove(folder)
 
 
@@ -131,11 +132,20 @@ def _ask(channel: socket.socket, job: bytes, limits: SandboxLimits) -> bytes:
     return answer
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kills the child's whole group; its watched process dies with it."""
+def _end(process: subprocess.Popen[bytes], channel: socket.socket) -> None:
+    """Kills the child's whole group, and waits until nobody holds the channel any more.
+
+    The process that ran the program may have left the group; it dies with its watcher.
+    """
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    deadline = time.monotonic() + _END_SECONDS
+    with contextlib.suppress(OSError):
+        while (left := deadline - time.monotonic()) > 0:
+            channel.settimeout(left)
+            if not channel.recv(4096):
+                break
 
 
 def _remove(folder: str) -> None:

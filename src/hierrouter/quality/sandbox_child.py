@@ -13,7 +13,6 @@ import contextlib
 import ctypes
 import os
 import resource
-import select
 import signal
 import sys
 
@@ -151,14 +150,6 @@ def limit(seconds: int, memory: int) -> None:
                 raise
 
 
-def silence() -> None:
-    """Standard input is empty; what is printed goes nowhere."""
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):
-        os.dup2(nothing, descriptor)
-    os.close(nothing)
-
-
 def run(channel: int, program: str, tests: list[str]) -> None:
     """Runs the program, then the tests in its namespace; then, and only then, sends the token."""
     # Kept here because the program may replace any of them.
@@ -181,9 +172,8 @@ def run(channel: int, program: str, tests: list[str]) -> None:
 
 def watch(child: int, seconds: float) -> None:
     """Waits for the child; kills it, and with it its process namespace, when time is up."""
-    descriptor = os.pidfd_open(child)
-    select.select([descriptor], [], [], seconds)
-    os.kill(child, signal.SIGKILL)
+    signal.signal(signal.SIGALRM, lambda *_: os.kill(child, signal.SIGKILL))
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     os.waitpid(child, 0)
 
 
@@ -202,7 +192,6 @@ def main() -> None:
         drop_privileges()
         entered = isolate(folder, own_users=True)
     os.chdir(folder)
-    silence()
     if entered:
         child = os.fork()
         if child:

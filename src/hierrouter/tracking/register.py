@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import subprocess
 import tempfile
@@ -169,6 +170,13 @@ def git_commit() -> str | None:
     return done.stdout.strip()
 
 
+def _user() -> str | None:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container whose user has no name
+        return None
+
+
 def _read(config: EvaluationConfig, router: Path, evaluation: Path, tree: Path | None) -> _Record:
     info = Router.load(router).info
     for name in EVALUATION_FILES:
@@ -218,11 +226,12 @@ def _experiment(client: MlflowClient, name: str) -> str:
 def _known(client: MlflowClient, experiment: str, digest: str, name: str) -> ModelVersion | None:
     """The version of an earlier registration of the same; what it left half done is removed."""
     for run in client.search_runs([experiment], filter_string=f"tags.`{KEY}` = '{digest}'"):
-        for version in client.search_model_versions(f"run_id = '{run.info.run_id}'"):
+        versions = client.search_model_versions(f"run_id = '{run.info.run_id}'")
+        for version in versions:
             if version.name == name:
                 # A search gives no aliases.
                 return client.get_model_version(name, version.version)
-        if run.info.status != "FINISHED":
+        if not versions:  # the version comes last, so the run was cut short
             client.delete_run(run.info.run_id)
     return None
 

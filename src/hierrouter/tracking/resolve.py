@@ -50,6 +50,7 @@ def fetch_router(uri: str, dest: Path) -> Path:
 
 def _download(uri: str, scratch: Path) -> Path:
     """Fetches the router inside a registered model, not the model's code."""
+    where = shown_uri()
     with connected():
         import mlflow.artifacts
         from mlflow.exceptions import MlflowException
@@ -63,6 +64,6 @@ def _download(uri: str, scratch: Path) -> Path:
         except (MlflowException, OSError) as error:
             reason = str(error).splitlines()[0][:200]
             raise HierRouterError(
-                f"{uri} is not a router in MLflow at {shown_uri()} ({reason}); see what is "
+                f"{uri} is not a router in MLflow at {where} ({reason}); see what is "
                 "registered there, or register one with `hierrouter register`"
             ) from error

@@ -32,6 +32,16 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
 
 
+def _resolved_uri() -> str:
+    """The tracking URI for MLflow, which keeps a connection for every URI it has met.
+
+    So the default holds the folder: a process that changes its working directory would write
+    into the first one's database.
+    """
+    uri = tracking_uri()
+    return f"sqlite:///{Path.cwd() / 'mlflow.db'}" if uri == DEFAULT_URI else uri
+
+
 def shown_uri() -> str:
     """The tracking URI without the password that may stand in it."""
     parts = urlsplit(tracking_uri())
@@ -70,26 +80,32 @@ def connected() -> Iterator[MlflowClient]:
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
-        mlflow.set_tracking_uri(tracking_uri())
+        before, where = os.environ.get("MLFLOW_TRACKING_URI"), shown_uri()
         try:
+            mlflow.set_tracking_uri(_resolved_uri())
             with _environment(_PROBE):
                 client = mlflow.MlflowClient()
                 client.search_experiments(max_results=1)
             with _environment(_WORK):
                 yield client
         except (MlflowException, SQLAlchemyError) as error:
-            raise _in_one_line(error) from error
+            raise _in_one_line(error, where) from error
+        finally:
+            # MLflow writes the URI into the environment, where it would look like the user's word.
+            os.environ.pop("MLFLOW_TRACKING_URI", None)
+            if before is not None:
+                os.environ["MLFLOW_TRACKING_URI"] = before
 
 
-def _in_one_line(error: Exception) -> HierRouterError:
+def _in_one_line(error: Exception, where: str) -> HierRouterError:
     text = str(error)
     first = next((line.strip() for line in text.splitlines() if line.strip()), repr(error))
     if "Max retries exceeded" in text or "API request to" in text:
         return UnreachableError(
-            f"MLflow at {shown_uri()} does not answer; start it, or set MLFLOW_TRACKING_URI "
+            f"MLflow at {where} does not answer; start it, or set MLFLOW_TRACKING_URI "
             f"(unset: {DEFAULT_URI}), then run the same command again"
         )
-    return HierRouterError(f"MLflow at {shown_uri()}: {first[:300]}")
+    return HierRouterError(f"MLflow at {where}: {first[:300]}")
 
 
 @contextlib.contextmanager

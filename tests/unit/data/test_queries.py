@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,6 +11,9 @@ import pytest
 
 from hierrouter.data.queries import SCHEMA, Query, digest_queries, read_queries, write_queries
 from hierrouter.errors import DamagedFileError, HierRouterError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 QUERIES = [
     Query("a/1", "a", "train", 0, "What is ½?", ("0.5", "1/2"), "Half.", (), {"kind": "number"}),

@@ -6,7 +6,7 @@ import json
 import math
 import random
 from collections import Counter
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -20,6 +20,9 @@ from hierrouter.data.scripted import scripted_questions
 from hierrouter.data.sources import TaskQuestions
 from hierrouter.data.tasks import Question
 from hierrouter.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def question(query_id: str, prompt: str, subject: str = "") -> Question:
@@ -165,15 +168,9 @@ def test_mmlu_is_balanced_in_every_prefix() -> None:
     for size in (3, 9, 15):
         counts = Counter(query.metadata["subject"] for query in queries[:size])
         assert set(counts.values()) == {size // 3}
-    assert Counter(query.metadata["subject"] for query in queries) == {
-        "big": 98,
-        "middle": 97,
-        "small": 5,
-    } or Counter(query.metadata["subject"] for query in queries) == {
-        "big": 97,
-        "middle": 98,
-        "small": 5,
-    }
+    counts = Counter(query.metadata["subject"] for query in queries)
+    assert counts["small"] == 5
+    assert abs(counts["big"] - counts["middle"]) == 1
 
 
 def test_fewer_rows_than_asked_for_are_all_taken(capsys: pytest.CaptureFixture[str]) -> None:

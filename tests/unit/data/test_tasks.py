@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
@@ -13,6 +12,9 @@ import pytest
 from hierrouter.data.mirrored import mirrored_rows
 from hierrouter.data.tasks import TASKS, Question, known_tasks, last_boxed, questions_of
 from hierrouter.errors import ConfigError, DamagedFileError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PHOTOSYNTHESIS = "Which gas do plants take in?"
 
@@ -174,9 +176,8 @@ def test_mmlu_numbers_rows_within_their_subject(tmp_path: Path) -> None:
             if row["subject"] == subject
         ]
         table = pa.Table.from_pylist(own)
-        with pa.OSFile(str(place / "data-00000-of-00001.arrow"), "wb") as sink:
-            with pa.ipc.new_stream(sink, table.schema) as writer:
-                writer.write_table(table)
+        with pa.ipc.new_stream(str(place / "data-00000-of-00001.arrow"), table.schema) as writer:
+            writer.write_table(table)
     assert from_mirror(tmp_path, "mmlu") == questions
 
 

@@ -78,14 +78,16 @@ def test_per_task_takes_each_tasks_best_and_falls_back_where_a_task_is_new(make_
 
 def test_oracle_takes_the_best_reward_and_among_equals_the_cheapest(make_direct, make_arena):
     outcomes = make_direct(
-        [[1, 1], [0, 0], [1, 1], [0, 1], [0.5, 1]],
-        [[1, 1], [0.3, 0.2], [0.3, 0.2], [0.1, 0.9], [0.1, 1.1]],
+        [[1, 1], [0, 0], [1, 1], [0, 1], [0.3, 0.8]],
+        [[1, 1], [0.3, 0.2], [0.3, 0.2], [0.1, 0.9], [0.2, 1.2]],
         train=1,
     )
     arena = make_arena(outcomes)
     free = play_all(arena, 0.0)["oracle"]
     assert [free.routes[k] for k in free.taken] == ["B", "B", "B", "B"]
-    # At alpha .5 the last is a tie of .45 each, whatever the rounding: A is cheaper.
+    # At alpha .5 the last is a tie of .2 each, but for rounding (.19999999999999998 and
+    # .20000000000000007): A is cheaper.
+    assert 0.3 - 0.5 * 0.2 < 0.8 - 0.5 * 1.2
     half = play_all(arena, 0.5)["oracle"]
     assert [half.routes[k] for k in half.taken] == ["B", "B", "B", "A"]
     dear = play_all(arena, 2.0)["oracle"]

@@ -41,7 +41,7 @@ def metrics(make_outcomes, make_router):
         ((-0.02, -0.03, -0.01), "is 2.0 points worse than x (95% interval −3.0 to −1.0)"),
         ((0.02, -0.01, 0.03), "cannot be told apart from x (difference +2.0 points"),
         ((0.02, 0.0, 0.03), "cannot be told apart"),
-        ((0.0, 0.0, 0.0), "does on every query as x does"),
+        ((0.0, 0.0, 0.0), "gets exactly the reward of x"),
         ((-0.0001, -0.01, 0.01), "(difference 0.0 points"),
     ],
 )

@@ -95,7 +95,7 @@ CASES = [
     ("The letter of the right choice is B.", "B"),
     ('Answer: "D"', "D"),
     (
-        "The correct answer is:\nA. water\nB. light\nC. soil\nD. air\n\nThe correct answer is:\nA. wat",
+        "The correct answer is:\nA. water\nB. light\nC. soil\n\nThe correct answer is:\nA. wat",
         None,
     ),
     ("The answer is: X\n\nSo, the answer is X.", None),

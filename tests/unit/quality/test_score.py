@@ -71,11 +71,37 @@ def test_many_keep_their_order_and_report_each() -> None:
 HOSTILE = [
     part * (600_000 // len(part))
     for part in (
-        "a", "Answer: ", "the answer is ", "\\boxed{", "{", "$", "1,", "1", "```\n", "A. ", "A.\n",
-        "\n", " ", "*", "#", "\\", "\\(", "\\[", "\0", "\ud800", "A is ", "1 1/1", "1e9", "correct answer: ((",
-        "def f(\n", ">>> x\n", "A or ", "choose ", "best option very ",
+        "a",
+        "Answer: ",
+        "the answer is ",
+        "\\boxed{",
+        "{",
+        "$",
+        "1,",
+        "1",
+        "```\n",
+        "A. ",
+        "A.\n",
+        "\n",
+        " ",
+        "*",
+        "#",
+        "\\",
+        "\\(",
+        "\\[",
+        "\0",
+        "\ud800",
+        "A is ",
+        "1 1/1",
+        "1e9",
+        "correct answer: ((",
+        "def f(\n",
+        ">>> x\n",
+        "A or ",
+        "choose ",
+        "best option very ",
     )
-]  # fmt: skip
+]
 
 
 def extract_all(reply: str) -> None:
@@ -99,12 +125,33 @@ def test_hostile_replies_end(reply: str) -> None:
         st.one_of(
             st.text(max_size=8),
             st.sampled_from(
-                ["Answer: ", "\\boxed{", "}", "A", "B. ", "```python\n", "\n", "$", "1", "/", "0", "e9",
-                 ",", "-", "def f(x):\n", "    return x", ">>> ", "\\frac{", "is ", "correct ", "\ud800"]
+                [
+                    "Answer: ",
+                    "\\boxed{",
+                    "}",
+                    "A",
+                    "B. ",
+                    "```python\n",
+                    "\n",
+                    "$",
+                    "1",
+                    "/",
+                    "0",
+                    "e9",
+                    ",",
+                    "-",
+                    "def f(x):\n",
+                    "    return x",
+                    ">>> ",
+                    "\\frac{",
+                    "is ",
+                    "correct ",
+                    "\ud800",
+                ]
             ),
         )
     ).map("".join)
-)  # fmt: skip
+)
 @example("```python\nx=" + "-" * 30_000 + "1")
 def test_any_text_can_be_searched(reply: str) -> None:
     extract_all(reply)

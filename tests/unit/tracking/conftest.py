@@ -174,7 +174,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def here(tmp_path: Path, migrated: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with an empty database, where MLflow looks by itself."""
-    folder = tmp_path / "work"
+    folder = tmp_path / "my work"
     folder.mkdir()
     (folder / "mlflow.db").write_bytes(migrated.read_bytes())
     monkeypatch.chdir(folder)

