@@ -7,6 +7,7 @@ import io
 import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -186,14 +187,14 @@ def test_interrupted_download_goes_on_with_what_had_arrived(index: Path) -> None
 
 
 def test_source_package_is_never_run(index: Path, tmp_path: Path) -> None:
-    import tarfile
-
     witness = tmp_path / "witness"
-    setup = f"open({str(witness)!r}, 'w').close()\n".encode()
+    project = '[build-system]\nrequires = []\nbuild-backend = "build"\nbackend-path = ["."]\n'
+    files = {"pyproject.toml": project, "build.py": f"open({str(witness)!r}, 'w').close()\n"}
     with tarfile.open(index / "one-1.0.tar.gz", "w:gz") as archive:
-        info = tarfile.TarInfo("one-1.0/setup.py")
-        info.size = len(setup)
-        archive.addfile(info, io.BytesIO(setup))
+        for name, text in files.items():
+            info = tarfile.TarInfo(f"one-1.0/{name}")
+            info.size = len(text)
+            archive.addfile(info, io.BytesIO(text.encode()))
     with pytest.raises(UnreachableError):
         mirror.take(asset(["one==1.0"], {"how": "file", "file": "a"}, "0" * 64))
     assert not witness.exists()

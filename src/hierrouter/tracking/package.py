@@ -88,7 +88,7 @@ def log_router_model(info: RouterInfo, folder: Path, alpha: float, code: Path) -
     text, number = DataType.string, DataType.double
     example = pd.DataFrame({"prompt": ["What is 6 times 7?"], "alpha": [alpha]})
     return mlflow.pyfunc.log_model(
-        name="router",
+        name="hierrouter",
         python_model=str(Path(__file__).with_name("pyfunc_model.py")),
         artifacts={"router": str(folder)},
         code_paths=code_folders(code),

@@ -198,6 +198,8 @@ def server(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         stdout=log,
         stderr=log,
         start_new_session=True,
+        # Half a dozen processes that only MLflow's own evaluation of language models needs.
+        env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
     )
     uri = f"http://127.0.0.1:{port}"
     try:
