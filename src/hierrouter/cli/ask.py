@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
 
 from hierrouter.errors import ConfigError
 from hierrouter.learning.answer import Answerer
@@ -21,8 +21,10 @@ def ask_once(question: str, folder: Path, alpha: float, show_replies: bool) -> N
     """Answers `question` with the router in `folder`; the answer goes to standard output.
 
     Raises:
-        ConfigError: the question is empty.
+        ConfigError: the question is empty, or alpha is no finite number.
     """
+    if not math.isfinite(alpha):
+        raise ConfigError(f"--alpha is {alpha}; give a number from 0")
     if not question.strip():
         raise ConfigError("the question is empty; put it in quotes after `ask`")
     router = Router.load(folder)
@@ -32,7 +34,8 @@ def ask_once(question: str, folder: Path, alpha: float, show_replies: bool) -> N
             f"note: this router was trained for alpha {low:g} to {high:g}; {alpha:g} is out of that"
         )
     answerer = Answerer(router)
-    out = Console(highlight=False)
+    # A reply is printed as it is: neither markup nor :names: of emoji in it mean anything.
+    out = Console(highlight=False, markup=False, emoji=False)
     path, spent, started = [], 0.0, time.monotonic()
     try:
         for hop in answerer.answer(question, alpha):
@@ -46,11 +49,11 @@ def ask_once(question: str, folder: Path, alpha: float, show_replies: bool) -> N
                 f"{took:.1f} s  (chose {first}; {', '.join(others[:2]) or 'no other choice'})"
             )
             if show_replies and hop.role == "analyze":
-                out.print(escape(hop.completion.reply), style="dim", soft_wrap=True)
+                out.print(hop.completion.reply, style="dim", soft_wrap=True)
             answer = hop.completion
     finally:
         answerer.close()
-    out.print(escape(answer.reply.strip()), soft_wrap=True)
+    out.print(answer.reply.strip(), soft_wrap=True)
     cut = ", cut off at its token limit" if answer.finish_reason == "length" else ""
     price = f"${spent:.6f} ({spent / router.info.cost_unit_usd:.2f} cost units)"
     say(f"path {':'.join(path)}, cost {price}, alpha {alpha:g}{cut}")

@@ -25,6 +25,9 @@ app = typer.Typer(
 tree_app = typer.Typer(help="Look after a route tree.", no_args_is_help=True)
 app.add_typer(tree_app, name="tree")
 
+INTERRUPTED = 130
+"""What a shell expects of a command that Ctrl-C ended: 128 + SIGINT."""
+
 ConfigFile = Annotated[Path, typer.Option("--config", help="The experiment's YAML file.")]
 Overrides = Annotated[
     list[str] | None,
@@ -216,11 +219,14 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except HierRouterError as error:
-        console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        line = " ".join(f"error: {error}".splitlines())
+        console.print(line, style="red", markup=False, emoji=False, soft_wrap=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        say("stopped; what was finished is kept, the same command goes on from there")
-        sys.exit(130)
+    except SystemExit as ending:
+        # typer turns Ctrl-C into this, without a word.
+        if ending.code == INTERRUPTED:
+            say("stopped; what was finished is kept, the same command goes on from there")
+        raise
 
 
 if __name__ == "__main__":

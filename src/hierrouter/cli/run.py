@@ -49,7 +49,7 @@ def run_all(config: Config, out: Path) -> None:
     else:
         train_router(config.training, tree, router)
     _stage(4, "evaluate")
-    if is_evaluated(config.evaluation, router, evaluation):
+    if is_evaluated(config.evaluation, tree, router, evaluation):
         say(f"evaluation: the one in {evaluation} is kept")
     else:
         evaluate_router(config.evaluation, tree, router, evaluation)

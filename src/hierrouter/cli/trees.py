@@ -10,8 +10,9 @@ from rich.table import Table
 
 from hierrouter.config import PoolConfig
 from hierrouter.progress import say
+from hierrouter.routes.lock import sole_writer
 from hierrouter.routes.scores import read_scores, score_tree
-from hierrouter.routes.tree import RouteTree
+from hierrouter.routes.tree import RouteTree, read_info
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,8 +55,10 @@ def rescore(folder: Path, pool: PoolConfig | None) -> None:
     Raises:
         ConfigError: `pool` is another pool than the tree's.
     """
-    tree = RouteTree(folder)
-    if pool is not None:
-        tree.take_rates(pool)
-    score_tree(tree, anew=True)
+    read_info(folder)  # Refuses any other folder before a lock is put into it.
+    with sole_writer(folder):
+        tree = RouteTree(folder)
+        if pool is not None:
+            tree.take_rates(pool)
+        score_tree(tree, anew=True)
     say(f"rescored: {folder / 'scores.parquet'}")

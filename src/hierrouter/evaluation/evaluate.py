@@ -10,9 +10,9 @@ from hierrouter.errors import HierRouterError
 from hierrouter.evaluation.measure import measure
 from hierrouter.evaluation.records import write_records
 from hierrouter.evaluation.report import render_report
-from hierrouter.files import claim_folder, read_json, sha256_file, write_json, write_text
+from hierrouter.files import claim_folder, digest_of, read_json, sha256_file, write_json, write_text
 from hierrouter.learning.router import Router
-from hierrouter.routes.load import load_outcomes
+from hierrouter.routes.load import load_outcomes, tree_info
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,6 +50,7 @@ def evaluate_router(config: EvaluationConfig, tree: Path, router: Path, out: Pat
     measured = measure(load_outcomes(tree, judged.info.metric), judged, config)
     origin = {
         "router": _origin(judged.info, router),
+        "tree": _evaluated(tree),
         "versions": {
             **{name: version(name) for name in VERSIONS},
             "python": platform.python_version(),
@@ -82,15 +83,25 @@ def _origin(info: RouterInfo, folder: Path) -> dict[str, Any]:
     }
 
 
-def is_evaluated(config: EvaluationConfig, router: Path, evaluation: Path) -> bool:
-    """Whether `evaluation` holds what `evaluate_router` would make of this router."""
-    if not (evaluation / METRICS).exists():
+def _evaluated(tree: Path) -> dict[str, Any]:
+    """What it was judged on: which replies, to which queries, scored and priced how."""
+    info = tree_info(tree)
+    names = ("query_digest", "tree_digest", "scorer_version")
+    return {**{name: info[name] for name in names}, "pool_digest": digest_of(info["pool"])}
+
+
+def is_evaluated(config: EvaluationConfig, tree: Path, router: Path, evaluation: Path) -> bool:
+    """Whether `evaluation` holds what `evaluate_router` would make of this router and tree."""
+    if not all((evaluation / name).exists() for name in ("per_query.parquet", "report.html")):
         return False
     try:
-        known = read_json(evaluation / MARKER)
+        known = read_json(evaluation / METRICS)
+        judged = Router.load(router).info
     except HierRouterError:
         return False
-    return bool(
-        known["router"] == _origin(Router.load(router).info, router)
-        and known["evaluation"] == config.model_dump(mode="json")
-    )
+    now = {
+        "router": _origin(judged, router),
+        "tree": _evaluated(tree),
+        "evaluation": config.model_dump(mode="json"),
+    }
+    return isinstance(known, dict) and all(known.get(key) == now[key] for key in now)

@@ -5,16 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
 from hierrouter.data.queries import read_queries
-from hierrouter.errors import HierRouterError
 from hierrouter.files import claim_folder, digest_of, read_json
 from hierrouter.pool.backend import Completion
 from hierrouter.pool.open import open_backend
 from hierrouter.pool.prompts import build_message, instruction_for, limit_for
 from hierrouter.progress import Progress, say
 from hierrouter.routes.embed import embed_tree
+from hierrouter.routes.lock import sole_writer
 from hierrouter.routes.nodes import Node, NodeKey, Role, full_tree
 from hierrouter.routes.scores import answer_kind, score_tree
 from hierrouter.routes.tree import RouteTree
@@ -67,17 +65,12 @@ def collect_routes(config: PoolConfig, queries: Path, out: Path) -> Path:
     sampled = read_queries(table)
     origin = table.with_name("queries.json")
     claim_folder(out, "tree.json")
-    try:
-        with FileLock(out / ".tmp-lock", timeout=0):
-            data = read_json(origin) if origin.exists() else {}
-            tree = RouteTree.create_or_open(out, config, sampled, data)
-            record(tree, config)
-            score_tree(tree)
-            embed_tree(tree, config.encoder)
-    except Timeout:
-        raise HierRouterError(
-            f"another process is recording into {out}; wait for it, or name another folder"
-        ) from None
+    with sole_writer(out):
+        data = read_json(origin) if origin.exists() else {}
+        tree = RouteTree.create_or_open(out, config, sampled, data)
+        record(tree, config)
+        score_tree(tree)
+        embed_tree(tree, config.encoder)
     return out
 
 

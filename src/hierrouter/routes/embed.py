@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from hierrouter.errors import DamagedFileError
 from hierrouter.files import atomic_path, digest_of, sha256_text
 from hierrouter.pool.prompts import encoder_text
-from hierrouter.progress import Progress
+from hierrouter.progress import Progress, say
 from hierrouter.routes.encoder import open_encoder
 from hierrouter.routes.nodes import NodeKey, Role
 
@@ -54,6 +54,12 @@ def embed_tree(tree: RouteTree, config: EncoderConfig) -> None:
         config: the encoder.
     """
     folder = embeddings_folder(tree)
+    for path in _parts(folder):
+        try:
+            _read_part(path)
+        except DamagedFileError:
+            say(f"{path} could not be read back; its contexts are encoded anew")
+            path.unlink(missing_ok=True)
     known = read_embeddings(folder)
     missing = sorted(
         {text for text in _contexts(tree) if sha256_text(text) not in known}, key=len, reverse=True
@@ -80,23 +86,29 @@ def read_embeddings(folder: Path) -> dict[str, NDArray[np.float32]]:
     """Vectors by the SHA-256 of their text.
 
     Raises:
-        DamagedFileError: a part cannot be read. It is removed, so that it is encoded again.
+        DamagedFileError: a part cannot be read.
     """
     known: dict[str, NDArray[np.float32]] = {}
-    for path in sorted(folder.glob("*.parquet")):
-        try:
-            table = pq.read_table(path)
-            digests = table["text_digest"].to_pylist()
-            flat = table["vector"].combine_chunks().values.to_numpy()
-            vectors = flat.reshape(len(digests), -1)
-        except (OSError, KeyError, ValueError, pa.ArrowException) as error:
-            path.unlink(missing_ok=True)
-            raise DamagedFileError(
-                f"{path} could not be read back and was removed; run the same command again "
-                "and its contexts are encoded anew"
-            ) from error
-        known.update(zip(digests, vectors, strict=True))
+    for path in _parts(folder):
+        known.update(_read_part(path))
     return known
+
+
+def _parts(folder: Path) -> list[Path]:
+    return sorted(folder.glob("[!.]*.parquet"))
+
+
+def _read_part(path: Path) -> dict[str, NDArray[np.float32]]:
+    try:
+        table = pq.read_table(path)
+        digests = table["text_digest"].to_pylist()
+        flat = table["vector"].combine_chunks().values.to_numpy()
+        return dict(zip(digests, flat.reshape(len(digests), -1), strict=True))
+    except (OSError, KeyError, ValueError, AttributeError, pa.ArrowException) as error:
+        raise DamagedFileError(
+            f"{path} cannot be read back; run `hierrouter collect` or `hierrouter run` again: "
+            "its contexts are encoded anew and no reply is generated"
+        ) from error
 
 
 def _contexts(tree: RouteTree) -> Iterable[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hierrouter.config import PoolConfig
+from hierrouter.data.queries import digest_queries
 from hierrouter.errors import HierRouterError
 from hierrouter.files import sha256_text
 from hierrouter.progress import say
@@ -15,7 +16,7 @@ from hierrouter.routes.embed import context_text, embeddings_folder, read_embedd
 from hierrouter.routes.nodes import NodeKey
 from hierrouter.routes.outcomes import Outcomes, context_paths
 from hierrouter.routes.scores import NodeScore, read_scores
-from hierrouter.routes.tree import RouteTree
+from hierrouter.routes.tree import RouteTree, read_info
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +43,11 @@ def load_outcomes(tree: Path, metric: str) -> Outcomes:
         raise HierRouterError(f"unknown metric {metric}; there are {', '.join(METRICS)}")
     opened = RouteTree(tree)
     pool = PoolConfig.model_validate(opened.info["pool"])
-    _, scores = read_scores(tree)
+    stamp, scores = read_scores(tree)
+    if stamp.get("query_digest") != digest_queries(opened.queries):
+        raise HierRouterError(
+            f"{tree} was scored for other queries than it holds now; finish `hierrouter collect`"
+        )
     reader = _Reader(opened, pool, metric, scores)
     complete = [query for query in opened.queries if reader.take(query)]
     if not complete:
@@ -72,9 +77,11 @@ def load_outcomes(tree: Path, metric: str) -> Outcomes:
 
 
 def tree_info(tree: Path) -> dict[str, Any]:
-    """`tree.json`, with the digest of the nodes that the scores were made from."""
+    """`tree.json`, with what the scores were made from and by: `tree_digest` (of the nodes) and
+    `scorer_version`."""
+    info = read_info(tree)
     stamp, _ = read_scores(tree)
-    return {**RouteTree(tree).info, "tree_digest": stamp["tree_digest"]}
+    return {**info, **{key: stamp[key] for key in ("tree_digest", "scorer_version")}}
 
 
 class _Reader:

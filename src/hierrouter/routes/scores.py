@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hierrouter.config import PoolConfig
+from hierrouter.data.queries import digest_queries
 from hierrouter.errors import DamagedFileError, HierRouterError
 from hierrouter.files import atomic_path
-from hierrouter.progress import Progress
+from hierrouter.progress import Progress, say
 from hierrouter.quality.score import METRICS, SCORER_VERSION, Expected, Scored, score_replies
 from hierrouter.routes.costs import call_cost
 from hierrouter.routes.nodes import NodeKey
@@ -82,11 +83,15 @@ def score_tree(tree: RouteTree, anew: bool = False) -> None:
     stamp = {
         "tree_digest": tree.digest(),
         "scorer_version": SCORER_VERSION,
-        "query_digest": tree.info["query_digest"],
+        "query_digest": digest_queries(tree.queries),
     }
     known: dict[NodeKey, dict[str, Any]] = {}
     if not anew and path.exists():
-        with_stamp, rows = _read(path)
+        try:
+            with_stamp, rows = _read(path)
+        except DamagedFileError:
+            say(f"{path} could not be read back; every answer is scored anew")
+            with_stamp, rows = {}, []
         if all(with_stamp.get(key) == stamp[key] for key in ("scorer_version", "query_digest")):
             known = {
                 NodeKey(row["query_id"], tuple(row["models"]), row["role"]): row for row in rows
@@ -154,6 +159,6 @@ def _read(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     except (OSError, ValueError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
         raise DamagedFileError(
-            f"{path} cannot be read back ({reason}); delete it and run "
+            f"{path} cannot be read back ({reason}); run "
             f"`hierrouter tree rescore {path.parent}`: no reply is generated again"
         ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from hierrouter.data.queries import Query, digest_queries, read_queries, write_queries
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from hierrouter.config import PoolConfig
 
 FORMAT_VERSION = 1
+QUERIES = "queries.parquet"
+RETIRED = "earlier_queries.parquet"
+"""Queries that were recorded and are not of the present sample."""
 
 
 class RouteTree:
@@ -35,31 +39,25 @@ class RouteTree:
                 again generates what it held.
         """
         self.folder = folder
-        if not (folder / "tree.json").exists():
-            raise HierRouterError(
-                f"{folder} holds no route tree; make one with `hierrouter collect`"
-            )
-        self.info: dict[str, Any] = read_json(folder / "tree.json")
-        version = self.info.get("format_version")
-        if version != FORMAT_VERSION:
-            raise HierRouterError(
-                f"{folder} has tree format {version}, this version reads {FORMAT_VERSION}; "
-                "use the version of hierrouter that made it"
-            )
-        self.queries: list[Query] = read_queries(folder / "queries.parquet")
+        self.info: dict[str, Any] = read_info(folder)
+        self.queries: list[Query] = _read_queries(folder)
         self.nodes: dict[NodeKey, Node] = {}
         self.by_key: dict[str, Node] = {}
+        damaged: list[DamagedFileError] = []
         for path in self.node_files():
             try:
-                nodes = read_nodes(path)
+                self._add(read_nodes(path))
             except DamagedFileError as error:
-                aside = path.with_suffix(".damaged")
-                path.rename(aside)
-                raise DamagedFileError(
-                    f"{error}; it was set aside as {aside.name}. Run `hierrouter collect` (or the "
-                    "same command) again: its replies are generated anew, all others are kept"
-                ) from error
-            self._add(nodes)
+                damaged.append(error)
+                # Where only reading is allowed, the next collection sets it aside.
+                with contextlib.suppress(OSError):
+                    path.rename(path.with_suffix(".damaged"))
+        if damaged:
+            others = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
+            raise DamagedFileError(
+                f"{damaged[0]}{others} and is set aside as .damaged; run `hierrouter collect` or "
+                "`hierrouter run` again: what it held is generated anew, all else is kept"
+            )
 
     @classmethod
     def create_or_open(
@@ -83,13 +81,12 @@ class RouteTree:
         claim_folder(folder, "tree.json")
         identities = {spec.name: identity(spec) for spec in (*pool.models, *pool.references)}
         made = _made(pool, identities)
+        before: dict[str, Any] = {}
         if (folder / "tree.json").exists():
-            tree = cls(folder) if (folder / "queries.parquet").exists() else None
-            earlier = read_json(folder / "tree.json")["made"]
-            _refuse_other_pool(folder, earlier, made)
-            made["models"] = {**earlier["models"], **made["models"]}
-            if tree is not None:
-                _refuse_other_texts(folder, tree.queries, queries)
+            before = read_info(folder)
+            _refuse_other_pool(folder, before["made"], made)
+            made["models"] = {**before["made"]["models"], **made["models"]}
+            _retire_queries(folder, before["query_digest"], queries)
         info = {
             "format_version": FORMAT_VERSION,
             "made": made,
@@ -99,16 +96,16 @@ class RouteTree:
             "query_digest": digest_queries(queries),
             "encoder": encoder_identity(pool.encoder),
         }
-        if not (folder / "tree.json").exists() or read_json(folder / "tree.json") != info:
+        # tree.json goes first: it makes the folder ours.
+        if before != info:
             write_json(folder / "tree.json", info)
-        path = folder / "queries.parquet"
-        if not path.exists() or digest_queries(read_queries(path)) != info["query_digest"]:
-            write_queries(path, queries)
+        if _recorded_digest(folder) != info["query_digest"]:
+            write_queries(folder / QUERIES, queries)
         return cls(folder)
 
     def node_files(self) -> Iterator[Path]:
         """The files of nodes, in a fixed order."""
-        yield from sorted((self.folder / "nodes").glob("*.parquet"))
+        yield from sorted((self.folder / "nodes").glob("[!.]*.parquet"))
 
     def commit(self, name: str, nodes: Sequence[Node]) -> None:
         """Adds nodes as one file, all or none.
@@ -122,14 +119,30 @@ class RouteTree:
         self._add(nodes)
 
     def take_rates(self, pool: PoolConfig) -> None:
-        """Takes over the rates (and whatever else may change) of `pool`.
+        """Takes over the rates of `pool`, and nothing else of it.
 
         Raises:
-            ConfigError: it is another pool than the one recorded.
+            ConfigError: it does not name every model of this tree's pool.
         """
-        identities = {spec.name: identity(spec) for spec in (*pool.models, *pool.references)}
-        _refuse_other_pool(self.folder, self.info["made"], _made(pool, identities))
-        self.info = {**self.info, "pool": pool.model_dump(mode="json")}
+        rates = {
+            spec.name: {
+                "base_rate": spec.base_rate,
+                "billion_parameters": spec.billion_parameters,
+            }
+            for spec in (*pool.models, *pool.references)
+        }
+        mine: dict[str, Any] = self.info["pool"]
+        names = [spec["name"] for spec in (*mine["models"], *mine["references"])]
+        if missing := [name for name in names if name not in rates]:
+            raise ConfigError(
+                f"the config has no rate for {', '.join(missing)}, which {self.folder} was "
+                "recorded with; take a config of the same pool"
+            )
+        changed = {
+            part: [{**spec, **rates[spec["name"]]} for spec in mine[part]]
+            for part in ("models", "references")
+        }
+        self.info = {**self.info, "pool": {**mine, **changed}}
         write_json(self.folder / "tree.json", self.info)
 
     def digest(self) -> str:
@@ -146,6 +159,81 @@ class RouteTree:
             # The first recorded wins: it is what was paid for, and what later hops were built on.
             self.nodes.setdefault(node.place, node)
             self.by_key.setdefault(node.key, node)
+
+
+def read_info(folder: Path) -> dict[str, Any]:
+    """`tree.json` of the tree in `folder`.
+
+    Raises:
+        HierRouterError: there is no tree in `folder`, or a newer version of us made it.
+        DamagedFileError: it is truncated or foreign.
+    """
+    path = folder / "tree.json"
+    if not path.exists():
+        raise HierRouterError(f"{folder} holds no route tree; make one with `hierrouter collect`")
+    try:
+        info = read_json(path)
+    except DamagedFileError:
+        info = None
+    if not isinstance(info, dict) or "format_version" not in info:
+        raise DamagedFileError(
+            f"{path} cannot be read back, and nothing else says which weights and prompts the "
+            "replies beside it came from; restore it from a copy, or name another folder"
+        )
+    if info["format_version"] != FORMAT_VERSION:
+        raise HierRouterError(
+            f"{folder} has tree format {info['format_version']}, this version reads "
+            f"{FORMAT_VERSION}; use the version of hierrouter that made it"
+        )
+    return info
+
+
+def _read_queries(folder: Path) -> list[Query]:
+    try:
+        return read_queries(folder / QUERIES)
+    except HierRouterError as error:
+        raise DamagedFileError(
+            f"{folder / QUERIES} is missing or cannot be read back; run `hierrouter collect` again "
+            "with the same queries to restore it, no reply is generated twice"
+        ) from error
+
+
+def _recorded_digest(folder: Path) -> str | None:
+    """The digest of the tree's queries; none where they cannot be read."""
+    try:
+        return digest_queries(read_queries(folder / QUERIES))
+    except HierRouterError:
+        return None
+
+
+def _retire_queries(folder: Path, digest: str, now: Sequence[Query]) -> None:
+    """Keeps the texts of queries that leave the sample, as their replies stay too.
+
+    Raises:
+        ConfigError: a query of `now` had another text.
+        DamagedFileError: the earlier texts are lost and `now` are other queries.
+    """
+    retired = folder / RETIRED
+    earlier = read_queries(retired) if retired.exists() else []
+    known = {query.query_id: query for query in earlier}
+    try:
+        present = read_queries(folder / QUERIES)
+    except HierRouterError:
+        if digest_queries(now) != digest and any((folder / "nodes").glob("[!.]*.parquet")):
+            raise DamagedFileError(
+                f"{folder / QUERIES} is missing or cannot be read back and these are other "
+                "queries; collect once with those it was recorded with, or name another folder"
+            ) from None
+        present = []
+    known |= {query.query_id: query for query in present}
+    for query in now:
+        before = known.pop(query.query_id, query)
+        if (before.prompt, before.metadata) != (query.prompt, query.metadata):
+            raise ConfigError(
+                f"{folder} holds another text for query {query.query_id}; name another folder"
+            )
+    if len(known) != len(earlier) or any(known.get(query.query_id) != query for query in earlier):
+        write_queries(retired, known.values())
 
 
 def _made(pool: PoolConfig, identities: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -179,15 +267,6 @@ def _refuse_other_pool(folder: Path, earlier: dict[str, Any], now: dict[str, Any
             f"({_short(before[what])}, now {_short(model[what])}); "
             "name another folder, or give the changed model another name"
         )
-
-
-def _refuse_other_texts(folder: Path, earlier: Sequence[Query], now: Sequence[Query]) -> None:
-    prompts = {query.query_id: query.prompt for query in earlier}
-    for query in now:
-        if prompts.get(query.query_id, query.prompt) != query.prompt:
-            raise ConfigError(
-                f"{folder} holds another text for query {query.query_id}; name another folder"
-            )
 
 
 def _short(value: Any) -> str:

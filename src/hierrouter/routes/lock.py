@@ -1,0 +1,46 @@
+"""One writer a tree: the lock that collecting and rescoring hold."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from hierrouter.errors import HierRouterError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+LOCK = ".tmp-lock"
+"""The operating system frees it when its holder ends, however that ends; the file may stay."""
+
+
+@contextlib.contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Holds the lock of the tree in `folder`, and clears away what a killed writer left.
+
+    Raises:
+        HierRouterError: another process writes there, or nobody can.
+    """
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+        for leftover in folder.rglob(".tmp-*"):
+            if leftover.name != LOCK:
+                leftover.unlink(missing_ok=True)
+    except Timeout:
+        raise HierRouterError(
+            f"another process is recording into {folder}; wait for it, or name another folder"
+        ) from None
+    except OSError as error:
+        lock.release()
+        raise HierRouterError(
+            f"cannot write in {folder}: {error.strerror or error}; "
+            "make it writable or name another folder"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
