@@ -55,10 +55,16 @@ def test_a_log_gets_rate_and_time_left(log: io.StringIO) -> None:
     assert re.fullmatch(r"recording: 5 nodes in \d+ s", last)
 
 
-def test_work_done_before_does_not_count_for_the_rate(log: io.StringIO) -> None:
-    with Progress("recording", total=100, unit="nodes", done=90, every=0) as bar:
-        bar.advance(2, note="(3 tokens/s)")
-    assert log.getvalue().startswith("recording: 92/100, 2.0 nodes/s (3 tokens/s), 4 s left\n")
+def test_the_time_left_goes_by_the_work_where_units_differ(log: io.StringIO) -> None:
+    with Progress("recording", total=10, unit="nodes", work=100, every=0) as bar:
+        bar.advance(5, work=20)  # half of the nodes in a second, but a fifth of the work
+    assert log.getvalue().startswith("recording: 5/10, 5.0 nodes/s, 4 s left\n")
+
+
+def test_a_note_stands_at_the_end(log: io.StringIO) -> None:
+    with Progress("recording", total=10, unit="nodes", every=0) as bar:
+        bar.advance(5, note="32 tokens/s")
+    assert log.getvalue().startswith("recording: 5/10, 5.0 nodes/s, 1 s left, 32 tokens/s\n")
 
 
 def test_a_quiet_spell_between_lines(log: io.StringIO) -> None:
@@ -69,7 +75,7 @@ def test_a_quiet_spell_between_lines(log: io.StringIO) -> None:
 
 
 def test_nothing_done_says_nothing(log: io.StringIO) -> None:
-    with Progress("recording", total=3, unit="nodes", done=3):
+    with Progress("recording", total=3, unit="nodes"):
         pass
     assert log.getvalue() == ""
 

@@ -10,6 +10,7 @@ import sys
 import urllib.error
 import urllib.request
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -21,7 +22,6 @@ from hierrouter.errors import HierRouterError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from hierrouter.config import Config
 
@@ -159,8 +159,10 @@ def _index() -> Finding:
 
 
 def _mlflow() -> Finding:
-    from hierrouter.tracking.store import connected, shown_uri
+    from hierrouter.tracking.store import DEFAULT_URI, connected, shown_uri, tracking_uri
 
+    if tracking_uri() == DEFAULT_URI and not Path("mlflow.db").exists():
+        return "MLflow", None, f"no runs yet; they will go to {DEFAULT_URI} in this folder"
     try:
         with connected():
             return "MLflow", True, f"{shown_uri()} answers"

@@ -129,12 +129,15 @@ def register(
 ) -> None:
     """Log a router and its evaluation to MLflow and register it as challenger."""
     from hierrouter.config import EvaluationConfig
+    from hierrouter.errors import DamagedFileError
     from hierrouter.evaluation.evaluate import MARKER
     from hierrouter.files import read_json
     from hierrouter.tracking.register import register_router
 
-    made_with = read_json(evaluation / MARKER)["evaluation"]
-    register_router(EvaluationConfig.model_validate(made_with), router, evaluation, tree)
+    made = read_json(evaluation / MARKER)
+    if not isinstance(made, dict) or "evaluation" not in made:
+        raise DamagedFileError(f"{evaluation / MARKER} is no evaluation of ours; evaluate again")
+    register_router(EvaluationConfig.model_validate(made["evaluation"]), router, evaluation, tree)
 
 
 @app.command()

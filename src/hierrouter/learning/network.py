@@ -46,12 +46,16 @@ class Projection:
         from sklearn.decomposition import PCA
 
         kept = min(width, *embeddings.shape)
-        pca = PCA(n_components=kept, random_state=0).fit(embeddings.astype(np.float64))
-        scale = float(np.sqrt(pca.explained_variance_.mean())) or 1.0
+        exact = embeddings.astype(np.float64)
+        if len(exact) == 1:
+            exact = np.repeat(exact, 2, axis=0)  # scikit-learn divides by N - 1
+        pca = PCA(n_components=kept, random_state=0).fit(exact)
+        # Contexts that are all the same have no spread; they must not be divided by nearly 0.
+        scale = float(np.sqrt(np.square(pca.transform(exact)).mean()))
         return cls(
             pca.mean_.astype(np.float32),
             pca.components_.astype(np.float32),
-            np.asarray(scale, np.float32),
+            np.asarray(scale if scale > 1e-6 else 1.0, np.float32),
         )
 
     def __call__(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -126,7 +130,8 @@ def arrays(projection: Projection, network: Network) -> dict[str, NDArray[np.flo
     """Both as named arrays, for a safetensors file."""
     named = {f"projection.{f.name}": getattr(projection, f.name) for f in fields(projection)}
     named |= {f"network.{f.name}": getattr(network, f.name) for f in fields(network)}
-    return {name: np.ascontiguousarray(value) for name, value in named.items()}
+    # safetensors writes the memory as it lies. (`ascontiguousarray` makes a scalar 1-D.)
+    return {name: np.array(value, order="C") for name, value in named.items()}
 
 
 def from_arrays(named: Mapping[str, NDArray[np.float32]]) -> tuple[Projection, Network]:

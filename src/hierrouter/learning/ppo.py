@@ -11,7 +11,9 @@ from sb3_contrib import MaskablePPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.utils import LinearSchedule
+from threadpoolctl import threadpool_limits
 
+from hierrouter.errors import ConfigError, HierRouterError
 from hierrouter.learning.environment import Game, TreeVecEnv
 from hierrouter.learning.network import Network, Projection
 from hierrouter.learning.router import Router, RouterInfo, mean_reward
@@ -53,17 +55,23 @@ def learn(
 
     Returns:
         The router and the learning curve, one entry an iteration.
+
+    Raises:
+        ConfigError: an iteration cannot be split into that many mini-batches.
+        HierRouterError: the policy diverged.
     """
     outcomes = game.outcomes
     steps = outcomes.hops if config.steps is None else config.steps
     transitions = steps * config.rollouts
-    with _one_thread():
+    batch = _batch_size(config.minibatches, transitions)
+    with one_thread():
         environment = TreeVecEnv(game, config.rollouts, config.seed)
+        environment.widen(_share_of_range(config, 0))  # SB3 resets before any callback
         model = MaskablePPO(
             "MlpPolicy",
             environment,
             n_steps=steps,
-            batch_size=max(transitions // config.minibatches, 2),
+            batch_size=batch,
             n_epochs=config.epochs,
             learning_rate=(
                 LinearSchedule(config.learning_rate, 0.0, 1.0)
@@ -94,10 +102,24 @@ def learn(
         model.set_logger(Logger(folder=None, output_formats=[]))
         with Progress("training", config.iterations, "iterations") as progress:
             keeper = _Keeper(config, environment, info, projection, validation, progress)
-            model.learn(
-                config.iterations * transitions, callback=keeper, log_interval=config.iterations + 1
-            )
+            total, never = config.iterations * transitions, config.iterations + 1
+            try:
+                model.learn(total, callback=keeper, log_interval=never)
+            except ValueError as error:
+                # torch's distributions refuse logits that are not numbers with a page of them.
+                if _is_finite(model):
+                    raise
+                raise HierRouterError(
+                    f"the policy diverged in iteration {len(keeper.curve) + 1}; "
+                    f"lower training.learning_rate ({config.learning_rate:g})"
+                ) from error
     return keeper.kept, keeper.curve
+
+
+def _share_of_range(config: TrainingConfig, iteration: int) -> float:
+    """How much of lambda's range is drawn from after `iteration` iterations."""
+    warmup = config.alpha_warmup * config.iterations
+    return min(iteration / warmup, 1.0) if warmup else 1.0
 
 
 class _Keeper(BaseCallback):
@@ -129,9 +151,7 @@ class _Keeper(BaseCallback):
     def _on_rollout_start(self) -> None:
         if self._iteration:
             self._after_update()
-        warmup = self._config.alpha_warmup * self._config.iterations
-        if warmup:
-            self._env.widen(min(self._iteration / warmup, 1.0))
+        self._env.widen(_share_of_range(self._config, self._iteration))
 
     def _on_rollout_end(self) -> None:
         buffer = self.locals["rollout_buffer"]
@@ -163,9 +183,9 @@ class _Keeper(BaseCallback):
         router = Router(self._info, self._projection, Network.from_policy(self.model.policy))
         rewards = mean_reward(router, self._validation, self._alphas, self._config.moves)
         reward = float(rewards.mean())
-        if (self._config.keep == "best" and reward > self._best) or (
-            self._config.keep == "last" and last
-        ):
+        # Among equals the later one: it has met more of the range of alpha.
+        best = self._config.keep == "best" and reward >= self._best
+        if best or (self._config.keep == "last" and last):
             self._best = reward
             found = {
                 "reward": reward,
@@ -177,12 +197,32 @@ class _Keeper(BaseCallback):
         return reward
 
 
+def _batch_size(minibatches: int, transitions: int) -> int:
+    """Transitions in a mini-batch; an uneven rest would make its advantages' deviation 0 or NaN."""
+    size, rest = divmod(transitions, minibatches)
+    if rest or size < 2:
+        raise ConfigError(
+            f"training.minibatches: {minibatches} does not split the {transitions} transitions of "
+            "an iteration (rollouts x steps) into equal parts of at least 2; choose a divisor"
+        )
+    return size
+
+
+def _is_finite(model: MaskablePPO) -> bool:
+    return all(bool(torch.isfinite(each).all()) for each in model.policy.parameters())
+
+
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    # Networks this small run many times slower on several threads than on one.
+def one_thread() -> Iterator[None]:
+    """Pins torch and numpy's linear algebra to one thread.
+
+    Networks this small run many times slower on several threads than on one, above all on a
+    machine that is busy; and sums come out the same whatever the number of cores.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with threadpool_limits(1):
+            yield
     finally:
         torch.set_num_threads(before)

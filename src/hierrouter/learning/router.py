@@ -137,7 +137,7 @@ class Router:
             projection, network = from_arrays(load_file(weights))
         except (SafetensorError, KeyError) as error:
             raise DamagedFileError(f"{weights} is not a router's weights ({error})") from error
-        _check_shapes(info, projection, network, weights)
+        _check_arrays(info, projection, network, weights)
         return cls(info, projection, network)
 
     def scores(
@@ -181,12 +181,18 @@ class Router:
             N columns of `outcomes.routes(self.info.moves)`.
 
         Raises:
-            ConfigError: the outcomes are of another pool.
+            ConfigError: the outcomes are of another pool or another encoder.
         """
         if outcomes.models != self.info.models or outcomes.hops != self.info.hops:
             raise ConfigError(
                 f"the router routes over {', '.join(self.info.models)} with {self.info.hops} hops, "
                 f"the tree has {', '.join(outcomes.models)} with {outcomes.hops}"
+            )
+        width, read = outcomes.embeddings.shape[2], self.projection.mean.shape[0]
+        if width != read:
+            raise ConfigError(
+                f"the router reads embeddings {read} wide, the tree's are {width} wide: "
+                "another encoder; embed the tree with the router's, or train the router anew"
             )
         column = np.full((len(outcomes.contexts), len(outcomes.models)), -1)
         for index, path in enumerate(outcomes.routes(self.info.moves).paths):
@@ -224,23 +230,38 @@ def mean_reward(
     )
 
 
-def _check_shapes(info: RouterInfo, projection: Projection, network: Network, path: Path) -> None:
-    width = projection.components.shape[0]
+def _check_arrays(info: RouterInfo, projection: Projection, network: Network, path: Path) -> None:
+    """Makes sure that the arrays fit each other and the description, and hold numbers."""
+    try:
+        width, embedding, actions = (
+            info.dimensions[key] for key in ("projection", "embedding", "actions")
+        )
+    except KeyError as error:
+        raise DamagedFileError(
+            f"{path.with_name('router.json')}: dimensions lacks {error}; train the router anew"
+        ) from error
+    stage = network.stage.shape[-1] if network.stage.ndim else 0
+    first, second = network.first_bias.size, network.second_bias.size
     expected = {
-        "stage": (info.hops, network.stage.shape[-1]),
-        "input": (
-            network.first_weight.shape[0],
-            width + 2 + network.stage.shape[-1],
-        ),
-        "hidden": (network.second_weight.shape[0], network.first_weight.shape[0]),
-        "action": (action_count(len(info.models)), network.second_weight.shape[0]),
+        "projection.mean": (embedding,),
+        "projection.components": (width, embedding),
+        "projection.scale": (),
+        "network.stage": (info.hops, stage),
+        "network.first_weight": (first, width + 2 + stage),
+        "network.first_bias": (first,),
+        "network.second_weight": (second, first),
+        "network.second_bias": (second,),
+        "network.action_weight": (actions, second),
+        "network.action_bias": (action_count(len(info.models)),),
     }
-    found = {
-        "stage": network.stage.shape,
-        "input": network.first_weight.shape,
-        "hidden": network.second_weight.shape,
-        "action": network.action_weight.shape,
-    }
-    for name, shape in expected.items():
-        if found[name] != shape:
-            raise DamagedFileError(f"{path}: {name} has shape {found[name]}, expected {shape}")
+    for name, array in arrays(projection, network).items():
+        if array.shape != expected[name]:
+            raise DamagedFileError(
+                f"{path}: {name} has shape {array.shape}, expected {expected[name]}; "
+                "copy the router again or train it anew"
+            )
+        if array.dtype != np.float32 or not np.isfinite(array).all():
+            raise DamagedFileError(
+                f"{path}: {name} holds {array.dtype} that are not all finite float32 numbers; "
+                "copy the router again or train it anew"
+            )

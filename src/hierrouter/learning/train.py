@@ -13,7 +13,7 @@ from hierrouter.files import claim_folder
 from hierrouter.learning.card import model_card
 from hierrouter.learning.environment import Game
 from hierrouter.learning.network import Projection
-from hierrouter.learning.ppo import learn
+from hierrouter.learning.ppo import learn, one_thread
 from hierrouter.learning.router import Router, RouterInfo, query_hash
 from hierrouter.progress import say
 from hierrouter.routes.load import load_outcomes, tree_info
@@ -97,9 +97,9 @@ def fit(
     fitting, validation = train.select(~held_back), train.select(held_back)
     unit = train.cost_unit_usd() if config.cost_unit_usd == "auto" else config.cost_unit_usd
     # Only contexts from which a call can be made are seen, and they all are.
-    projection = Projection.fit(
-        fitting.embeddings.reshape(-1, fitting.embeddings.shape[2]), config.projection
-    )
+    seen = fitting.embeddings.reshape(-1, fitting.embeddings.shape[2])
+    with one_thread():
+        projection = Projection.fit(seen, config.projection)
     low, high = (alpha / (1 + alpha) for alpha in config.alpha_range)
     game = Game(fitting, projection(fitting.embeddings), config.moves, unit, low, high)
     pool = PoolConfig.model_validate(info["pool"])

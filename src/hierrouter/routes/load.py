@@ -77,8 +77,7 @@ def load_outcomes(tree: Path, metric: str) -> Outcomes:
 
 
 def tree_info(tree: Path) -> dict[str, Any]:
-    """`tree.json`, with what the scores were made from and by: `tree_digest` (of the nodes) and
-    `scorer_version`."""
+    """`tree.json`, with the scores' `tree_digest` (nodes they are of) and `scorer_version`."""
     info = read_info(tree)
     stamp, _ = read_scores(tree)
     return {**info, **{key: stamp[key] for key in ("tree_digest", "scorer_version")}}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import pyarrow as pa
@@ -109,10 +109,9 @@ def read_nodes(path: Path) -> list[Node]:
     Raises:
         DamagedFileError: the file is truncated or holds something else.
     """
-    names = [field.name for field in fields(Node)]
     try:
-        rows = pq.read_table(path, columns=names, schema=SCHEMA).to_pylist()
-    except (OSError, pa.ArrowException, KeyError) as error:
+        rows = pq.read_table(path).select(SCHEMA.names).cast(SCHEMA).to_pylist()
+    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise DamagedFileError(f"{path} cannot be read back ({reason})") from error
     return [Node(**{**row, "models": tuple(row["models"])}) for row in rows]

@@ -214,7 +214,12 @@ def _retire_queries(folder: Path, digest: str, now: Sequence[Query]) -> None:
         DamagedFileError: the earlier texts are lost and `now` are other queries.
     """
     retired = folder / RETIRED
-    earlier = read_queries(retired) if retired.exists() else []
+    try:
+        earlier = read_queries(retired) if retired.exists() else []
+    except DamagedFileError:
+        raise DamagedFileError(
+            f"{retired} cannot be read back; restore it from a copy, or name another folder"
+        ) from None
     known = {query.query_id: query for query in earlier}
     try:
         present = read_queries(folder / QUERIES)
@@ -227,13 +232,18 @@ def _retire_queries(folder: Path, digest: str, now: Sequence[Query]) -> None:
         present = []
     known |= {query.query_id: query for query in present}
     for query in now:
-        before = known.pop(query.query_id, query)
-        if (before.prompt, before.metadata) != (query.prompt, query.metadata):
+        before = known.get(query.query_id, query)
+        if (before.prompt, before.metadata.get("kind")) != (
+            query.prompt,
+            query.metadata.get("kind"),
+        ):
             raise ConfigError(
                 f"{folder} holds another text for query {query.query_id}; name another folder"
             )
-    if len(known) != len(earlier) or any(known.get(query.query_id) != query for query in earlier):
-        write_queries(retired, known.values())
+    staying = {query.query_id for query in now} - {query.query_id for query in earlier}
+    gone = [query for query in known.values() if query.query_id not in staying]
+    if len(gone) > len(earlier):
+        write_queries(retired, gone)
 
 
 def _made(pool: PoolConfig, identities: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -1,0 +1,296 @@
+"""What follows from recorded nodes and is rebuilt from them: scores, embeddings, outcomes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from hierrouter.cli.trees import print_info, rescore
+from hierrouter.config import EncoderConfig
+from hierrouter.data.queries import read_queries, write_queries
+from hierrouter.errors import ConfigError, DamagedFileError, HierRouterError
+from hierrouter.routes.embed import context_text, embeddings_folder, read_embeddings
+from hierrouter.routes.encoder import open_encoder
+from hierrouter.routes.load import load_outcomes, tree_info
+from hierrouter.routes.nodes import NodeKey
+from hierrouter.routes.scores import read_scores
+from hierrouter.routes.tree import RouteTree
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+# Scores.
+
+
+def test_costs_are_rate_times_tokens_and_answers_are_compared(tree: Path) -> None:
+    opened = RouteTree(tree)
+    rates = {"A": 0.001, "B": 0.002, "C": 0.004}
+    queries = {query.query_id: query for query in opened.queries}
+    _, scores = read_scores(tree)
+    assert scores.keys() == opened.nodes.keys()
+    for place, score in scores.items():
+        node = opened.nodes[place]
+        tokens = node.tokens_in + node.tokens_out
+        assert score.cost == pytest.approx(rates[place.models[-1]] * tokens / 1000)
+        if place.role == "analyze":
+            assert score.answer is None
+            assert set(score.metrics.values()) == {None}
+        else:
+            stated = re.search(r"Answer: (\d+)", node.reply)
+            assert stated is not None
+            right = stated[1] == queries[place.query_id].reference[0]
+            assert score.metrics["accuracy"] == float(right)
+            assert score.answer == stated[1]
+
+
+def test_other_rates_change_costs_by_collecting_and_by_rescoring(world, queries, tree) -> None:
+    before, nodes = read_scores(tree)[1], world.states()
+    dearer = world.pool(
+        world.model("A", 0.9, 0.003), world.model("B", 0.5, 0.002), world.model("C", 0.1, 0)
+    )
+    factors = {"A": 3, "B": 1, "C": 0}
+
+    def follow(scores) -> None:
+        for place, score in scores.items():
+            assert score.cost == pytest.approx(before[place].cost * factors[place.models[-1]])
+            assert score.metrics == before[place].metrics
+
+    rescore(tree, dearer)
+    follow(read_scores(tree)[1])
+    rescore(tree, world.pool())
+    assert read_scores(tree)[1] == before
+    world.record(dearer, queries)
+    follow(read_scores(tree)[1])
+    assert world.states() == nodes
+
+
+def test_rescoring_takes_rates_and_nothing_else_of_a_config(world, tree) -> None:
+    pool = RouteTree(tree).info["pool"]
+    models = [world.model(name, rate=1.0) for name in "ABCD"]
+    rescore(tree, world.pool(*models, hops=3, encoder=EncoderConfig(model="hashing")))
+    now = RouteTree(tree).info["pool"]
+    assert {spec.pop("base_rate") for spec in now["models"]} == {1.0}
+    for spec in pool["models"]:
+        del spec["base_rate"]
+    assert now == pool
+    assert len(load_outcomes(tree, "accuracy")) == 8
+
+
+def test_rescoring_needs_a_rate_for_every_model(world, tree) -> None:
+    with pytest.raises(ConfigError, match="no rate for B, C"):
+        rescore(tree, world.pool(world.model("A")))
+
+
+def test_rescoring_without_a_tree_leaves_no_trace(world) -> None:
+    world.tree.mkdir()
+    with pytest.raises(HierRouterError, match="holds no route tree"):
+        rescore(world.tree, None)
+    assert list(world.tree.iterdir()) == []
+
+
+def test_another_reference_answer_is_scored_anew(world, queries, tree) -> None:
+    name = read_queries(queries)[0].query_id
+    world.record(world.pool(), world.altered(queries, reference=("-1",)))
+    _, scores = read_scores(tree)
+    mine = [score for place, score in scores.items() if place.query_id == name]
+    assert {score.metrics["accuracy"] for score in mine if score.answer} == {0.0}
+
+
+def test_truncated_scores_are_said_and_collecting_or_rescoring_mends_them(
+    world, queries, tree, capfd
+) -> None:
+    whole, nodes = read_scores(tree), world.states()
+    for mend in (lambda: world.record(world.pool(), queries), lambda: rescore(tree, None)):
+        truncate(tree / "scores.parquet")
+        with pytest.raises(DamagedFileError, match=r"scores\.parquet cannot.*tree rescore") as line:
+            load_outcomes(tree, "accuracy")
+        assert "\n" not in str(line.value)
+        mend()
+        assert read_scores(tree) == whole
+    assert "could not be read back; every answer is scored anew" in capfd.readouterr().err
+    assert world.states() == nodes
+
+
+def test_scores_of_another_version_of_the_metrics_are_refused_and_mended(
+    world, queries, tree
+) -> None:
+    path = tree / "scores.parquet"
+    table = pq.read_table(path)
+    stamp = json.loads(table.schema.metadata[b"hierrouter"])
+    old = json.dumps({**stamp, "scorer_version": -1})
+    pq.write_table(table.replace_schema_metadata({b"hierrouter": old}), path)
+    with pytest.raises(HierRouterError, match=f"run `hierrouter tree rescore {tree}`"):
+        load_outcomes(tree, "accuracy")
+    world.record(world.pool(), queries)
+    assert read_scores(tree)[0] == stamp
+
+
+def test_scores_of_other_queries_are_refused(world, queries, tree) -> None:
+    """A kill between taking new queries and scoring them."""
+    write_queries(tree / "queries.parquet", read_queries(world.altered(queries, reference=("0",))))
+    with pytest.raises(HierRouterError, match="scored for other queries"):
+        load_outcomes(tree, "accuracy")
+
+
+# Embeddings.
+
+
+def parts(tree: Path) -> list[Path]:
+    return sorted((tree / "embeddings").glob("*/*.parquet"))
+
+
+def test_each_distinct_context_is_encoded_once_by_the_encoder(tree: Path) -> None:
+    opened = RouteTree(tree)
+    texts = {
+        text
+        for query in opened.queries
+        for models, role in [
+            ((), "solve"),
+            *[((m,), r) for m in "ABC" for r in ("analyze", "solve")],
+        ]
+        if (text := context_text(opened, query, models, role)) is not None
+    }
+    digests = [
+        digest for path in parts(tree) for digest in pq.read_table(path)["text_digest"].to_pylist()
+    ]
+    assert len(digests) == len(set(digests)) == len(texts)
+    outcomes = load_outcomes(tree, "accuracy")
+    encoder = open_encoder(EncoderConfig(model="hashing", dimensions=16))
+    for row, query in enumerate(opened.queries):
+        contexts = [context_text(opened, query, path, "analyze") for path in ((), "A", "B", "C")]
+        assert all(contexts)
+        np.testing.assert_allclose(
+            outcomes.embeddings[row], encoder.encode([text or "" for text in contexts]), rtol=1e-6
+        )
+
+
+def test_further_queries_encode_only_their_own_contexts(world, queries, tree) -> None:
+    before = world.states("embeddings/*/*.parquet")
+    world.record(world.pool(), queries)
+    assert world.states("embeddings/*/*.parquet") == before
+    world.record(world.pool(), world.sample(6, name="more"))
+    assert world.states("embeddings/*/*.parquet").items() > before.items()
+    digests = [
+        digest for path in parts(tree) for digest in pq.read_table(path)["text_digest"].to_pylist()
+    ]
+    assert max(Counter(digests).values()) == 1
+
+
+def test_another_encoder_adds_its_vectors_and_destroys_none(world, queries, tree) -> None:
+    before = world.states("embeddings/*/*.parquet")
+    world.record(world.pool(encoder=EncoderConfig(model="hashing", dimensions=8)), queries)
+    assert load_outcomes(tree, "accuracy").embeddings.shape == (8, 4, 8)
+    added = world.states("embeddings/*/*.parquet")
+    world.record(world.pool(), queries)
+    assert load_outcomes(tree, "accuracy").embeddings.shape == (8, 4, 16)
+    assert world.states("embeddings/*/*.parquet") == added
+    assert len(list((tree / "embeddings").iterdir())) == 2
+    assert before
+
+
+def test_a_truncated_part_is_said_and_encoded_anew(world, queries, tree, capfd) -> None:
+    whole = read_embeddings(embeddings_folder(RouteTree(tree)))
+    (part,) = parts(tree)
+    truncate(part)
+    with pytest.raises(DamagedFileError, match=rf"{part.name} cannot.*hierrouter collect") as line:
+        load_outcomes(tree, "accuracy")
+    assert "\n" not in str(line.value)
+    assert part.exists()
+    world.record(world.pool(), queries)
+    mended = read_embeddings(embeddings_folder(RouteTree(tree)))
+    assert mended.keys() == whole.keys()
+    assert all(np.array_equal(mended[digest], whole[digest]) for digest in whole)
+    assert "could not be read back; its contexts are encoded anew" in capfd.readouterr().err
+
+
+# Outcomes.
+
+
+def test_outcomes_hold_what_the_nodes_say(tree: Path) -> None:
+    opened, (_, scores) = RouteTree(tree), read_scores(tree)
+    outcomes = load_outcomes(tree, "accuracy")
+    assert outcomes.query_ids == tuple(query.query_id for query in opened.queries)
+    assert outcomes.models == ("A", "B", "C")
+    for row, query in enumerate(opened.queries):
+        for column, path in enumerate(((), ("A",), ("B",), ("C",))):
+            for model, name in enumerate("ABC"):
+                answer = scores[NodeKey(query.query_id, (*path, name), "solve")]
+                assert outcomes.solve_cost[row, column, model] == answer.cost
+                assert outcomes.solve_quality[row, column, model] == answer.metrics["accuracy"]
+                if not path:
+                    analysis = scores[NodeKey(query.query_id, (name,), "analyze")]
+                    assert outcomes.analyze_cost[row, 0, model] == analysis.cost
+    assert not outcomes.analyze_cost[:, 1:].any()
+    assert outcomes.train.tolist() == [query.split == "train" for query in opened.queries]
+
+
+def test_the_same_tree_serves_every_metric(world, tree) -> None:
+    before = world.states("**/*.parquet")
+    accuracy, f1 = load_outcomes(tree, "accuracy"), load_outcomes(tree, "token_f1")
+    assert not np.array_equal(accuracy.solve_quality, f1.solve_quality)
+    np.testing.assert_array_equal(accuracy.solve_cost, f1.solve_cost)
+    assert world.states("**/*.parquet") == before
+    with pytest.raises(HierRouterError, match="unknown metric rouge; there are accuracy"):
+        load_outcomes(tree, "rouge")
+
+
+def test_references_are_measured_beside_the_pool(world, queries) -> None:
+    usual = world.pool()
+    world.record(world.pool(*usual.models, references=[world.model("R", 1.0)]), queries)
+    outcomes = load_outcomes(world.tree, "accuracy")
+    assert outcomes.references == ("R",)
+    assert outcomes.models == ("A", "B", "C")
+    assert outcomes.reference_quality is not None
+    assert outcomes.reference_quality.tolist() == [[1.0]] * 8
+
+
+def test_incomplete_queries_are_left_out_and_that_is_said(world, queries, tree, capfd) -> None:
+    """Second hops of one unit, three queries, were not recorded when a kill came."""
+    next((tree / "nodes").glob("00000-hop1-*.parquet")).unlink()
+    rescore(tree, None)
+    whole = {query.query_id for query in read_queries(queries)}
+    capfd.readouterr()
+    outcomes = load_outcomes(tree, "accuracy")
+    assert len(outcomes) == 5
+    assert set(outcomes.query_ids) < whole
+    assert "3 of 8 queries left out, not fully recorded" in capfd.readouterr().err
+
+
+def test_no_complete_query_is_an_error(world, queries, tree) -> None:
+    for path in (tree / "nodes").glob("*hop1*.parquet"):
+        path.unlink()
+    rescore(tree, None)
+    with pytest.raises(HierRouterError, match="no query has all its nodes.*collect"):
+        load_outcomes(tree, "accuracy")
+
+
+def test_the_digest_is_of_what_was_recorded_whatever_the_files(world, queries, tree) -> None:
+    from hierrouter.routes.nodes import write_nodes
+
+    opened = RouteTree(tree)
+    before = opened.digest()
+    assert tree_info(tree)["tree_digest"] == before
+    for path in (tree / "nodes").glob("*.parquet"):
+        path.unlink()
+    write_nodes(tree / "nodes" / "all.parquet", opened.nodes.values())
+    assert RouteTree(tree).digest() == before
+    world.record(world.pool(), world.sample(5, name="more"))
+    assert RouteTree(tree).digest() != before
+
+
+def test_tree_info_prints_what_is_there(tree: Path, capsys) -> None:
+    print_info(tree)
+    printed = capsys.readouterr().out
+    assert "8 queries, 120 nodes, L = 2" in printed
+    assert "cost of all calls: $0." in printed
