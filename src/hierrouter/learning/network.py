@@ -47,9 +47,8 @@ class Projection:
 
         kept = min(width, *embeddings.shape)
         exact = embeddings.astype(np.float64)
-        if len(exact) == 1:
-            exact = np.repeat(exact, 2, axis=0)  # scikit-learn divides by N - 1
-        pca = PCA(n_components=kept, random_state=0).fit(exact)
+        with np.errstate(invalid="ignore"):  # shares of no variance, which nobody reads
+            pca = PCA(n_components=kept, random_state=0).fit(exact)
         # Contexts that are all the same have no spread; they must not be divided by nearly 0.
         scale = float(np.sqrt(np.square(pca.transform(exact)).mean()))
         return cls(
