@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "src" / "hierrouter"
 
-BASE = {"config", "configfile", "errors", "files", "progress", "mirror", "hub"}
+BASE = {"catalogue", "config", "configfile", "errors", "files", "hub", "mirror", "progress"}
 """Modules beside the layers; they know each other only."""
 
 SIBLINGS = {"data", "pool", "quality"}

@@ -48,6 +48,7 @@ class Game:
         low[-3:] = (0, self.lambda_low, 0)
         most = float(self.outcomes.spent.max()) / self.cost_unit_usd
         high[-3:] = (np.nextafter(np.float32(most), np.float32(np.inf)), 1, self.outcomes.hops)
+        high[low == high] += 1  # gymnasium wants room in every dimension, dead ones too
         return gym.spaces.Box(low, high, dtype=np.float32)
 
     def action_space(self) -> gym.spaces.Discrete:
@@ -183,6 +184,7 @@ class RouteEnv(gym.Env[np.ndarray, np.int64]):
         self.action_space = game.action_space()
         self._game = game
         self._slot: TreeVecEnv | None = None
+        self._drawn = False
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -191,7 +193,11 @@ class RouteEnv(gym.Env[np.ndarray, np.int64]):
         super().reset(seed=seed)
         if self._slot is None or seed is not None:
             self._slot = TreeVecEnv(self._game, 1, int(self.np_random.integers(2**31)))
-        return self._slot.reset()[0], {"action_mask": self.action_masks()}
+            self._drawn = False
+        # A slot draws its next query when an episode ends; another draw would skip that query.
+        observation = self._slot._observe() if self._drawn else self._slot.reset()
+        self._drawn = False
+        return observation[0], {"action_mask": self.action_masks()}
 
     def step(
         self, action: np.int64 | int
@@ -202,6 +208,7 @@ class RouteEnv(gym.Env[np.ndarray, np.int64]):
             return slot._observe()[0], -1.0, True, False, {"invalid_action": True}
         slot.step_async(np.array([action]))
         observations, rewards, ended, infos = slot.step_wait()
+        self._drawn = bool(ended[0])
         observation = infos[0]["terminal_observation"] if ended[0] else observations[0]
         return observation, float(rewards[0]), bool(ended[0]), False, {}
 
@@ -212,6 +219,6 @@ class RouteEnv(gym.Env[np.ndarray, np.int64]):
         return mask
 
     def _running(self) -> TreeVecEnv:
-        if self._slot is None:
+        if self._slot is None or self._drawn:
             raise RuntimeError("call reset() first")
         return self._slot

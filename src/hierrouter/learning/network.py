@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
+
+
+def lambda_input(lam: Any) -> Any:
+    """Lambda at the scale of the network's other inputs: alpha 0 to 1 becomes -1 to 1.
+
+    Takes and returns numpy or torch numbers. As it is, lambda spans half a unit around .25, and the policy is slow to heed it.
+    """
+    return 4 * lam - 1
 
 
 @dataclass(frozen=True)
@@ -27,6 +36,14 @@ class Projection:
     """K x D."""
     scale: NDArray[np.float32]
     """One number: the root mean square of the projected training contexts."""
+
+    @cached_property
+    def _changes_nothing(self) -> bool:
+        # With 768 dimensions the identity costs more than a gradient step.
+        rows, columns = self.components.shape
+        return rows == columns and bool(
+            (self.components == np.eye(rows)).all() and not self.mean.any() and self.scale == 1
+        )
 
     @classmethod
     def fit(cls, embeddings: NDArray[np.float32], width: int | None) -> Projection:
@@ -59,6 +76,8 @@ class Projection:
 
     def __call__(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """Maps ... x D embeddings to ... x K inputs."""
+        if self._changes_nothing:
+            return np.asarray(embeddings, dtype=np.float32)
         projected = (embeddings - self.mean) @ self.components.T / self.scale
         return np.asarray(projected, dtype=np.float32)
 
@@ -115,7 +134,7 @@ class Network:
             N x (2 M + 1).
         """
         stage = np.broadcast_to(self.stage[hop], (len(state), self.stage.shape[1]))
-        inputs = np.concatenate([state, cost[:, None], lam[:, None], stage], axis=1)
+        inputs = np.concatenate([state, cost[:, None], lambda_input(lam)[:, None], stage], axis=1)
         first = _activate(inputs @ self.first_weight.T + self.first_bias, activation)
         second = _activate(first @ self.second_weight.T + self.second_bias, activation)
         return np.asarray(second @ self.action_weight.T + self.action_bias, dtype=np.float32)

@@ -100,8 +100,9 @@ def fit(
     seen = fitting.embeddings.reshape(-1, fitting.embeddings.shape[2])
     with one_thread():
         projection = Projection.fit(seen, config.projection)
+        state = projection(fitting.embeddings)
     low, high = (alpha / (1 + alpha) for alpha in config.alpha_range)
-    game = Game(fitting, projection(fitting.embeddings), config.moves, unit, low, high)
+    game = Game(fitting, state, config.moves, unit, low, high)
     pool = PoolConfig.model_validate(info["pool"])
     described = RouterInfo(
         models=train.models,

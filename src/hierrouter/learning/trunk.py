@@ -8,6 +8,8 @@ import torch
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
+from hierrouter.learning.network import lambda_input
+
 if TYPE_CHECKING:
     import gymnasium as gym
 
@@ -48,6 +50,7 @@ class SharedTrunk(BaseFeaturesExtractor):
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
         """Maps B x (K + 3) observations to B x H features."""
         stage = self.stage(observations[:, -1].long())
-        first = self.act(self.first(torch.cat([observations[:, :-1], stage], dim=1)))
+        lam = lambda_input(observations[:, -2:-1])
+        first = self.act(self.first(torch.cat([observations[:, :-2], lam, stage], dim=1)))
         features: torch.Tensor = self.act(self.second(first))
         return features

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from hierrouter.config import TrainingConfig
+from hierrouter.config import PoolConfig, TrainingConfig
 from hierrouter.learning.environment import Game
 from hierrouter.learning.network import Network, Projection
 from hierrouter.learning.router import Router, RouterInfo
@@ -86,8 +86,9 @@ def tree_json(outcomes: Outcomes) -> dict[str, Any]:
         {"name": name, "model": name, "backend": "scripted", "base_rate": 1.0, "scripted": {}}
         for name in outcomes.models
     ]
+    pool = {"models": models, "hops": outcomes.hops, "encoder": {"model": "hashing"}}
     return {
-        "pool": {"models": models, "hops": outcomes.hops, "encoder": {"model": "hashing"}},
+        "pool": PoolConfig.model_validate(pool).model_dump(mode="json"),
         "encoder": {"model": "hashing", "dimensions": outcomes.embeddings.shape[2]},
         "data": {"config": {"seed": 5}},
         "query_digest": "q" * 64,

@@ -147,37 +147,44 @@ def test_both_environments_play_the_same_game(make_outcomes, make_game, moves) -
     game = make_game(make_outcomes(hops=3), moves=moves)
     single = RouteEnv(game)
     observation, _ = single.reset(seed=11)
-    many = TreeVecEnv(game, 1, int(np.random.default_rng(0).integers(2**31)))
-    # `RouteEnv` seeds its slot from gymnasium's generator.
+    # RouteEnv seeds its one slot from gymnasium's generator.
     many = TreeVecEnv(game, 1, int(gym.utils.seeding.np_random(11)[0].integers(2**31)))
     assert (many.reset()[0] == observation).all()
     choose = np.random.default_rng(5)
-    for _ in range(60):
+    for _ in range(80):
         mask = single.action_masks()
         assert (mask == many.action_masks()[0]).all()
         action = int(choose.choice(np.flatnonzero(mask)))
         observation, reward, ended, truncated, _ = single.step(action)
         seen, rewards, endings, infos = play(many, [action])
         assert (reward, ended, truncated) == (rewards[0], endings[0], False)
-        final = infos[0]["terminal_observation"] if ended else seen[0]
-        assert (observation == final).all()
+        assert (observation == (infos[0]["terminal_observation"] if ended else seen[0])).all()
         assert single.observation_space.contains(observation)
         if ended:
             observation, info = single.reset()
+            assert (observation == seen[0]).all()
             assert (info["action_mask"] == single.action_masks()).all()
-            many = TreeVecEnv.__new__(TreeVecEnv)
-            many.__dict__.update(_copy_of(single._running()))
 
 
-def _copy_of(env: TreeVecEnv) -> dict:
-    import copy
-
-    return copy.deepcopy(env.__dict__)
+def test_the_same_seed_restarts_a_single_environment(make_outcomes, make_game) -> None:
+    single = RouteEnv(make_game(make_outcomes()))
+    first, _ = single.reset(seed=3)
+    second, _ = single.reset()
+    single.step(SOLVE_A)
+    assert (first != second).any()
+    again, _ = single.reset(seed=3)
+    assert (again == first).all()
+    assert (single.reset()[0] == second).all()
 
 
 def test_reset_before_step(make_outcomes, make_game) -> None:
     with pytest.raises(RuntimeError, match="reset"):
         RouteEnv(make_game(make_outcomes())).step(0)
+    single = RouteEnv(make_game(make_outcomes()))
+    single.reset(seed=0)
+    single.step(SOLVE_A)
+    with pytest.raises(RuntimeError, match="reset"):
+        single.step(SOLVE_A)
 
 
 def test_stable_baselines_contract(make_outcomes, make_game) -> None:

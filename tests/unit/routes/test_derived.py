@@ -150,20 +150,19 @@ def parts(tree: Path) -> list[Path]:
     return sorted((tree / "embeddings").glob("*/*.parquet"))
 
 
-def test_each_distinct_context_is_encoded_once_by_the_encoder(tree: Path) -> None:
-    opened = RouteTree(tree)
-    texts = {
-        text
-        for query in opened.queries
-        for models, role in [
-            ((), "solve"),
-            *[((m,), r) for m in "ABC" for r in ("analyze", "solve")],
-        ]
-        if (text := context_text(opened, query, models, role)) is not None
-    }
-    digests = [
+def encoded(tree: Path) -> list[str]:
+    """Digests of the encoded texts, as often as they are there."""
+    return [
         digest for path in parts(tree) for digest in pq.read_table(path)["text_digest"].to_pylist()
     ]
+
+
+def test_each_distinct_context_is_encoded_once_by_the_encoder(tree: Path) -> None:
+    opened = RouteTree(tree)
+    calls = [((), "solve"), *[((name,), role) for name in "ABC" for role in ("analyze", "solve")]]
+    texts = {context_text(opened, query, *call) for query in opened.queries for call in calls}
+    assert None not in texts
+    digests = encoded(tree)
     assert len(digests) == len(set(digests)) == len(texts)
     outcomes = load_outcomes(tree, "accuracy")
     encoder = open_encoder(EncoderConfig(model="hashing", dimensions=16))
@@ -181,9 +180,7 @@ def test_further_queries_encode_only_their_own_contexts(world, queries, tree) ->
     assert world.states("embeddings/*/*.parquet") == before
     world.record(world.pool(), world.sample(6, name="more"))
     assert world.states("embeddings/*/*.parquet").items() > before.items()
-    digests = [
-        digest for path in parts(tree) for digest in pq.read_table(path)["text_digest"].to_pylist()
-    ]
+    digests = encoded(tree)
     assert max(Counter(digests).values()) == 1
 
 
@@ -271,7 +268,7 @@ def test_no_complete_query_is_an_error(world, queries, tree) -> None:
     for path in (tree / "nodes").glob("*hop1*.parquet"):
         path.unlink()
     rescore(tree, None)
-    with pytest.raises(HierRouterError, match="no query has all its nodes.*collect"):
+    with pytest.raises(HierRouterError, match=r"no query has all its nodes.*collect"):
         load_outcomes(tree, "accuracy")
 
 

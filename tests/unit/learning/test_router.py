@@ -1,0 +1,279 @@
+"""The router artifact: saved and loaded, asked, and followed over recorded outcomes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from hierrouter.errors import ConfigError, DamagedFileError, HierRouterError
+from hierrouter.files import sha256_file
+from hierrouter.learning.actions import allowed_actions
+from hierrouter.learning.card import model_card
+from hierrouter.learning.router import Router, mean_reward, query_hash
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from hierrouter.routes.outcomes import Outcomes
+
+CURVE = [{"iteration": 1, "transitions": 8, "metrics": {"validation_reward": 0.5}}]
+
+
+@pytest.fixture
+def saved(make_outcomes, make_router, tmp_path: Path) -> Path:
+    router = make_router(make_outcomes(models=3))
+    router.save(tmp_path / "router", CURVE, model_card(router.info))
+    return tmp_path / "router"
+
+
+def rewrite(folder: Path, change: Callable[[dict[str, np.ndarray]], object]) -> None:
+    """Alters the weights and makes the description agree with them."""
+    named = load_file(folder / "router.safetensors")
+    change(named)
+    save_file(named, folder / "router.safetensors")
+    described = json.loads((folder / "router.json").read_text())
+    described["weights_sha256"] = sha256_file(folder / "router.safetensors")
+    (folder / "router.json").write_text(json.dumps(described))
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_a_loaded_router_decides_byte_for_byte_the_same(
+    make_outcomes, make_router, tmp_path: Path, activation: str
+) -> None:
+    outcomes = make_outcomes(n=30, models=3, hops=3)
+    router = make_router(outcomes, activation=activation)
+    router.save(tmp_path / "r", CURVE, "card")
+    loaded = Router.load(tmp_path / "r")
+    assert loaded.info == router.info.model_copy(
+        update={"weights_sha256": sha256_file(tmp_path / "r" / "router.safetensors")}
+    )
+    for hop in range(3):
+        ask = (outcomes.embeddings[:, 0], hop, outcomes.spent[:, 1], 0.3)
+        assert loaded.scores(*ask).tobytes() == router.scores(*ask).tobytes()
+    for alpha in (0.0, 0.3, 1.0):
+        assert (loaded.follow(outcomes, alpha) == router.follow(outcomes, alpha)).all()
+    assert sorted(path.name for path in (tmp_path / "r").iterdir()) == [
+        "README.md",
+        "learning_curve.json",
+        "router.json",
+        "router.safetensors",
+    ]
+    assert json.loads((tmp_path / "r" / "learning_curve.json").read_text()) == CURVE
+
+
+def test_saving_again_replaces_and_saving_is_repeatable(saved: Path) -> None:
+    before = {path.name: path.read_bytes() for path in saved.iterdir()}
+    router = Router.load(saved)
+    router.save(saved, CURVE, model_card(router.info))
+    assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
+
+
+def test_a_folder_of_others_is_not_written(make_outcomes, make_router, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match=r"router\.json"):
+        make_router(make_outcomes()).save(tmp_path, CURVE, "card")
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def truncate(folder: Path) -> None:
+    path = folder / "router.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def flip(folder: Path) -> None:
+    path = folder / "router.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def foreign(folder: Path) -> None:
+    path = folder / "router.safetensors"
+    path.write_bytes(b"not safetensors")
+    described = json.loads((folder / "router.json").read_text())
+    described["weights_sha256"] = sha256_file(path)
+    (folder / "router.json").write_text(json.dumps(described))
+
+
+def describe(key: str, value: object) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        described = json.loads((folder / "router.json").read_text())
+        if value is None:
+            del described[key]
+        else:
+            described[key] = value
+        (folder / "router.json").write_text(json.dumps(described))
+
+    return change
+
+
+def weights(name: str, value: Callable[[np.ndarray], np.ndarray] | None) -> Callable[[Path], None]:
+    def change(named: dict[str, np.ndarray]) -> None:
+        array = named.pop(name)
+        if value is not None:
+            named[name] = value(array)
+
+    return lambda folder: rewrite(folder, change)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: shutil.rmtree(folder), "holds no router"),
+        (lambda folder: (folder / "router.json").unlink(), "holds no router"),
+        (lambda folder: (folder / "router.json").write_text('{"format'), r"router\.json cannot"),
+        (lambda folder: (folder / "router.json").write_text("[]"), "router format None"),
+        (lambda folder: (folder / "router.safetensors").unlink(), "missing or not the file"),
+        (truncate, "missing or not the file"),
+        (flip, "missing or not the file"),
+        (foreign, "not a router's weights"),
+        (describe("format_version", 2), r"router format 2, this version \(.*\) reads 1"),
+        (describe("format_version", None), "router format None"),
+        (describe("moves", "sideways"), r"router\.json: moves"),
+        (describe("hops", None), r"router\.json: hops"),
+        (describe("secret", 1), r"router\.json: secret"),
+        (describe("hops", 3), r"network\.stage has shape"),
+        (describe("models", ["A", "B"]), r"network\.action_bias has shape"),
+        (describe("dimensions", {}), "dimensions lacks 'projection'"),
+        (weights("network.stage", None), "not a router's weights"),
+        (weights("network.stage", lambda a: a[0]), r"network\.(stage|first_weight) has shape"),
+        (weights("network.first_weight", lambda a: a[:, 1:]), r"network\.first_weight has shape"),
+        (weights("network.second_bias", lambda a: a[1:]), "has shape"),
+        (weights("network.action_weight", lambda a: a[1:]), r"network\.action_weight has shape"),
+        (weights("projection.components", lambda a: a[:, 1:]), r"projection\.components has shape"),
+        (weights("projection.mean", lambda a: a[1:]), r"projection\.mean has shape"),
+        (weights("projection.scale", lambda a: a.reshape(1)), r"projection\.scale has shape"),
+        (weights("network.stage", lambda a: a * np.float32(np.nan)), "finite float32"),
+        (weights("network.stage", lambda a: a.astype(np.float64)), "finite float32"),
+    ],
+)
+def test_what_is_not_a_whole_router_is_refused_in_one_line(
+    saved: Path, damage: Callable[[Path], object], message: str
+) -> None:
+    damage(saved)
+    with pytest.raises(HierRouterError, match=message) as caught:
+        Router.load(saved)
+    assert "\n" not in str(caught.value)
+    assert str(saved) in str(caught.value)
+
+
+def test_damage_is_told_from_what_never_was(saved: Path) -> None:
+    flip(saved)
+    with pytest.raises(DamagedFileError):
+        Router.load(saved)
+
+
+def test_loading_needs_neither_stable_baselines_nor_torch(saved: Path) -> None:
+    code = (
+        "import sys, pathlib, numpy as np\n"
+        "from hierrouter.learning.router import Router\n"
+        f"router = Router.load(pathlib.Path({str(saved)!r}))\n"
+        "router.scores(np.zeros((1, 4), np.float32), 0, np.zeros(1), 0.1)\n"
+        "heavy = {'torch', 'stable_baselines3', 'sb3_contrib', 'gymnasium', 'sklearn',"
+        " 'transformers'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_scores_are_masked_log_probabilities(make_outcomes, make_router) -> None:
+    outcomes = make_outcomes(n=20, models=3, hops=3)
+    for moves in ("paper", "early_exit"):
+        router = make_router(outcomes, moves=moves)
+        allowed = allowed_actions(3, 3, moves)
+        for hop in range(3):
+            scores = router.scores(outcomes.embeddings[:, 0], hop, outcomes.spent[:, 2], 0.2)
+            assert scores.shape == (20, 7)
+            assert (np.isfinite(scores) == allowed[hop]).all()
+            np.testing.assert_allclose(np.exp(scores).sum(axis=1), 1, rtol=1e-5)
+
+
+def brute_force(router: Router, outcomes: Outcomes, alpha: float) -> list[int]:
+    """Walks each query alone, by the definition of contexts and routes."""
+    routes = outcomes.routes(router.info.moves).paths
+    taken = []
+    for query in range(len(outcomes)):
+        path: tuple[int, ...] = ()
+        spent = 0.0
+        while True:
+            at = outcomes.contexts.index(path)
+            embedding = outcomes.embeddings[query, at][None]
+            scores = router.scores(embedding, len(path), np.array([spent]), alpha)[0]
+            action = int(np.argmax(scores))
+            model, solve = action // 2, action % 2 == 1
+            if solve:
+                taken.append(routes.index((*path, model)))
+                break
+            spent += outcomes.analyze_cost[query, at, model]
+            path = (*path, model)
+    return taken
+
+
+@pytest.mark.parametrize("moves", ["paper", "early_exit"])
+@pytest.mark.parametrize("hops", [1, 2, 3])
+def test_follow_is_the_walk_by_argmax(make_outcomes, make_router, moves, hops) -> None:
+    outcomes = make_outcomes(n=60, models=3, hops=hops, seed=hops)
+    lengths = set()
+    for seed in range(4):
+        router = make_router(outcomes, moves=moves, seed=seed)
+        for alpha in (0.0, 0.4):
+            taken = router.follow(outcomes, alpha)
+            assert taken.tolist() == brute_force(router, outcomes, alpha)
+            lengths |= {len(outcomes.routes(moves).paths[column]) for column in taken}
+    assert lengths == ({hops} if moves == "paper" else set(range(1, hops + 1)))
+
+
+def test_mean_reward_is_that_of_the_routes_taken(make_outcomes, make_router) -> None:
+    outcomes = make_outcomes(n=15)
+    router = make_router(outcomes)
+    table = outcomes.routes("early_exit")
+    by_hand = [
+        np.mean(
+            [
+                table.quality[query, column] - alpha * table.cost[query, column] / 0.5
+                for query, column in enumerate(brute_force(router, outcomes, alpha))
+            ]
+        )
+        for alpha in (0.0, 0.7)
+    ]
+    np.testing.assert_allclose(mean_reward(router, outcomes, (0.0, 0.7), "early_exit"), by_hand)
+
+
+@pytest.mark.parametrize(("asked", "used"), [(9.0, 0.8), (0.0, 0.2), (0.5, 0.5), (0.8, 0.8)])
+def test_alpha_is_brought_into_the_range(make_outcomes, make_router, asked, used) -> None:
+    outcomes = make_outcomes(n=8)
+    whole = make_router(outcomes)
+    narrow = Router(
+        whole.info.model_copy(update={"alpha_range": (0.2, 0.8)}), whole.projection, whole.network
+    )
+    ask = (outcomes.embeddings[:, 0], 0, np.zeros(8))
+    assert (narrow.scores(*ask, asked) == whole.scores(*ask, used)).all()
+
+
+def test_another_pool_or_encoder_is_refused(make_outcomes, make_router) -> None:
+    outcomes = make_outcomes()
+    router = make_router(outcomes)
+    for other in (
+        replace(outcomes, models=("B", "A")),
+        make_outcomes(hops=3),
+        make_outcomes(models=3),
+    ):
+        with pytest.raises(ConfigError, match="routes over A, B with 2 hops"):
+            router.follow(other, 0.1)
+    with pytest.raises(ConfigError, match="embeddings 4 wide, the tree's are 6 wide"):
+        router.follow(make_outcomes(width=6), 0.1)
+
+
+def test_the_hash_of_a_query_is_short_and_its_own() -> None:
+    assert len(query_hash("gsm8k/17")) == 16
+    assert query_hash("gsm8k/17") != query_hash("gsm8k/18")
