@@ -12,7 +12,7 @@ from rich.progress import Progress as RichProgress
 if TYPE_CHECKING:
     from types import TracebackType
 
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, emoji=False)
 """Where messages for people go; results for programs go to standard output."""
 
 

@@ -22,7 +22,7 @@ def print_info(folder: Path) -> None:
     """Prints what a tree holds."""
     tree = RouteTree(folder)
     pool = PoolConfig.model_validate(tree.info["pool"])
-    out = Console(highlight=False)
+    out = Console(highlight=False, markup=False, emoji=False)
     out.print(
         f"{folder}: {len(tree.queries)} queries, {len(tree.nodes)} nodes, L = {pool.hops}, "
         f"format {tree.info['format_version']}, digest {tree.digest()[:16]}",

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 def lambda_input(lam: Any) -> Any:
     """Lambda at the scale of the network's other inputs: alpha 0 to 1 becomes -1 to 1.
 
-    Takes and returns numpy or torch numbers. As it is, lambda spans half a unit around .25, and the policy is slow to heed it.
+    Takes and returns numpy or torch numbers. As it is, lambda spans half a unit around .25, and
+    the policy is slow to heed it.
     """
     return 4 * lam - 1
 

@@ -21,6 +21,7 @@ from hierrouter.files import (
     sha256_file,
     sha256_text,
     write_json,
+    write_text,
 )
 from hierrouter.learning.actions import SOLVE, action_count, allowed_actions
 from hierrouter.learning.network import Network, Projection, arrays, from_arrays
@@ -94,13 +95,12 @@ class Router:
         with atomic_path(folder / WEIGHTS) as temporary:
             save_file(arrays(self.projection, self.network), temporary)
             digest = sha256_file(temporary)
-            # The description goes first: cut short between the two, the folder is still known
-            # as ours, and the digest tells that the weights are not the ones described.
+            # The description goes first and the weights last: cut short in between, the folder is
+            # known as ours, and the digest tells that it is not whole.
             info = self.info.model_copy(update={"weights_sha256": digest})
             write_json(folder / "router.json", info.model_dump(mode="json"))
-        write_json(folder / "learning_curve.json", learning_curve)
-        with atomic_path(folder / "README.md") as temporary:
-            temporary.write_text(card, encoding="utf-8")
+            write_json(folder / "learning_curve.json", learning_curve)
+            write_text(folder / "README.md", card)
 
     @classmethod
     def load(cls, folder: Path) -> Router:

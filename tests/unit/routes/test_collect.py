@@ -320,8 +320,10 @@ def test_members_with_the_same_weights_share_generations(world, tiny_model: Path
         fields = {"model": str(tiny_model), "backend": "auto", "scripted": None}
         return world.model(name, limits=limits, instruction=instruction, **fields)
 
-    pool = world.pool(member("terse", ""), member("long", "Think."), member("copy", ""))
-    tree = RouteTree(world.record(pool, queries))
+    first, second = member("terse", ""), member("long", "Think.")
+    world.record(world.pool(first, second), queries)
+    # The copy comes later: what it would say is there already.
+    tree = RouteTree(world.record(world.pool(first, second, member("copy", "")), queries))
     for query in tree.queries:
         nodes = {
             place[1:]: node for place, node in tree.nodes.items() if place[0] == query.query_id

@@ -101,10 +101,11 @@ def test_rescoring_without_a_tree_leaves_no_trace(world) -> None:
 
 def test_another_reference_answer_is_scored_anew(world, queries, tree) -> None:
     name = read_queries(queries)[0].query_id
-    world.record(world.pool(), world.altered(queries, reference=("-1",)))
-    _, scores = read_scores(tree)
-    mine = [score for place, score in scores.items() if place.query_id == name]
-    assert {score.metrics["accuracy"] for score in mine if score.answer} == {0.0}
+    place = NodeKey(name, ("A",), "solve")
+    stated = read_scores(tree)[1][place].answer
+    for reference, right in ((stated, 1.0), ("-1", 0.0)):
+        world.record(world.pool(), world.altered(queries, reference=(reference,)))
+        assert read_scores(tree)[1][place].metrics["accuracy"] == right
 
 
 def test_truncated_scores_are_said_and_collecting_or_rescoring_mends_them(
