@@ -219,6 +219,9 @@ def tree_rescore(
 def main() -> None:
     """Runs the command line; expected failures end in one line and a non-zero exit code."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # Threads that spin while they wait make a model several times slower as soon as another program
+    # uses a core; asleep they cost nothing. Read when torch is loaded, so it is set before.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app(standalone_mode=True)
     except HierRouterError as error:
