@@ -7,9 +7,13 @@ prints this file's descriptions.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+import difflib
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 BENCHMARK_TASKS = ("gsm8k", "math", "mbpp", "arc_easy", "arc_challenge", "mmlu")
 """The paper's six benchmarks (section 4)."""
@@ -19,6 +23,15 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(gt=0)]
 MetricName = Literal["accuracy", "token_f1", "token_f1_multiset"]
 AnswerKind = Literal["letter", "number", "math", "unit_tests", "text"]
+
+
+class KeyedError(ValueError):
+    """A broken rule over several keys, to be reported at one of them."""
+
+    def __init__(self, keys: tuple[str, ...], text: str) -> None:
+        """Takes the path from the section that has the rule to the culprit, and what is wrong."""
+        super().__init__(text)
+        self.keys = keys
 
 
 class Section(BaseModel):
@@ -35,6 +48,9 @@ class DataConfig(Section):
     queries that the scripted pool understands."""
     tasks: Annotated[list[Name], Field(min_length=1)] = list(BENCHMARK_TASKS)
     """Tasks to sample. With `source: scripted` any names will do."""
+    revisions: dict[Name, Annotated[str, Field(min_length=1)]] = {}
+    """Commit, tag or branch of a task's data set on the hub, by task; tasks not named: main. The
+    commit is recorded with the sample. A mirror holds one version only, so it serves for main."""
     queries_per_task: Annotated[int, Field(gt=0, le=100_000)] = 300
     """At most this many queries a task: those with the smallest hash of seed and text."""
     train_share: Share = 0.7
@@ -45,6 +61,17 @@ class DataConfig(Section):
     """Queries whose word shingles are at least this similar stay on one side of the split."""
     seed: int = 42
     """The data seed: which queries, which split, which folds."""
+
+    @model_validator(mode="after")
+    def _pinned(self) -> Self:
+        if self.revisions and self.source == "scripted":
+            raise KeyedError(("revisions",), "goes with `source: benchmarks` only")
+        for task in self.revisions:
+            if task not in (known := {*self.tasks, *BENCHMARK_TASKS}):
+                raise KeyedError(
+                    ("revisions", task), f"no task has this name{_nearest(task, known)}"
+                )
+        return self
 
 
 class TokenLimits(Section):
@@ -114,6 +141,21 @@ class ModelSpec(Section):
         return 0.001 * (self.billion_parameters or 0.0)
 
 
+class AnswerFormats(Section):
+    """How the answer to a benchmark query is to be written, by kind of answer."""
+
+    letter: str = 'End with a line "Answer: X", where X is the letter of the right choice.'
+    """Multiple choice: arc_easy, arc_challenge, mmlu."""
+    number: str = 'End with a line "Answer: X", where X is the number.'
+    """A number: gsm8k, and the scripted queries."""
+    math: str = 'End with a line "Answer: X", where X is the result in LaTeX.'
+    """A formula: math."""
+    unit_tests: str = "Give the complete function in one Python code block."
+    """A program that unit tests judge: mbpp."""
+    text: str = 'End with a line "Answer: X", where X is the answer.'
+    """Any other answer."""
+
+
 class Prompts(Section):
     """What a model is asked at each hop (Appendix B of the paper)."""
 
@@ -132,16 +174,12 @@ class Prompts(Section):
         "problem methodically. Ensure completeness and correctness in your solution."
     )
     """The instruction of a `solve` hop after an analysis (the paper's hop 1)."""
-    answer_formats: dict[AnswerKind, str] = {
-        "letter": 'End with a line "Answer: X", where X is the letter of the right choice.',
-        "number": 'End with a line "Answer: X", where X is the number.',
-        "math": 'End with a line "Answer: X", where X is the result in LaTeX.',
-        "unit_tests": "Give the complete function in one Python code block.",
-        "text": 'End with a line "Answer: X", where X is the answer.',
-    }
+    answer_formats: AnswerFormats = AnswerFormats()
     """How a benchmark query is to be answered, by kind of answer. Served queries get none."""
     max_context_tokens: Positive = 2048
-    """Longest prompt in tokens; beyond it the oldest reply loses its middle."""
+    """Most tokens of the message to a model (question, replies, instruction, answer format),
+    before its chat template; beyond it the oldest reply loses its middle. With the template and
+    the reply it must fit into the model's window."""
 
 
 class EncoderConfig(Section):
@@ -247,8 +285,9 @@ class TrainingConfig(Section):
     projection: Positive | None = 32
     """Principal components (fitted on the training contexts, brought to one scale) that the
     policy sees of an embedding; none: the embedding as it is."""
-    validation_share: Share = 0.2
-    """Share of the training queries kept back to choose the checkpoint."""
+    validation_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Share of the training queries kept back to choose the checkpoint; 0, which needs
+    `keep: last`: none, all of them are trained on."""
     validation_alphas: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)] = [
         0.0,
         0.05,
@@ -264,6 +303,15 @@ class TrainingConfig(Section):
     """Which checkpoint becomes the router: best on validation, or the last."""
     seed: int = 42
     """The training seed: weights, samples and the validation queries."""
+
+    @model_validator(mode="after")
+    def _choosable(self) -> Self:
+        if self.keep == "best" and self.validation_share == 0:
+            raise ValueError(
+                "keep: best chooses on validation queries, and validation_share: 0 keeps none "
+                "back; give a share above 0, or set keep: last"
+            )
+        return self
 
     @property
     def alpha_range(self) -> tuple[float, float]:
@@ -316,3 +364,30 @@ class Config(Section):
     """How the router learns."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """How routers are judged."""
+
+    @model_validator(mode="after")
+    def _tasks_named(self) -> Self:
+        for part, specs in (("models", self.pool.models), ("references", self.pool.references)):
+            for index, spec in enumerate(specs):
+                at = ("pool", part, str(index))
+                self._refuse_unknown((*at, "limits", "solve_by_task"), spec.limits.solve_by_task)
+                if spec.scripted is not None:
+                    self._refuse_unknown((*at, "scripted", "solve"), spec.scripted.solve)
+        return self
+
+    def _refuse_unknown(self, keys: tuple[str, ...], by_task: Mapping[str, object]) -> None:
+        """Refuses task names that would be passed over in silence.
+
+        Scripted tasks have free names, and an experiment may ask only some of those that its pool
+        knows; there only what looks like a slip of a task's name is refused.
+        """
+        known = {*self.data.tasks, *BENCHMARK_TASKS}
+        for task in by_task:
+            slips = difflib.get_close_matches(task, sorted(known - set(by_task)), n=1, cutoff=0.8)
+            if task not in known and (slips or self.data.source == "benchmarks"):
+                raise KeyedError((*keys, task), f"no task has this name{_nearest(task, known)}")
+
+
+def _nearest(word: str, known: set[str]) -> str:
+    near = difflib.get_close_matches(word, sorted(known), n=1)
+    return f" (did you mean {near[0]}?)" if near else f" (known: {', '.join(sorted(known))})"

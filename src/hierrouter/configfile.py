@@ -13,9 +13,8 @@ import annotated_types
 import yaml
 from pydantic import ValidationError
 
-from hierrouter.config import Config, Section
+from hierrouter.config import Config, KeyedError, Section
 from hierrouter.errors import ConfigError
-from hierrouter.files import digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -90,11 +89,6 @@ def dump_config(config: Section) -> str:
     return yaml.safe_dump(
         config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100
     )
-
-
-def part_digest(section: Section) -> str:
-    """The SHA-256 of a part's values, for cache keys and provenance."""
-    return digest_of(section.model_dump(mode="json"))
 
 
 def explain(section: type[Section] = Config) -> Iterator[tuple[str, str, str, str]]:
@@ -221,7 +215,9 @@ def _one_line(error: ValidationError, path: str, origin: Mapping[tuple[str, ...]
     """The first mistake in words; several complaints about one value are joined."""
     found: dict[tuple[str, ...], list[Any]] = {}
     for entry in error.errors(include_url=False):
-        found.setdefault(_real_path(entry["loc"]), []).append(entry)
+        raised = entry.get("ctx", {}).get("error")
+        deeper = raised.keys if isinstance(raised, KeyedError) else ()
+        found.setdefault((*_real_path(entry["loc"]), *deeper), []).append(entry)
     keys, entries = next(
         ((keys, group) for keys, group in found.items() if group[0]["type"] == "extra_forbidden"),
         next(iter(found.items())),

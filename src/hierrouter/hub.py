@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Snapshot",
     "Source",
+    "cached_dataset",
     "dataset_revision",
     "describe",
     "fetch_model",
@@ -69,7 +70,6 @@ class Snapshot:
         digest: what the weights are. Folder and hub: SHA-256 over (name, SHA-256) of the weight
             files, so that a copy of a hub model has the hub's digest. Mirror: the SHA-256 that its
             entry states.
-        files: names of all files, relative to `folder`, sorted.
     """
 
     folder: Path
@@ -77,7 +77,6 @@ class Snapshot:
     repo: str
     revision: str | None
     digest: str
-    files: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -117,10 +116,9 @@ def fetch_model(model: str, revision: str = "main") -> Snapshot:
     cached = _from_hf_cache(model, revision)
     if cached is not None:
         return _snapshot(cached, "hub", model, cached.name)
-    asset = _mirror_asset(model, revision)
-    _say_mirror_serves()
+    asset = mirror_serves(model, f"model {model}", revision)
     folder = mirror.take(asset)
-    return Snapshot(folder, "mirror", model, None, asset.sha256, _names(folder))
+    return Snapshot(folder, "mirror", model, None, asset.sha256)
 
 
 def describe(model: str, revision: str = "main") -> Source:
@@ -140,7 +138,7 @@ def describe(model: str, revision: str = "main") -> Source:
         return Source("hub", sum(_hub_files(model, info).values()))
     if _from_hf_cache(model, revision) is not None:
         return Source("hub", 0)
-    asset = _mirror_asset(model, revision)
+    asset = _in_mirror(model, f"model {model}", revision)
     return Source("mirror", mirror.bytes_to_download(asset), asset.remark)
 
 
@@ -152,6 +150,18 @@ def dataset_revision(repo: str, revision: str = "main") -> str | None:
     """
     info = _ask(repo, revision, "dataset")
     return None if info is None else str(info.sha)
+
+
+def cached_dataset(repo: str, revision: str) -> Path | None:
+    """What the Hugging Face cache holds of a data set at a commit: maybe not all of its files."""
+    try:
+        return Path(
+            huggingface_hub.snapshot_download(
+                repo, repo_type="dataset", revision=revision, local_files_only=True
+            )
+        )
+    except LocalEntryNotFoundError:
+        return None
 
 
 def _local_folder(model: str) -> Path | None:
@@ -216,34 +226,34 @@ def _say_mirror_serves() -> None:
         _said = True
 
 
-def mirror_serves(repo: str, what: str) -> mirror.Asset:
+def mirror_serves(name: str, what: str, revision: str = "main") -> mirror.Asset:
     """The mirror's asset where the hub is not reached; says once to people that it serves.
 
+    Args:
+        name: the asset's id.
+        what: what people call it.
+        revision: commit, tag or branch on the hub.
+
     Raises:
-        UnreachableError: the mirror has no such asset.
+        UnreachableError: the mirror has no such asset, or another revision than "main" is wanted.
     """
-    asset = _in_mirror(repo, what)
+    asset = _in_mirror(name, what, revision)
     _say_mirror_serves()
     return asset
 
 
-def _in_mirror(repo: str, what: str) -> mirror.Asset:
-    asset = mirror.find(repo)
+def _in_mirror(name: str, what: str, revision: str) -> mirror.Asset:
+    asset = mirror.find(name)
     if asset is None:
         raise UnreachableError(
             f"{what}: the Hugging Face hub is not reached ({_not_reached}) and no mirror has it; "
             f"open the network, name a local folder, or add a mirror ({mirror.READ_MORE})"
         )
-    return asset
-
-
-def _mirror_asset(model: str, revision: str) -> mirror.Asset:
-    asset = _in_mirror(model, f"model {model}")
     if revision != "main":
         raise UnreachableError(
-            f"model {model}: revision {revision!r} cannot be had, since the Hugging Face hub is "
-            f"not reached ({_not_reached}) and the mirror holds one version; open the network or "
-            "set revision: main"
+            f"{what}: revision {revision!r} cannot be had, since the Hugging Face hub is not "
+            f"reached ({_not_reached}) and the mirror holds one version; open the network, or "
+            "take main"
         )
     return asset
 
@@ -322,11 +332,6 @@ def _from_hf_cache(model: str, revision: str) -> Path | None:
     return folder if (folder / "model.safetensors").exists() else None
 
 
-def _names(folder: Path) -> tuple[str, ...]:
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return tuple(sorted(path.relative_to(folder).as_posix() for path in files))
-
-
 def _require_weights(folder: Path, model: str) -> list[str]:
     weights = [path.name for path in folder.iterdir() if _is_weights(path.name)]
     if not weights:
@@ -341,7 +346,7 @@ def _snapshot(
     folder: Path, source: Literal["folder", "hub"], repo: str, revision: str | None
 ) -> Snapshot:
     digest = _weights_digest(folder, _require_weights(folder, repo))
-    return Snapshot(folder, source, repo, revision, digest, _names(folder))
+    return Snapshot(folder, source, repo, revision, digest)
 
 
 def _weights_digest(folder: Path, names: list[str]) -> str:

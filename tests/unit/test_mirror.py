@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import os
 import subprocess
 import sys
@@ -13,9 +14,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from rich.console import Console
 
-from hierrouter import mirror
+from hierrouter import mirror, progress
 from hierrouter.errors import ConfigError, HierRouterError, UnreachableError
+from hierrouter.progress import duration
 
 
 def wheel(folder: Path, name: str, members: dict[str, bytes], version: str = "1.0") -> Path:
@@ -184,6 +187,33 @@ def test_interrupted_download_goes_on_with_what_had_arrived(index: Path) -> None
     first.unlink()
     wheel(index, "two", {"p/b.bin": b"y" * 300})
     assert (mirror.take(both) / "a").stat().st_size == 600
+
+
+def test_progress_counts_only_what_is_missing(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three packages of which one had arrived; the two others are 1 : 3 in size."""
+    written, clock = io.StringIO(), itertools.count(0, 60)  # a minute at each look
+    monkeypatch.setattr(progress, "console", Console(file=written, highlight=False, width=40))
+    parts = [os.urandom(size) for size in (5_000, 20_000, 60_000)]
+    wheels = [wheel(index, f"n{n}", {f"p/{n}": part}) for n, part in enumerate(parts)]
+    sizes = [path.stat().st_size for path in wheels]
+    all_three = asset(
+        ["n0==1.0", "n1==1.0", "n2==1.0"], {"how": "file", "file": "a"}, sha(b"".join(parts))
+    ).model_copy(update={"download_bytes": sum(sizes)})
+    for path in wheels[1:]:
+        path.rename(path.with_suffix(".later"))
+    with pytest.raises(UnreachableError):
+        mirror.take(all_three)
+    for path in wheels[1:]:
+        path.with_suffix(".later").rename(path)
+    written.truncate(0)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    mirror.take(all_three)
+    first, *lines = written.getvalue().strip("\0").splitlines()
+    assert first == "taking someone/thing from the mirror: 2 of 3 package(s), 0 MB"
+    left = duration(60 * sizes[2] / sizes[1])
+    assert lines[0].startswith("downloading someone/thing: 1/2, ")
+    assert lines[0].endswith(f" packages/s, {left} left")
+    assert lines[1].startswith("downloading someone/thing: 2 packages in ")
 
 
 def test_source_package_is_never_run(index: Path, tmp_path: Path) -> None:

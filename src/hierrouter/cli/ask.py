@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import math
+import re
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from rich.console import Console
 
+from hierrouter import hub
 from hierrouter.errors import ConfigError
 from hierrouter.learning.answer import Answerer
 from hierrouter.learning.router import Router
 from hierrouter.progress import say
 
-if TYPE_CHECKING:
-    from pathlib import Path
 
+def ask_once(question: str, where: str, alpha: float, show_replies: bool) -> None:
+    """Answers `question`; the answer goes to standard output, the path to standard error.
 
-def ask_once(question: str, folder: Path, alpha: float, show_replies: bool) -> None:
-    """Answers `question` with the router in `folder`; the answer goes to standard output.
+    Args:
+        question: what is asked.
+        where: the folder of a router, or `models:/NAME@ALIAS` in MLflow.
+        alpha: quality given up for one cost unit saved.
+        show_replies: whether earlier hops' replies are printed too.
 
     Raises:
         ConfigError: the question is empty, or alpha is no finite number.
@@ -27,7 +32,7 @@ def ask_once(question: str, folder: Path, alpha: float, show_replies: bool) -> N
         raise ConfigError(f"--alpha is {alpha}; give a number from 0")
     if not question.strip():
         raise ConfigError("the question is empty; put it in quotes after `ask`")
-    router = Router.load(folder)
+    router = Router.load(_folder(where))
     low, high = router.info.alpha_range
     if not low <= alpha <= high:
         say(
@@ -57,3 +62,14 @@ def ask_once(question: str, folder: Path, alpha: float, show_replies: bool) -> N
     cut = ", cut off at its token limit" if answer.finish_reason == "length" else ""
     price = f"${spent:.6f} ({spent / router.info.cost_unit_usd:.2f} cost units)"
     say(f"path {':'.join(path)}, cost {price}, alpha {alpha:g}{cut}")
+
+
+def _folder(where: str) -> Path:
+    """The router's folder, fetched from MLflow where it is named by a URI."""
+    if not where.startswith("models:/"):
+        return Path(where)
+    # MLflow takes a second to import, which a folder does not need.
+    from hierrouter.tracking.resolve import fetch_router
+
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", where.removeprefix("models:/"))
+    return fetch_router(where, hub.home() / "routers" / name)

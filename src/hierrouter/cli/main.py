@@ -143,7 +143,9 @@ def register(
 @app.command()
 def ask(
     question: Annotated[str, typer.Argument(help="What to answer.")],
-    router: RouterFolder,
+    router: Annotated[
+        str, typer.Option("--router", help="Folder of a router, or models:/hierrouter@champion.")
+    ],
     alpha: Annotated[
         float, typer.Option("--alpha", min=0, help="Quality given up for one cost unit saved.")
     ] = 0.1,

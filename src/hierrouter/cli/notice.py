@@ -9,14 +9,17 @@ from hierrouter.data.sources import download_bytes
 from hierrouter.progress import duration, say
 from hierrouter.routes.encoder import HASHING
 from hierrouter.routes.estimate import recording_seconds
+from hierrouter.routes.nodes import full_tree, recorded_nodes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from hierrouter.config import Config
 
-ITERATION_SECONDS = 0.1
-"""One PPO iteration of about a thousand transitions on one core."""
+UPDATE_SECONDS = 1.6e-5
+"""One transition in one epoch of PPO, on one core."""
+CONVERT_SECONDS = 50.0
+"""Converting a quantised file once."""
 
 
 def announce(config: Config, out: Path) -> None:
@@ -25,25 +28,47 @@ def announce(config: Config, out: Path) -> None:
     Raises:
         HierRouterError: a model or data set is to be had nowhere.
     """
-    downloads = {}
-    if not (out / "queries" / "queries.parquet").exists():
-        downloads["benchmarks"] = download_bytes(config.data)
+    sampled = (out / "queries" / "queries.parquet").exists()
+    downloads = {} if sampled else {"the benchmarks": download_bytes(config.data)}
+    remarks, conversions = {}, 0
     models = needed_models(config)
     for model, revision in sorted(models):
-        downloads[model] = hub.describe(model, revision).download_bytes
+        source = hub.describe(model, revision)
+        downloads[model] = source.download_bytes
+        remarks[model] = source.remark
+        conversions += bool(source.download_bytes and source.source == "mirror")
     wanted = {name: size for name, size in downloads.items() if size}
     if wanted:
-        listed = ", ".join(f"{name} {size / 1e6:.0f} MB" for name, size in wanted.items())
-        say(f"to download, once: {sum(wanted.values()) / 1e6:.0f} MB ({listed})")
-    tasks = dict.fromkeys(config.data.tasks, config.data.queries_per_task)
+        say(f"to download, once: {sum(wanted.values()) / 1e6:.0f} MB")
+        for name, size in wanted.items():
+            remark = f" ({remarks[name]})" if remarks.get(name) else ""
+            say(f"  {name}: {size / 1e6:.0f} MB{remark}")
     device = _device() if models else "cpu"
-    recording = recording_seconds(config.pool, tasks, device)
-    training = config.training.iterations * ITERATION_SECONDS
+    training = config.training
+    steps = training.steps or config.pool.hops
+    transitions = training.iterations * training.rollouts * steps
+    preparing = f", after {duration(conversions * CONVERT_SECONDS)} to prepare models"
     say(
-        f"{sum(tasks.values())} queries, {len(config.pool.models)} models, L = {config.pool.hops}; "
-        f"about {duration(recording + 5)} to record on the {device}, {duration(training)} to "
-        "train, seconds to evaluate and register; what is already there is not done again"
+        f"{len(config.data.tasks)} tasks of at most {config.data.queries_per_task} queries, "
+        f"{len(config.pool.models)} models, L = {config.pool.hops}, on the {device}; roughly:"
     )
+    say(f"  sample    {'nothing to do' if sampled else duration(10)}")
+    recording = _recording(config, out, device)
+    say(f"  record    {duration(recording)}{preparing if conversions else ''}")
+    say(f"  train     {duration(5 + transitions * training.epochs * UPDATE_SECONDS)}")
+    say("  evaluate  5 s")
+    say("  register  15 s")
+    say("what is there already is not done again")
+
+
+def _recording(config: Config, out: Path, device: str) -> float:
+    """Seconds that recording what is missing will take."""
+    tasks = dict.fromkeys(config.data.tasks, config.data.queries_per_task)
+    whole = recording_seconds(config.pool, tasks, device)
+    models, hops = [spec.name for spec in config.pool.models], config.pool.hops
+    calls = sum(len(list(full_tree(models, hops, depth))) for depth in range(1, hops + 1))
+    nodes = (calls + len(config.pool.references)) * sum(tasks.values())
+    return 5 + whole * max(0.0, 1 - recorded_nodes(out / "tree") / nodes)
 
 
 def needed_models(config: Config) -> set[tuple[str, str]]:

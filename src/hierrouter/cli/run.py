@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hierrouter.cli.notice import announce
 from hierrouter.data.sample import sample_queries
 from hierrouter.evaluation.evaluate import METRICS, evaluate_router, is_evaluated
 from hierrouter.evaluation.table import print_table
-from hierrouter.files import claim_folder, read_json, write_json
+from hierrouter.files import claim_folder, read_json, write_json, write_text
+from hierrouter.learning.card import model_card
+from hierrouter.learning.router import Router
 from hierrouter.learning.train import is_trained, train_router
 from hierrouter.progress import duration, say
 from hierrouter.routes.collect import collect_routes
 from hierrouter.tracking.register import register_router
 from hierrouter.tracking.store import ui_command
+from hierrouter.tracking.values import evaluation_table
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from hierrouter.config import Config
 
 
@@ -35,7 +39,9 @@ def run_all(config: Config, out: Path) -> None:
         ConfigError: `out` is not ours.
     """
     claim_folder(out, "run.json")
-    write_json(out / "run.json", config.model_dump(mode="json"))
+    described = config.model_dump(mode="json")
+    if not (out / "run.json").exists():
+        write_json(out / "run.json", described)
     started = time.monotonic()
     tree, router, evaluation = out / "tree", out / "router", out / "evaluation"
     announce(config, out)
@@ -43,6 +49,8 @@ def run_all(config: Config, out: Path) -> None:
     queries = sample_queries(config.data, out / "queries")
     _stage(2, "record the route tree")
     collect_routes(config.pool, queries, tree)
+    # Only now: a config that the recorded tree refuses must not pass for the one it came from.
+    write_json(out / "run.json", described)
     _stage(3, "train the router")
     if is_trained(config.training, tree, router):
         say(f"router: the one in {router} is kept")
@@ -53,13 +61,19 @@ def run_all(config: Config, out: Path) -> None:
         say(f"evaluation: the one in {evaluation} is kept")
     else:
         evaluate_router(config.evaluation, tree, router, evaluation)
+    metrics = read_json(evaluation / METRICS)
+    write_text(
+        router / "README.md", model_card(Router.load(router).info, evaluation_table(metrics))
+    )
     _stage(5, "register in MLflow")
     register_router(config.evaluation, router, evaluation, tree)
-    print_table(read_json(evaluation / METRICS))
+    print_table(metrics)
     say(f"finished in {duration(time.monotonic() - started)}")
     say(f"report      {evaluation / 'report.html'}")
     say(f"MLflow UI   {ui_command()}")
-    say(f'ask it      hierrouter ask "What is 17 plus 25?" --router {router}')
+    program = Path(sys.argv[0])
+    beside = program.name if shutil.which(program.name) else program
+    say(f'ask it      {beside} ask "What is 17 plus 25?" --router {router}')
 
 
 def _stage(number: int, title: str) -> None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from hierrouter.config import DataConfig
     from hierrouter.data.tasks import Question, Row, Task
 
+MAIN = "main"
+"""The revision of a data set for which none is named."""
 SPARE = 1.2
 """Scripted questions made for each one asked for, so that sampling has something to choose."""
 
@@ -49,7 +51,9 @@ def load_questions(config: DataConfig) -> list[TaskQuestions]:
             )
             for task in config.tasks
         ]
-    return [_load(task) for task in known_tasks(config.tasks)]
+    return [
+        _load(task, config.revisions.get(task.name, MAIN)) for task in known_tasks(config.tasks)
+    ]
 
 
 def scripted_provenance() -> dict[str, Any]:
@@ -74,14 +78,20 @@ def still_same(provenance: dict[str, Any]) -> bool:
     return asset is not None and mirror_provenance(asset).items() <= provenance.items()
 
 
-def _load(task: Task) -> TaskQuestions:
-    commit = hub.dataset_revision(task.repo)
+def _load(task: Task, revision: str) -> TaskQuestions:
+    commit = hub.dataset_revision(task.repo, revision)
+    cached = None if commit is not None or revision == MAIN else _cached(task, revision)
+    provenance: dict[str, Any]
     if commit is not None:
         say(f"{task.name}: from the hub, {task.repo} at {commit[:12]}")
         rows_by_config = {config: _hub_rows(task, config, commit) for config in task.configs}
-        provenance: dict[str, Any] = {"source": "hub", "repo": task.repo, "revision": commit}
+        provenance = {"source": "hub", "repo": task.repo, "revision": commit}
+    elif cached is not None:
+        say(f"{task.name}: from the Hugging Face cache, {task.repo} at {revision[:12]}")
+        rows_by_config = cached
+        provenance = {"source": "hub", "repo": task.repo, "revision": revision}
     else:
-        asset = hub.mirror_serves(ASSET, f"data set {task.repo}")
+        asset = hub.mirror_serves(ASSET, f"data set {task.repo}", revision)
         folder = mirror.take(asset)
         rows_by_config = {config: mirrored_rows(folder, task, config) for config in task.configs}
         provenance = mirror_provenance(asset)
@@ -100,13 +110,30 @@ def _hub_rows(task: Task, config: str, commit: str) -> list[Row]:
 
     try:
         rows = datasets.load_dataset(task.repo, config, split="test", revision=commit).to_list()
-    except (DatasetsError, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:160]
+    except (hub.HTTPError, DatasetsError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise UnreachableError(
             f"the data set {task.repo} ({config}) cannot be read from the Hugging Face hub "
             f"({reason}); run the same command again"
         ) from error
     return list(rows)
+
+
+def _cached(task: Task, commit: str) -> dict[str, list[Row]] | None:
+    """The rows of a commit that the Hugging Face cache holds whole."""
+    folder = hub.cached_dataset(task.repo, commit)
+    if folder is None:
+        return None
+    import datasets
+    from datasets.exceptions import DatasetsError
+
+    try:
+        return {
+            config: datasets.load_dataset(str(folder), config, split="test").to_list()
+            for config in task.configs
+        }
+    except (DatasetsError, OSError, ValueError):
+        return None  # Another part of the data set was downloaded, or a part of this one.
 
 
 def download_bytes(config: DataConfig) -> int:

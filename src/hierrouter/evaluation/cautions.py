@@ -58,6 +58,12 @@ def cautions_about(
             f"No training query of {_some(unseen, 'tasks')}: there the per-task baselines fall "
             "back to what is best over all tasks."
         )
+    unjudged = [str(name) for name in np.setdiff1d(arena.train.tasks, names)]
+    if unjudged:
+        found.append(
+            f"No test query of {_some(unjudged, 'tasks')}: the router was trained on it, but "
+            "nothing here says how it does there."
+        )
     low, high = alpha_range
     outside = [f"{alpha:g}" for alpha in played if not low - 1e-9 <= alpha <= high + 1e-9]
     if outside:

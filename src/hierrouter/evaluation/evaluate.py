@@ -24,6 +24,10 @@ MARKER = "evaluation.json"
 """Says what was evaluated; written first, it also says that the folder is an evaluation's."""
 METRICS = "metrics.json"
 """Written last: a folder without it holds an evaluation that was cut short."""
+RECORDS = "per_query.parquet"
+REPORT = "report.html"
+RESULTS = (METRICS, RECORDS, REPORT)
+"""What a whole evaluation consists of, beside the marker."""
 VERSIONS = ("hierrouter", "numpy", "torch", "stable-baselines3", "sb3-contrib")
 
 
@@ -42,11 +46,13 @@ def evaluate_router(config: EvaluationConfig, tree: Path, router: Path, out: Pat
 
     Raises:
         ConfigError: `out` holds something else.
-        HierRouterError: router and tree do not fit, or there are no test or training queries.
+        HierRouterError: router and tree do not fit (other models, weights or encoder), or there
+            are no test or training queries.
         DamagedFileError: a file of the router or the tree cannot be read.
     """
     claim_folder(out, MARKER)
     judged = Router.load(router)
+    check_origin(judged.info, tree_info(tree))
     measured = measure(load_outcomes(tree, judged.info.metric), judged, config)
     origin = {
         "router": _origin(judged.info, router),
@@ -61,12 +67,40 @@ def evaluate_router(config: EvaluationConfig, tree: Path, router: Path, out: Pat
     # In this order: cut short here, no earlier metrics can pass for those of this router.
     (out / METRICS).unlink(missing_ok=True)
     write_json(out / MARKER, origin)
-    write_records(
-        out / "per_query.parquet", measured.test, measured.played, judged.info.cost_unit_usd
-    )
-    write_text(out / "report.html", render_report(metrics))
+    write_records(out / RECORDS, measured.test, measured.played, judged.info.cost_unit_usd)
+    write_text(out / REPORT, render_report(metrics))
     write_json(out / METRICS, metrics)
     return out
+
+
+def check_origin(info: RouterInfo, tree: dict[str, Any]) -> None:
+    """Makes sure that a tree was recorded with the encoder and the weights of a router's own.
+
+    Names and widths may agree where they differ: another revision, another quantisation.
+
+    Args:
+        info: the router's description.
+        tree: what `tree_info` says of the tree.
+
+    Raises:
+        HierRouterError: the encoder or the weights of a model differ.
+    """
+    mine, other = info.encoder["identity"], tree["encoder"]
+    if mine != other:
+        parts = sorted(key for key in {*mine, *other} if mine.get(key) != other.get(key))
+        raise HierRouterError(
+            f"the router was trained with the encoder {mine['model']}, the tree is embedded with "
+            f"{other['model']} (different: {', '.join(parts)}); collect again with the router's "
+            "encoder, or train the router anew"
+        )
+    for name in info.models:
+        weights = tree["weights"].get(name)
+        if weights is not None and weights != info.weights[name]:
+            raise HierRouterError(
+                f"the router was trained with other weights of {name} ({info.weights[name][:12]}) "
+                f"than the tree was recorded with ({weights[:12]}); evaluate it on a tree of its "
+                "own pool, or train the router anew"
+            )
 
 
 def _origin(info: RouterInfo, folder: Path) -> dict[str, Any]:
@@ -92,7 +126,7 @@ def _evaluated(tree: Path) -> dict[str, Any]:
 
 def is_evaluated(config: EvaluationConfig, tree: Path, router: Path, evaluation: Path) -> bool:
     """Whether `evaluation` holds what `evaluate_router` would make of this router and tree."""
-    if not all((evaluation / name).exists() for name in ("per_query.parquet", "report.html")):
+    if not all((evaluation / name).exists() for name in RESULTS):
         return False
     try:
         known = read_json(evaluation / METRICS)

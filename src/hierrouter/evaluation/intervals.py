@@ -1,4 +1,9 @@
-"""Paired bootstrap intervals over test queries, resampled within each task."""
+"""Paired bootstrap intervals over test queries, resampled within each task.
+
+Resampling within a task of n queries gives intervals that are too narrow by sqrt((n - 1) / n), of
+no width at all where n is 1. So tasks with few test queries are resampled together, as one stratum:
+what tells them apart then counts as chance, and the interval of the whole is rather too wide.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +20,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+SMALL = 10
+"""Tasks with fewer test queries than this are resampled together."""
 CHUNK = 2_000_000
 """Most resampling weights held at once (16 MB)."""
 
@@ -60,9 +67,10 @@ def _plain(value: float) -> float:
 class Bootstrap:
     """Resamples of the test queries, the same for whatever is averaged over them.
 
-    Within each task as many queries are drawn with replacement as it has, so every resample has
-    the same number of queries of each task. The resamples follow from the seed and the tasks
-    alone: policies averaged in different calls are still paired.
+    Within each task of at least `SMALL` queries as many are drawn with replacement as it has; the
+    queries of all smaller tasks are drawn from together. So every resample has the same number of
+    queries of each larger task. The resamples follow from the seed and the tasks alone: policies
+    averaged in different calls are still paired.
     """
 
     tasks: NDArray[np.str_]
@@ -76,11 +84,16 @@ class Bootstrap:
         """Row numbers of each task's queries, tasks in alphabetical order."""
         return {str(task): np.flatnonzero(self.tasks == task) for task in np.unique(self.tasks)}
 
-    def weights(self, task: str) -> Iterator[NDArray[np.float64]]:
-        """How often each query of a task is drawn: blocks of (resamples, queries of the task)."""
-        count = len(self.rows[task])
+    @cached_property
+    def pooled(self) -> NDArray[np.int64]:
+        """Row numbers of the queries of all small tasks; may be empty."""
+        small = [rows for rows in self.rows.values() if len(rows) < SMALL]
+        return np.sort(np.concatenate(small)) if small else np.zeros(0, dtype=np.int64)
+
+    def weights(self, stream_name: str, count: int) -> Iterator[NDArray[np.float64]]:
+        """How often each of `count` queries is drawn: blocks of (resamples, count)."""
         # A stream for each task: its draws do not depend on which other tasks there are before.
-        stream = np.random.default_rng(int(sha256_text(f"{self.seed}/{task}"), 16))
+        stream = np.random.default_rng(int(sha256_text(f"{self.seed}{stream_name}"), 16))
         block = max(1, CHUNK // count)
         for start in range(0, self.resamples, block):
             size = min(block, self.resamples - start)
@@ -89,19 +102,52 @@ class Bootstrap:
             tally = np.bincount(drawn.ravel(), minlength=size * count)
             yield tally.reshape(size, count).astype(np.float64)
 
-    def by_task(self, values: NDArray[np.float64]) -> dict[str, Means]:
-        """Means within each task of the columns of `values`, N x K."""
+    def by_task(
+        self,
+        values: NDArray[np.float64],
+        worst: NDArray[np.float64],
+        best: NDArray[np.float64],
+    ) -> dict[str, Means]:
+        """Means within each task, each resampled from its own queries.
+
+        One query says nothing of what another would give. A task with a single one gets the worst
+        and the best value that there can be, in turn, for its resamples: the whole range.
+
+        Args:
+            values: N x K columns.
+            worst: K values, the least favourable that each column can have.
+            best: K values, the most favourable.
+        """
         means = {}
         for task, rows in self.rows.items():
-            chosen = np.ascontiguousarray(values[rows])
-            blocks = [weights @ chosen / len(rows) for weights in self.weights(task)]
-            means[task] = Means(chosen.mean(axis=0), np.concatenate(blocks))
+            if len(rows) > 1:
+                means[task] = self._means(f"/{task}", values[rows])
+            else:
+                ends = np.stack([worst, best])
+                means[task] = Means(values[rows[0]], ends[np.arange(self.resamples) % 2])
         return means
 
-    def overall(self, by_task: dict[str, Means]) -> Means:
-        """Means over all queries, put together from those within each task."""
-        share = {task: len(rows) / len(self.tasks) for task, rows in self.rows.items()}
+    def overall(self, values: NDArray[np.float64], by_task: dict[str, Means]) -> Means:
+        """Means over all queries, put together from the strata.
+
+        Args:
+            values: N x K columns.
+            by_task: their means within each task, which the larger tasks contribute.
+        """
+        parts = [
+            (len(rows), by_task[task]) for task, rows in self.rows.items() if len(rows) >= SMALL
+        ]
+        if len(self.pooled):
+            # No task's stream: their names start with a slash.
+            parts.append((len(self.pooled), self._means("", values[self.pooled])))
+        total = len(self.tasks)
         return Means(
-            np.asarray(sum(share[task] * means.measured for task, means in by_task.items())),
-            np.asarray(sum(share[task] * means.resampled for task, means in by_task.items())),
+            np.asarray(sum(count / total * means.measured for count, means in parts)),
+            np.asarray(sum(count / total * means.resampled for count, means in parts)),
         )
+
+    def _means(self, stream_name: str, values: NDArray[np.float64]) -> Means:
+        chosen = np.ascontiguousarray(values)
+        count = len(chosen)
+        blocks = [weights @ chosen / count for weights in self.weights(stream_name, count)]
+        return Means(chosen.mean(axis=0), np.concatenate(blocks))

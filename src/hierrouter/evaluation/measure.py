@@ -106,6 +106,12 @@ class Columns:
         """N x 2K: the qualities, then the relative costs."""
         return np.stack([*self.quality, *(cost / unit for cost in self.cost)], axis=1)
 
+    def extremes(self, unit: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """2K worst and 2K best values: quality 0 at the highest cost paid, quality 1 for free."""
+        ones = np.ones(len(self.quality))
+        dearest = max(float(cost.max()) for cost in self.cost) / unit
+        return np.concatenate([0 * ones, dearest * ones]), np.concatenate([ones, 0 * ones])
+
 
 def check_fit(outcomes: Outcomes, facts: RouterFacts) -> None:
     """Makes sure that a router may be judged on these outcomes.
@@ -180,8 +186,9 @@ def measure(outcomes: Outcomes, router: Judgeable, config: EvaluationConfig) -> 
     played = {alpha: play_all(arena, alpha) for alpha in alphas}
     columns = Columns.of(played)
     bootstrap = Bootstrap(arena.test.tasks, config.bootstrap, config.seed)
-    by_task = bootstrap.by_task(columns.values(facts.cost_unit_usd))
-    overall = bootstrap.overall(by_task)
+    values = columns.values(facts.cost_unit_usd)
+    by_task = bootstrap.by_task(values, *columns.extremes(facts.cost_unit_usd))
+    overall = bootstrap.overall(values, by_task)
 
     def judged(means: Means, alpha: float) -> dict[str, dict[str, Any]]:
         parts = _parts(means, columns, alpha, list(played[alpha]))

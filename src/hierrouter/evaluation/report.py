@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hierrouter.evaluation.chart import HEIGHT, WIDTH, chart
 from hierrouter.evaluation.table import TASK_POLICIES
-from hierrouter.evaluation.verdict import RIVALS, compare, shortened, verdict
+from hierrouter.evaluation.verdict import RIVALS, shortened, verdict
 
 ROUTES_SHOWN = 6
 """Most routes named for a task; the others are summed up."""
@@ -39,7 +39,6 @@ def render_report(metrics: dict[str, Any]) -> str:
         more=[name for name in metrics["policies"] if name not in names],
         task_policies=[*TASK_POLICIES, "oracle"],
         rivals=RIVALS,
-        compare=compare,
         routes={
             "all tasks": _routes(router["routes"]),
             **{task: _routes(entry["routes"]) for task, entry in router["tasks"].items()},
@@ -72,7 +71,10 @@ def _facts(metrics: dict[str, Any]) -> list[tuple[str, str]]:
         ("alpha in training", " to ".join(f"{alpha:g}" for alpha in origin["alpha_range"])),
         ("data seed", str(origin["data_seed"])),
         ("training seed", str(origin["training_seed"])),
-        ("intervals", f"{metrics['resamples']} paired resamples within tasks"),
+        (
+            "intervals",
+            f"{metrics['resamples']} paired resamples within tasks, small tasks together",
+        ),
         ("queries digest", origin["query_digest"]),
         ("tree digest", origin["tree_digest"]),
         ("router weights", origin["weights_sha256"]),

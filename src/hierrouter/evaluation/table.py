@@ -22,13 +22,31 @@ def spread(interval: Interval) -> str:
     return f"{interval['mean']:.3f} [{interval['low']:.3f}, {interval['high']:.3f}]"
 
 
+def policy_rows(metrics: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    """The shown policies: name, quality, relative cost, and reward with its interval.
+
+    Args:
+        metrics: the content of metrics.json.
+    """
+    names, _ = shortened(metrics)
+    return [
+        (
+            name,
+            f"{metrics['policies'][name]['quality']['mean']:.3f}",
+            f"{metrics['policies'][name]['relative_cost']['mean']:.3f}",
+            spread(metrics["policies"][name]["reward"]),
+        )
+        for name in names
+    ]
+
+
 def policy_table(metrics: dict[str, Any]) -> Table:
     """One row a policy, at the headline alpha: quality, relative cost, and reward with interval.
 
     Args:
         metrics: the content of metrics.json.
     """
-    names, left_out = shortened(metrics)
+    _, left_out = shortened(metrics)
     confidence = f"{metrics['confidence']:.0%}"
     table = Table(
         title=f"{metrics['n_test']} test queries, alpha {metrics['alpha']:g}",
@@ -42,15 +60,8 @@ def policy_table(metrics: dict[str, Any]) -> Table:
     table.add_column(metrics["metric"], justify="right")
     table.add_column("relative cost", justify="right")
     table.add_column(f"reward [{confidence} interval]", justify="right", no_wrap=True)
-    for name in names:
-        entry = metrics["policies"][name]
-        table.add_row(
-            Text(name),
-            f"{entry['quality']['mean']:.3f}",
-            f"{entry['relative_cost']['mean']:.3f}",
-            spread(entry["reward"]),
-            style="bold" if name == "router" else None,
-        )
+    for name, *numbers in policy_rows(metrics):
+        table.add_row(Text(name), *numbers, style="bold" if name == "router" else None)
     return table
 
 

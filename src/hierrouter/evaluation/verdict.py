@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hierrouter.evaluation.intervals import Interval
 
+FLOOR = 30
+"""Test queries below which no policy is called better or worse: a bootstrap of so few takes the
+chance of the sample for the truth."""
 RIVALS = ("best_single", "best_path_per_task")
 """The baselines that the verdict is about: the best fixed model, and knowing the task."""
 
@@ -30,9 +33,21 @@ def compare(difference: Interval, rival: str, confidence: float) -> str:
 def verdict(metrics: dict[str, Any]) -> str:
     """The evaluation in one sentence: the router against `RIVALS`, in reward at the headline.
 
+    With fewer than `FLOOR` test queries it says that they are too few, whatever the intervals.
+
     Args:
         metrics: the content of metrics.json.
     """
+    if metrics["n_test"] < FLOOR:
+        measured = " and ".join(
+            f"{_signed(100 * metrics['differences'][rival]['reward']['mean'])} points from {rival}"
+            for rival in RIVALS
+        )
+        return (
+            f"Too few test queries ({metrics['n_test']}) to tell whether the router is better or "
+            f"worse than its baselines; {FLOOR} are the least. At alpha {metrics['alpha']:g} its "
+            f"reward differs by {measured}, which may be chance."
+        )
     clauses = [
         compare(metrics["differences"][rival]["reward"], rival, metrics["confidence"])
         for rival in RIVALS

@@ -11,11 +11,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
+    from hierrouter.pool.prompts import Role
     from hierrouter.routes.outcomes import Moves
 
 ANALYZE, SOLVE = 0, 1
+ROLES: tuple[Role, Role] = ("analyze", "solve")
+"""Names of the roles, by number."""
+
+
+def action_name(action: int, models: Sequence[str]) -> str:
+    """What people read of an action, such as "A solve"."""
+    return f"{models[action // 2]} {ROLES[action % 2]}"
 
 
 def action_count(models: int) -> int:

@@ -9,11 +9,11 @@ import numpy as np
 
 from hierrouter.config import PoolConfig
 from hierrouter.errors import HierRouterError
-from hierrouter.learning.actions import SOLVE
+from hierrouter.learning.actions import ROLES, action_name
 from hierrouter.pool.open import identity, open_backend
 from hierrouter.pool.prompts import build_message, encoder_text, instruction_for, limit_for
 from hierrouter.routes.costs import call_cost
-from hierrouter.routes.encoder import encoder_identity, open_encoder
+from hierrouter.routes.encoder import open_matching_encoder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,16 +51,11 @@ class Answerer:
         """Opens the router's encoder.
 
         Raises:
-            HierRouterError: the encoder or a model of the pool is not the one it was trained with.
+            HierRouterError: the encoder is not the one the router was trained with.
         """
         self._router = router
         self._pool = PoolConfig.model_validate(router.info.config["pool"])
-        if encoder_identity(self._pool.encoder) != router.info.encoder["identity"]:
-            raise HierRouterError(
-                f"{self._pool.encoder.model} is not the encoder that this router was trained with "
-                "(another revision or digest); pin pool.encoder.revision, or train the router anew"
-            )
-        self._encoder = open_encoder(self._pool.encoder)
+        self._encoder = open_matching_encoder(self._pool.encoder, router.info.encoder["identity"])
         self._backends: dict[str, Backend] = {}
 
     def answer(self, query: str, alpha: float) -> Iterator[Hop]:
@@ -72,6 +67,9 @@ class Answerer:
 
         Yields:
             Each hop as soon as its reply is there.
+
+        Raises:
+            HierRouterError: a model has other weights than the one the router was trained with.
         """
         replies: list[tuple[Role, str]] = []
         spent = 0.0
@@ -96,7 +94,7 @@ class Answerer:
     ) -> Hop:
         action = int(scores.argmax())
         spec = self._pool.models[action // 2]
-        role: Role = "solve" if action % 2 == SOLVE else "analyze"
+        role = ROLES[action % 2]
         backend = self._backend(action // 2)
         prompts = self._pool.prompts
         message = build_message(
@@ -120,6 +118,11 @@ class Answerer:
     def _backend(self, model: int) -> Backend:
         spec = self._pool.models[model]
         weights: str = identity(spec)["weights_digest"]
+        if weights != self._router.info.weights[spec.name]:
+            raise HierRouterError(
+                f"{spec.model} has other weights here than the {spec.name} that this router was "
+                "trained with; pin its revision, or record and train anew"
+            )
         if weights not in self._backends:
             self._backends[weights] = open_backend(
                 spec, self._pool.prompts, self._pool.batch_tokens
@@ -128,8 +131,5 @@ class Answerer:
 
     def _chances(self, scores: np.ndarray) -> dict[str, float]:
         order = [int(action) for action in np.argsort(-scores) if np.isfinite(scores[action])]
-        return {
-            f"{self._pool.models[action // 2].name} "
-            f"{'solve' if action % 2 == SOLVE else 'analyze'}": float(np.exp(scores[action]))
-            for action in order
-        }
+        names = self._router.info.models
+        return {action_name(action, names): float(np.exp(scores[action])) for action in order}

@@ -21,6 +21,12 @@ def model_card(info: RouterInfo, table: str = "") -> str:
     )
     low, high = info.alpha_range
     evaluated = table or "Not evaluated yet: `hierrouter evaluate` writes metrics.json."
+    kept_back = ""
+    if "reward" in info.validation:
+        kept_back = (
+            f"; on {info.validation['queries']:.0f} of them, kept back, the mean reward over\n"
+            f"the alpha grid is {info.validation['reward']:.3f}"
+        )
     return f"""# HierRouter router
 
 Chooses which model to call at each of at most {info.hops} hops, so that {info.metric} minus alpha
@@ -32,9 +38,7 @@ is {info.cost_unit_usd:.6g} dollars).
 {models}
 
 Encoder: {info.encoder["config"]["model"]}. Trained with PPO on {len(info.training_query_hashes)}
-queries (data seed {info.data_seed}, training seed {info.training_seed}); on
-{info.validation["queries"]:.0f} of them, kept back, the mean reward over the alpha grid is
-{info.validation["reward"]:.3f}.
+queries (data seed {info.data_seed}, training seed {info.training_seed}){kept_back}.
 
 ## Evaluation
 

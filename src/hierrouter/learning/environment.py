@@ -184,7 +184,7 @@ class RouteEnv(gym.Env[np.ndarray, np.int64]):
         self.action_space = game.action_space()
         self._game = game
         self._slot: TreeVecEnv | None = None
-        self._drawn = False
+        self._ended = self._drawn = False
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -196,7 +196,7 @@ class RouteEnv(gym.Env[np.ndarray, np.int64]):
             self._drawn = False
         # A slot draws its next query when an episode ends; another draw would skip that query.
         observation = self._slot._observe() if self._drawn else self._slot.reset()
-        self._drawn = False
+        self._ended = self._drawn = False
         return observation[0], {"action_mask": self.action_masks()}
 
     def step(
@@ -205,10 +205,11 @@ class RouteEnv(gym.Env[np.ndarray, np.int64]):
         """Calls a model. An action that the hop does not allow costs the reward -1 and ends it."""
         slot = self._running()
         if not self.action_masks()[int(action)]:
+            self._ended = True
             return slot._observe()[0], -1.0, True, False, {"invalid_action": True}
         slot.step_async(np.array([action]))
         observations, rewards, ended, infos = slot.step_wait()
-        self._drawn = bool(ended[0])
+        self._ended = self._drawn = bool(ended[0])
         observation = infos[0]["terminal_observation"] if ended[0] else observations[0]
         return observation, float(rewards[0]), bool(ended[0]), False, {}
 
@@ -219,6 +220,6 @@ class RouteEnv(gym.Env[np.ndarray, np.int64]):
         return mask
 
     def _running(self) -> TreeVecEnv:
-        if self._slot is None or self._drawn:
+        if self._slot is None or self._ended:
             raise RuntimeError("call reset() first")
         return self._slot

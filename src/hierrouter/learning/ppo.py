@@ -10,7 +10,6 @@ import torch
 from sb3_contrib import MaskablePPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
-from stable_baselines3.common.utils import LinearSchedule
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from hierrouter.errors import ConfigError, HierRouterError
@@ -21,7 +20,7 @@ from hierrouter.learning.trunk import SharedTrunk
 from hierrouter.progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from hierrouter.config import TrainingConfig
     from hierrouter.routes.outcomes import Outcomes
@@ -73,11 +72,7 @@ def learn(
             n_steps=steps,
             batch_size=batch,
             n_epochs=config.epochs,
-            learning_rate=(
-                LinearSchedule(config.learning_rate, 0.0, 1.0)
-                if config.learning_rate_decay
-                else config.learning_rate
-            ),
+            learning_rate=_learning_rate(config),
             gamma=config.gamma,
             gae_lambda=config.gae_lambda,
             clip_range=config.clip_range,
@@ -114,6 +109,17 @@ def learn(
                     f"lower training.learning_rate ({config.learning_rate:g})"
                 ) from error
     return keeper.kept, keeper.curve
+
+
+def _learning_rate(config: TrainingConfig) -> float | Callable[[float], float]:
+    """The step size, or how it falls: from the whole in the first update by equal steps.
+
+    SB3 asks with the share of transitions that remains after an update's own, so that a line to 0
+    would leave the last update without effect.
+    """
+    if not config.learning_rate_decay:
+        return config.learning_rate
+    return lambda remaining: config.learning_rate * (remaining + 1 / config.iterations)
 
 
 def _share_of_range(config: TrainingConfig, iteration: int) -> float:
@@ -168,8 +174,9 @@ class _Keeper(BaseCallback):
             ours: float(logged[theirs]) for theirs, ours in CURVES.items() if theirs in logged
         }
         last = self._iteration == self._config.iterations
-        if last or self._iteration % self._config.evaluate_every == 0:
-            metrics["validation_reward"] = self._consider(last)
+        due = last or self._iteration % self._config.evaluate_every == 0
+        if due and (reward := self._consider(last)) is not None:
+            metrics["validation_reward"] = reward
         self.curve.append(
             {
                 "iteration": self._iteration,
@@ -177,21 +184,21 @@ class _Keeper(BaseCallback):
                 "metrics": {name: value for name, value in metrics.items() if np.isfinite(value)},
             }
         )
-        self._progress.advance(1, f"best on validation {self._best:.3f}")
+        known = np.isfinite(self._best)
+        self._progress.advance(1, f"best on validation {self._best:.3f}" if known else "")
 
-    def _consider(self, last: bool) -> float:
+    def _consider(self, last: bool) -> float | None:
+        """Keeps the policy if it is the one to keep; its reward on the validation queries."""
         router = Router(self._info, self._projection, Network.from_policy(self.model.policy))
-        rewards = mean_reward(router, self._validation, self._alphas, self._config.moves)
-        reward = float(rewards.mean())
+        found = {"iteration": float(self._iteration), "queries": float(len(self._validation))}
+        reward = None
+        if len(self._validation):
+            rewards = mean_reward(router, self._validation, self._alphas, self._config.moves)
+            reward = found["reward"] = float(rewards.mean())
         # Among equals the later one: it has met more of the range of alpha.
-        best = self._config.keep == "best" and reward >= self._best
+        best = self._config.keep == "best" and reward is not None and reward >= self._best
         if best or (self._config.keep == "last" and last):
-            self._best = reward
-            found = {
-                "reward": reward,
-                "iteration": float(self._iteration),
-                "queries": float(len(self._validation)),
-            }
+            self._best = -np.inf if reward is None else reward
             router.info = self._info.model_copy(update={"validation": found})
             self.kept = router
         return reward

@@ -63,6 +63,10 @@ class RouterInfo(BaseModel):
     """Widths of the embedding, the projection and the action space."""
     config: dict[str, Any]
     """The config's data, pool and training parts."""
+    weights: dict[str, str]
+    """Digest of each model's weights, by the model's name."""
+    scorer_version: int
+    """Version of the metrics that the rewards came from."""
     query_digest: str
     tree_digest: str
     training_query_hashes: tuple[str, ...]

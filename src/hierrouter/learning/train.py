@@ -47,11 +47,12 @@ def train_router(config: TrainingConfig, tree: Path, out: Path) -> Path:
     info = tree_info(tree)
     router, curve = fit(config, outcomes, info)
     router.save(out, curve, model_card(router.info))
-    say(
-        f"router: {out} (reward on {round(router.info.validation['queries'])} validation queries "
-        f"{router.info.validation['reward']:.3f}, iteration "
-        f"{round(router.info.validation['iteration'])} of {config.iterations})"
-    )
+    kept = router.info.validation
+    result = f"iteration {kept['iteration']:.0f} of {config.iterations}"
+    if "reward" in kept:
+        on = f"on {kept['queries']:.0f} validation queries"
+        result += f", reward {on} {kept['reward']:.3f}"
+    say(f"router: {out} ({result})")
     return out
 
 
@@ -67,6 +68,8 @@ def is_trained(config: TrainingConfig, tree: Path, router: Path) -> bool:
         and known.config["pool"] == info["pool"]
         and known.encoder["identity"] == info["encoder"]
         and (known.query_digest, known.tree_digest) == (info["query_digest"], info["tree_digest"])
+        and known.weights == {name: info["weights"][name] for name in known.models}
+        and known.scorer_version == info["scorer_version"]
         and known.library_version == __version__
     )
 
@@ -124,6 +127,8 @@ def fit(
             "pool": info["pool"],
             "training": config.model_dump(mode="json"),
         },
+        weights={name: info["weights"][name] for name in train.models},
+        scorer_version=info["scorer_version"],
         query_digest=info["query_digest"],
         tree_digest=info["tree_digest"],
         training_query_hashes=tuple(sorted(query_hash(name) for name in train.query_ids)),
@@ -139,7 +144,8 @@ def validation_mask(tasks: NDArray[np.str_], share: float, seed: int) -> NDArray
 
     Args:
         tasks: N task names.
-        share: share of each task, rounded; at least one query of all is kept back, and one not.
+        share: share of each task, rounded; unless it is 0, at least one query of all is kept
+            back, and one not.
         seed: the training seed.
 
     Returns:
@@ -150,7 +156,7 @@ def validation_mask(tasks: NDArray[np.str_], share: float, seed: int) -> NDArray
     for task in np.unique(tasks):
         members = np.flatnonzero(tasks == task)
         chosen[random.permutation(members)[: round(share * len(members))]] = True
-    if not chosen.any():
+    if share and not chosen.any():
         chosen[random.integers(len(tasks))] = True
     if chosen.all():
         chosen[random.integers(len(tasks))] = False

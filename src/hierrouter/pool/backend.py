@@ -44,6 +44,18 @@ class Backend(Protocol):
         """Number of tokens of a text, without special tokens."""
         ...
 
+    def require_window(self, message_tokens: int, max_new_tokens: int) -> None:
+        """Makes sure that a message and its reply fit into what the model can attend to.
+
+        Args:
+            message_tokens: tokens of a user message, without its chat template.
+            max_new_tokens: the most new tokens of its reply.
+
+        Raises:
+            HierRouterError: they do not.
+        """
+        ...
+
     def generate(
         self,
         prompts: Sequence[str],

@@ -61,6 +61,7 @@ def identity(spec: ModelSpec) -> dict[str, Any]:
     prepared = prepare(spec)
     return {
         "weights_digest": prepared.weights_digest,
-        "generation": dict(GENERATION_SETTINGS),
+        # As configured, not as chosen: "auto" differs between machines that share one tree.
+        "generation": {"dtype": spec.dtype, **GENERATION_SETTINGS},
         "provenance": dict(prepared.provenance),
     }

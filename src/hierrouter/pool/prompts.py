@@ -42,6 +42,15 @@ def encoder_text(question: str, replies: Sequence[tuple[Role, str]] = ()) -> str
     return "\n\n".join([question, *_labelled(replies)])
 
 
+def whole_message(
+    question: str, replies: Sequence[tuple[Role, str]], instruction: str, answer_format: str
+) -> str:
+    """The user message of one call, however long it is; arguments as for `build_message`."""
+    context = encoder_text(question, replies)
+    ending = "\n".join(part for part in (instruction, answer_format) if part)
+    return f"{context}\n\n{ending}" if ending else context
+
+
 def build_message(
     question: str,
     replies: Sequence[tuple[Role, str]],
@@ -66,13 +75,10 @@ def build_message(
             never cut.
     """
     texts = [text for _, text in replies]
-    ending = "\n".join(part for part in (instruction, answer_format) if part)
 
     def message() -> str:
-        context = encoder_text(
-            question, [(role, text) for (role, _), text in zip(replies, texts, strict=True)]
-        )
-        return f"{context}\n\n{ending}" if ending else context
+        shortened = [(role, text) for (role, _), text in zip(replies, texts, strict=True)]
+        return whole_message(question, shortened, instruction, answer_format)
 
     for index, text in enumerate(texts):
         if count_tokens(message()) <= max_tokens:

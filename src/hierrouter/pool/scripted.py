@@ -86,6 +86,9 @@ class ScriptedBackend:
         """Number of words."""
         return len(text.split())
 
+    def require_window(self, message_tokens: int, max_new_tokens: int) -> None:
+        """Everything fits."""
+
     def generate(
         self,
         prompts: Sequence[str],

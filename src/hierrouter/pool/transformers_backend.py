@@ -10,6 +10,7 @@ puts there (what users of the model get); without a template it is the message.
 from __future__ import annotations
 
 import gc
+import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -76,6 +77,7 @@ class TransformersBackend:
         self._tokenizer: Any = None
         self._model: Any = None
         self._stops: frozenset[int] = frozenset()
+        self._window: int | None = None
 
     def render(self, message: str) -> str:
         """The chat template for one user message; the message itself where there is none."""
@@ -91,6 +93,19 @@ class TransformersBackend:
         """Number of tokens of a text, without special tokens."""
         return len(self._load_tokenizer()(text, add_special_tokens=False)["input_ids"])
 
+    def require_window(self, message_tokens: int, max_new_tokens: int) -> None:
+        """Makes sure that a message and its reply fit into the model's window; loads no weights.
+
+        Args:
+            message_tokens: tokens of a user message, without its chat template.
+            max_new_tokens: the most new tokens of its reply.
+
+        Raises:
+            HierRouterError: they do not, or the folder holds no usable tokenizer or configuration.
+        """
+        template = len(self._encode([self.render("")])[0])
+        self._refuse_beyond_window(message_tokens + template, max_new_tokens)
+
     def generate(
         self,
         prompts: Sequence[str],
@@ -105,20 +120,20 @@ class TransformersBackend:
             on_done: called after each batch with the number of prompts it answered.
 
         Raises:
-            HierRouterError: the model cannot be loaded, or one prompt alone does not fit into the
-                accelerator's memory.
+            HierRouterError: the model cannot be loaded, or one prompt alone does not fit into its
+                window or into the accelerator's memory.
         """
         if not prompts:
             return []
-        self._load_model()
-        # A template writes its own begin token; a plain model's tokenizer adds it.
-        encoded = self._tokenizer(
-            list(prompts), add_special_tokens=not self._tokenizer.chat_template
-        )["input_ids"]
         rows = [
             _Row(position, tokens, limit)
-            for position, (tokens, limit) in enumerate(zip(encoded, max_new_tokens, strict=True))
+            for position, (tokens, limit) in enumerate(
+                zip(self._encode(prompts), max_new_tokens, strict=True)
+            )
         ]
+        for row in rows:
+            self._refuse_beyond_window(len(row.tokens), row.limit)
+        self._load_model()
         plan = plan_batches([len(r.tokens) for r in rows], max_new_tokens, self._batch_tokens)
         waiting = [[rows[index] for index in batch] for batch in plan]
         done: dict[int, Completion] = {}
@@ -207,6 +222,32 @@ class TransformersBackend:
             logprob_mean=sum(logprobs[:count]) / count,
             logprob_min=min(logprobs[:count]),
         )
+
+    def _encode(self, prompts: Sequence[str]) -> list[list[int]]:
+        tokenizer = self._load_tokenizer()
+        # A template writes its own begin token; a plain model's tokenizer adds it.
+        encoded: list[list[int]] = tokenizer(
+            list(prompts), add_special_tokens=not tokenizer.chat_template
+        )["input_ids"]
+        return encoded
+
+    def _refuse_beyond_window(self, prompt_tokens: int, limit: int) -> None:
+        """Beyond its window a model is told positions that it was never trained on."""
+        if self._window is None:
+            try:
+                config = hf.AutoConfig.from_pretrained(self._folder)
+            except _UNUSABLE as error:
+                raise self._unusable("model", error) from error
+            # Some models state no bound, some -1.
+            stated = getattr(config.get_text_config(), "max_position_embeddings", None)
+            self._window = stated if isinstance(stated, int) and stated > 0 else sys.maxsize
+        if prompt_tokens + limit > self._window:
+            raise HierRouterError(
+                f"model {self._label}: a prompt of {prompt_tokens} tokens and a reply of {limit} "
+                f"do not fit into its window of {self._window} tokens; lower "
+                "pool.prompts.max_context_tokens, or the model's limits, by "
+                f"{prompt_tokens + limit - self._window}"
+            )
 
     def _load_tokenizer(self) -> Any:
         if self._tokenizer is None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
+from safetensors import SafetensorError
 
 from hierrouter import hub
 from hierrouter.errors import HierRouterError
@@ -109,9 +110,11 @@ def convert_once(gguf: Path, cache: Path, label: str, digest: str) -> Path:
             f"cannot convert {gguf} ({why}); transformers reads GGUF files of "
             "common text models only: give a folder with safetensors"
         ) from error
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
+        # What safetensors cannot write, on a full disk say, it reports as an error of its own.
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise HierRouterError(
-            f"cannot convert {gguf}: {error.strerror or error}; make room under {cache} "
+            f"cannot convert {gguf}: {reason}; make room under {cache} "
             "(set HIERROUTER_HOME for another place), then run the same command again"
         ) from error
     return target

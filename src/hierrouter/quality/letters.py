@@ -30,19 +30,41 @@ _ANCHOR = re.compile(
     rf"[*_\s)]{{0,6}}+{_IS}"
     rf"|(?:correct|right|best|final|accurate|appropriate|likely|suitable)[ *_]{{1,4}}+{_NOUN}"
     rf"(?: (?!is\b)[\w,'’-]{{1,20}}){{1,10}}? (?:is|would be|should be|must be)\b:?"
-    rf"|(?:choose|chose|select|selected|pick|go with|opt for)\b(?: (?:option|choice|answer))?"
+    rf"|<answer>"
+    # Weaker ones, after which the letter has to end its clause: "I choose", "it is", "therefore,".
+    rf"|(?P<weak>(?:choose|chose|select|selected|pick|go with|opt for)\b"
+    rf"|it(?:['’]s| (?:is|must be|should be|would be))\b"
+    rf"|(?:therefore|thus|hence|so)[,:]|correct[*_]{{0,4}}+:)"
     rf")",
     re.IGNORECASE,
+)
+_LABEL = re.compile(r"answer[*_\s)]*+:$", re.IGNORECASE)
+_NEGATED = re.compile(
+    r"(?:\b(?:not|never|cannot|neither|instead of|rather than|without)\b|n['’]t\b)[^.,;:\n]{0,25}$",
+    re.I,
 )
 _FILLED = re.compile(_FILLER, re.IGNORECASE)
 _VERDICT = re.compile(
     # "Option C is correct", "(C) is the right answer"
-    r"(?<![\w'’-])(?P<letter>[A-Z])[)\]*_.:]{0,4}+(?:[ ][^.\n]{1,80}?)?[ ]"
-    r"is[ *_]{1,4}+(?:clearly |therefore |indeed |thus )?(?:the )?(?:most |only |single )?"
-    r"(?:correct|right|best|accurate|appropriate|likely)"
-    r"(?: (?:answer|option|choice|one|response)\b|[ *_]{0,4}+(?:[.,;!\n]|$| because| since| as\b))"
+    r"(?<![\w'’-])(?P<letter>[A-Z])[)\]*_.:]{0,4}+"
+    # Between letter and verdict the choice's own words, but no other choice and no other clause.
+    r"(?:[ ](?!(?:[(\[*_\"'$]{0,4}[A-Z]|is|and|so|but|while|[Tt]h(?:is|at)|[Ii]t)\b)"
+    r"[^\s,.;]{1,30}){0,12}?[ ]"
+    r"is[ *_]{1,4}+(?:clearly |therefore |indeed |thus )?(?:(?:the|my) (?:final )?answer\b"
+    r"|(?:the )?(?:most |only |single )?(?:correct|right|best|accurate|appropriate|likely)"
+    r"(?: (?:answer|option|choice|one|response)\b"
+    r"|[ *_]{0,4}+(?:[.,;!\n]|$|because\b|since\b|as\b)))"
 )
-_CONDITION = re.compile(r"\b(?:if|whether|why|assume|suppose|say|that|unless)[^.\n]{0,20}$", re.I)
+_CONDITION = re.compile(
+    r"\b(?:if|whether|why|assume|suppose|let['’]s say|unless)[^.\n]{0,20}$", re.I
+)
+_APPROVED = re.compile(
+    # Under a repeated choice: "This is correct because", "This is the right answer".
+    r"\b(?:this|that|it)(?: (?:statement|option|choice|answer|one))?(?: is|['’]s)[ *_]{1,4}+"
+    r"(?:the (?:most |only )?(?:correct|right|best)[*_]{0,4}+ (?:answer|option|choice|one)"
+    r"|(?:the )?(?:correct|right)(?=[ *_]{0,4}+(?:[.,;!\n]|$|because\b|since\b|as\b)))",
+    re.IGNORECASE,
+)
 _LISTED = re.compile(r"(?m)^[ \t>*_\-(\[]*+(?P<letter>[A-Z])[)\].:*_]{1,4}+(?!\w)")
 _BARE = re.compile(
     r"[\s*_`\"'$(\[{>]*+(?:\\[(\[]|\\(?:text|textbf|boxed)\{)?(?:option|choice|answer)?[\s*_:(\[]*+"
@@ -58,6 +80,10 @@ _AFTER_ARTICLE = re.compile(
     # After "A" or "I": nothing that makes it an article or a pronoun.
     r"[*_\"'”’$]*+(?:$|[\n.):,;\]}(\[<>\\–—/-]"
     r"|[ \t]++(?:$|[\n(\[–—-]|(?:is|because|as|since|which|with|and|due)\b))"
+)
+_ENDS_CLAUSE = re.compile(
+    r"[*_\"'”’$)\]}]*+(?:$|[\n.,;:!<]|[ \t]++(?:$|\n|because\b|since\b"
+    r"|as (?:the|my) (?:\w{1,12} )?(?:answer|choice|option)\b))"
 )
 _NEXT_LINE = re.compile(r"[^\n]{0,400}\n\s{0,8}+[*_\-(\[]{0,3}+(?P<letter>[A-Z])[)\].:*_]{1,3}+\s")
 
@@ -86,7 +112,7 @@ def extract_letter(reply: str, choices: int) -> str | None:
     if decisions:
         letters = [decision.letter for decision in decisions]
         return None if _enumerates(letters, allowed) else letters[-1]
-    return _unanchored(text, allowed)
+    return _approved(text, allowed) or _unanchored(text, allowed)
 
 
 def _anchored(text: str, allowed: frozenset[str]) -> list[_Decision]:
@@ -99,8 +125,14 @@ def _anchored(text: str, allowed: frozenset[str]) -> list[_Decision]:
         # "choose A" needs a space or mark between the words and the letter.
         if at == anchor.end() and text[at - 1 : at].isalpha():
             continue
-        letter = _letter_at(text, at, allowed)
+        # After "Answer:" any letter is a choice; elsewhere "A" may be an article.
+        label = _LABEL.search(text, anchor.start(), anchor.end()) is not None
+        letter = _letter_at(text, at, allowed, articles=not label)
         if letter is None:
+            continue
+        if anchor["weak"] is not None and (
+            not _ENDS_CLAUSE.match(text, at + 1) or _doubted(text, anchor.start())
+        ):
             continue
         if _begins_list(text, at, letter, cut_off=listed):
             listed = True
@@ -115,11 +147,30 @@ def _verdicts(text: str, allowed: frozenset[str]) -> list[_Decision]:
         _Decision(match.start(), match["letter"])
         for match in _VERDICT.finditer(text)
         if match["letter"] in allowed
-        and not _CONDITION.search(text, max(0, match.start() - 40), match.start())
+        and not _doubted(text, match.start())
         and not _SIDE.match(text, match.end("letter"))
         and (match["letter"] != "A" or _AFTER_ARTICLE.match(text, match.end("letter")))
         and " not " not in match[0]
     ]
+
+
+def _doubted(text: str, start: int) -> bool:
+    """Whether what comes before a place denies or only supposes what is said there."""
+    before = text[max(0, start - 40) : start]
+    return bool(_CONDITION.search(before) or _NEGATED.search(before))
+
+
+def _approved(text: str, allowed: frozenset[str]) -> str | None:
+    """The only choice of a repeated list that its own remark calls correct."""
+    items = [match for match in _LISTED.finditer(text) if match["letter"] in allowed]
+    ends = [*(item.start() for item in items), len(text)][1:]
+    approved = {
+        item["letter"]
+        for item, end in zip(items, ends, strict=True)
+        for remark in _APPROVED.finditer(text, item.end(), end)
+        if not _doubted(text, remark.start())
+    }
+    return approved.pop() if len(approved) == 1 else None
 
 
 def _boxed(text: str, allowed: frozenset[str]) -> list[_Decision]:
@@ -131,8 +182,15 @@ def _boxed(text: str, allowed: frozenset[str]) -> list[_Decision]:
     return [] if letter is None else [_Decision(box[0], letter)]
 
 
-def _letter_at(text: str, at: int, allowed: frozenset[str]) -> str | None:
-    """The letter at a place, if it is one choice and no word, article or list of choices."""
+def _letter_at(text: str, at: int, allowed: frozenset[str], *, articles: bool = True) -> str | None:
+    """The letter at a place, if it is one choice and no word, article or list of choices.
+
+    Args:
+        text: The reply.
+        at: Where the letter stands.
+        allowed: The choices.
+        articles: Whether "A" may be an article there ("I" may always be a pronoun).
+    """
     written = text[at : at + 1]
     letter, after = written.upper(), at + 1
     if letter not in allowed or not written.isascii():
@@ -147,7 +205,7 @@ def _letter_at(text: str, at: int, allowed: frozenset[str]) -> str | None:
         r"[*_]{0,4}(?:[).:\]}]|\s*$|\s*\n)", text[after : after + 20]
     ):
         return None
-    if letter in "AI" and not _AFTER_ARTICLE.match(text, after, after + 200):
+    if letter in ("AI" if articles else "I") and not _AFTER_ARTICLE.match(text, after, after + 200):
         return None
     if _SIDE.match(text, after):
         return None

@@ -33,7 +33,10 @@ _SPACING = re.compile(r"\\[,;:! ]|\\(?:left|right|displaystyle|quad|qquad|big|Bi
 _SHORT_NAME = re.compile(r"[a-zA-Z](?:\([a-z]\))?\s*=(?!=)\s*")
 _LIST_WORDS = re.compile(r"\b(?:and|or)\b")
 _PROSE = re.compile(r"(?:[A-Za-z'’]+[ ]){1,30}?(?:is|are|equals)[ ](?=[-\d\\([$])")
-_SENTENCE = re.compile(r"\.(?:\s|$)")
+_SENTENCE = re.compile(r"\.(?:\s|$)|,?\s(?:because|since)\b|,\swhich\b")
+_EQUATES = re.compile(r"\s*(?:=|≈|is|equals|is equal to|becomes)\s*")
+_CURRENCY = re.compile(r"\\?\$")
+_DOLLARS = re.compile(r"(?<=\d)\s{0,4}(?:\\text\{\s?)?\bdollars?\}?(?=\s*$)", re.IGNORECASE)
 
 
 def extract_math(reply: str) -> str | None:
@@ -67,7 +70,7 @@ def math_equal(answer: str, accepted: str) -> bool:
         return False
     if _is_words(accepted):
         return False
-    return _WORKERS.equal(_bare(answer), _bare(accepted))
+    return _WORKERS.equal(_unpriced(answer), _unpriced(accepted))
 
 
 def _stated(line: str) -> str | None:
@@ -75,18 +78,33 @@ def _stated(line: str) -> str | None:
     line = line.strip(" *_`:")
     if not re.search(r"[\w∞∅π]", line) or line.strip(" .$\"'") == "X":
         return None
+    line = line.replace("\\$", "")
     if line.count("$") == 1:  # A lone dollar sign is a currency, or a formula cut off.
-        line = line.replace("$", "").replace("\\ ", " ")
-    formulas = [_enclosed(match) for match in _INLINE.finditer(line)]
-    formulas += [_enclosed(match) for match in _BRACKETED.finditer(line)]
+        line = _CURRENCY.sub("", line).replace("\\ ", " ")
+    found = sorted([*_INLINE.finditer(line), *_BRACKETED.finditer(line)], key=re.Match.start)
+    formulas = [_enclosed(match) for match in found]
     outside = _BRACKETED.sub("", _INLINE.sub("", line)).strip(" .*_,:")
     if formulas:
-        # "$5$ and $6$" is a list; in "with $n = 4$ we get $7$" the last formula is meant.
-        listed = not _LIST_WORDS.sub("", outside).strip(" ,;.")
-        return _bare(", ".join(formulas) if listed else formulas[-1]) or None
+        # "$5$ and $6$" is a list; "$5$ is the least, as $n = 3$" means the formula it begins with;
+        # in "with $n = 4$ we get $7$" the last one is meant.
+        if not _LIST_WORDS.sub("", outside).strip(" ,;."):
+            return _bare(", ".join(formulas)) or None
+        return _bare(formulas[_meant(line, found)]) or None
     end = _SENTENCE.search(line)
     line = line[: end.start()] if end else line
     return _bare(_PROSE.sub("", line, count=1)) or None
+
+
+def _meant(line: str, found: list[re.Match[str]]) -> int:
+    """Which formula of a line is the answer: "$x$ is $5$" goes on from the first to the second."""
+    if found[0].start() > 0:
+        return -1
+    index = 0
+    while index + 1 < len(found) and _EQUATES.fullmatch(
+        line, found[index].end(), found[index + 1].start()
+    ):
+        index += 1
+    return index
 
 
 def _last_formula(text: str) -> str | None:
@@ -116,11 +134,16 @@ def _bare(formula: str) -> str:
         formula = shorter
 
 
+def _unpriced(formula: str) -> str:
+    r"""A bare formula without its currency: `\$10` and "10 dollars" are 10."""
+    return _DOLLARS.sub("", _bare(_bare(formula).replace("\\$", "")))
+
+
 def _plain_text(formula: str) -> str:
     """A formula for comparison as text: no spacing, no wrappers, no "x ="."""
-    text = _WRAPPER.sub(r"\1", _bare(formula)[: 10 * LONGEST_ANSWER])
+    text = _WRAPPER.sub(r"\1", _unpriced(formula[: 10 * LONGEST_ANSWER]))
     text = text.replace("dfrac", "frac").replace("tfrac", "frac").replace("^\\circ", "")
-    text = _SPACING.sub("", text).replace("\\$", "").replace("\\%", "").replace("%", "")
+    text = _SPACING.sub("", text).replace("\\%", "").replace("%", "")
     return _SHORT_NAME.sub("", text, count=1).strip(".").lower() if text else ""
 
 

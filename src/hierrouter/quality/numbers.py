@@ -22,6 +22,18 @@ _NUMBER = re.compile(
 )
 _LEAD = re.compile(r"(?:[\s*_`~:=(\[{\"'$≈>]|\\[(\[,;!$]|\\(?:text|boxed|mathbf|textbf)\b)*+")
 _SENTENCE_END = re.compile(r"[.!?](?:\s|$)")
+_REASON = re.compile(
+    # Where an answer ends and its reason begins: "8 (since 1 day ...", "8; ...", "8, because ...".
+    # A parenthesis after an operator or inside a product belongs to the calculation.
+    r";|,?\s(?:because|since)\b|,\s(?:which|where|as)\b|\s\((?=\s?[A-Za-z]{2})"
+    r"|(?<=[A-Za-z])(?<!times)(?<!plus)(?<!minus)(?<!\bof)(?<!\bby)\s\(|[.!?](?=\s+[A-Z]|\s*$)",
+    re.IGNORECASE,
+)
+_OPERATOR = re.compile(
+    r"(?<![A-Za-z])[-−–+*/×÷^](?![A-Za-z])|\\(?:times|cdot|div|frac|dfrac|tfrac)\b"
+    r"|\b(?:x|times|plus|minus|divided|multiplied)\b|\bof\s[$\d]",
+    re.IGNORECASE,
+)
 _LONGEST = 60
 
 
@@ -82,23 +94,40 @@ def plain(value: Fraction) -> str:
 def _stated(line: str) -> Fraction | None:
     """The number an answer line means.
 
-    "3 * 6 = 18" means what stands after the last "="; "18 dollars for 3 days" means the number it
-    begins with; "he pays for 3 days, so 18 dollars" the last number of its sentence.
+    Reasons in parentheses or behind "because" are left out. "3 * 6 = 18" means what stands after
+    the last "=", but "36 eggs = 3 dozen" the 36; "18 dollars for 3 days" means the number it begins
+    with; "he pays for 3 days, so 18 dollars" the last number of its sentence.
     """
-    if "=" in line:
-        after = parse_number(line[line.rindex("=") + 1 :])
-        if after is not None:
-            return after
     lead = _LEAD.match(line)
     start = lead.end() if lead else 0
-    # A currency sign or a minus belongs to the number, so look from before them.
+    reason = _REASON.search(line, start)
+    if reason is not None and _NUMBER.search(line, 0, reason.start()):
+        line = line[: reason.start()]
     first = _NUMBER.match(line, start)
+    if "=" in line[start:]:
+        left = line[start : line.index("=", start)]
+        after = parse_number(line[line.rindex("=") + 1 :])
+        if after is not None and (first is None or not _is_lone(left)):
+            return after
+    # A currency sign or a minus belongs to the number, so look from before them.
     if first is not None:
         value = _value(first)
         if value is not None:
             return -value if _minus_before(line, first) else value
     end = _SENTENCE_END.search(line, start)
     return _last(line[: end.start() if end else len(line)])
+
+
+def _is_lone(left: str) -> bool:
+    """Whether what stands before an equals sign is one number with its unit, no calculation."""
+    number = _NUMBER.match(left)
+    return (
+        number is not None
+        and number["fraction"] is None
+        and number["top"] is None
+        and _NUMBER.search(left, number.end()) is None
+        and _OPERATOR.search(left, number.end()) is None
+    )
 
 
 def _minus_before(line: str, match: re.Match[str]) -> bool:

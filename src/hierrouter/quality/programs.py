@@ -23,6 +23,7 @@ _CODE_LINE = re.compile(
     r"|[\w.\[\]'\", ]{1,80}\s*[-+*/|&]?=[^=]|[\w.]{1,80}\("
 )
 _BUILTINS = frozenset(dir(builtins))
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
 
 
 def extract_program(reply: str, tests: Sequence[str]) -> str | None:
@@ -184,23 +185,73 @@ def _completed(blocks: Sequence[ast.Module], chosen: int) -> ast.Module:
 
 def _source(tree: ast.Module, wanted: frozenset[str]) -> str | None:
     """Source of the tree without its own asserts and examples of use."""
-    body = [statement for statement in tree.body if not _is_example(statement, wanted)]
+    body = _without_examples(tree.body, wanted)
     try:
         return ast.unparse(ast.Module(body, type_ignores=[])) or None
     except (RecursionError, ValueError, MemoryError):
         return None
 
 
+def _without_examples(body: Sequence[ast.stmt], wanted: frozenset[str]) -> list[ast.stmt]:
+    """The top-level statements, less those that only show or check the program.
+
+    What goes on from the result of one that is left out (`result = add(1, 2)`, then a loop over
+    `result`) is left out too. Definitions always stay.
+    """
+    kept: list[ast.stmt] = []
+    lost: frozenset[str] = frozenset()
+    for statement in body:
+        stored = _names(statement, ast.Store)
+        defines = bool(wanted & stored) or any(
+            isinstance(n, _DEFINITIONS) for n in ast.walk(statement)
+        )
+        read = _names(statement, ast.Load) - _loop_names(statement)
+        if isinstance(statement, ast.AugAssign):
+            read |= stored
+        follows = bool(lost & read)
+        if not defines and (follows or _is_example(statement, wanted)):
+            lost |= stored
+        else:
+            kept.append(statement)
+            lost -= stored
+    return kept
+
+
 def _is_example(statement: ast.stmt, wanted: frozenset[str]) -> bool:
-    """Whether a top-level statement only shows or checks the program."""
-    if isinstance(statement, ast.Assert):
-        return True
-    if not isinstance(statement, ast.Expr):
-        return False
-    value = statement.value
-    if isinstance(value, ast.Call) and isinstance(value.func, ast.Name):
-        return value.func.id == "print" or value.func.id in wanted
-    return isinstance(value, ast.Constant)
+    """Whether a top-level statement asserts, prints, asks a user, runs tests or calls `wanted`."""
+    match statement:
+        case ast.Assert() | ast.Expr(ast.Constant()):
+            return True
+        case ast.Expr(ast.Call(func)):
+            return _is_own_run(func) or bool(
+                _called_names(statement) & (wanted | {"print", "input"})
+            )
+        case (
+            ast.Assign() | ast.AnnAssign() | ast.AugAssign() | ast.For() | ast.While() | ast.With()
+        ):
+            return bool(_called_names(statement) & (wanted | {"input"}))
+    return False
+
+
+def _is_own_run(function: ast.expr) -> bool:
+    """Whether this is `unittest.main`, `doctest.testmod`, or by its name a program's own run."""
+    match function:
+        case ast.Attribute(ast.Name(module), name):
+            return (module, name) in (("unittest", "main"), ("doctest", "testmod"))
+        case ast.Name(name):
+            return name in ("main", "testmod") or name.startswith("test_")
+    return False
+
+
+def _loop_names(tree: ast.AST) -> frozenset[str]:
+    """The variables of loops and comprehensions, which are set before they are read."""
+    loops = (n for n in ast.walk(tree) if isinstance(n, ast.For | ast.AsyncFor | ast.comprehension))
+    return frozenset().union(*(_names(loop.target, ast.Store) for loop in loops))
+
+
+def _called_names(tree: ast.AST) -> frozenset[str]:
+    calls = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
+    return frozenset(function.id for function in calls if isinstance(function, ast.Name))
 
 
 def _defined(tree: ast.Module) -> frozenset[str]:

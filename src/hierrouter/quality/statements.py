@@ -22,10 +22,20 @@ _MOST_STATEMENTS = 200
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s{0,8}+\{")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+_ASIDE = r"(?:[ ]?,[^.,;:=\n]{1,40},|[ ]?\([^().:=\n]{1,40}\))?"
 _ANSWER = re.compile(
-    # "Answer", with what may stand between it and its verb or colon: "The answer to this is".
-    r"\banswers?\b(?:[^.:=\n]{0,60}?\b(?:is|are|was|would be|should be|must be|equals|becomes)\b"
-    r"[ \t*_]*+[:=]?|[ \t*_)\]]*+[:=]|[^.:=\n]{0,60}?[:=])",
+    # "Answer", with what may stand between it and its verb or colon: "The answer to this is",
+    # "The answer, in metres, is", "Answer (in metres):". No comma: a new clause begins there.
+    rf"\banswers?\b(?:{_ASIDE}[^.,;:=\n]{{0,60}}?\b(?:is|are|was|would be|should be|must be|equals"
+    rf"|becomes)\b[ \t*_]*+[:=]?|{_ASIDE}[ \t*_)\]]*+[:=]"
+    r"|[ ](?:to|for|in|of)\b[^.,;:=\n]{1,60}?[:=]|[ ][a-zA-Z][ ]?=)",
+    re.IGNORECASE,
+)
+_SOUGHT = re.compile(
+    # "To find the answer, ..." announces a calculation and states nothing.
+    r"\b(?:to|let['’]s|let us|(?:we|you|i) (?:can|need|must|will|should)|now)[ ]"
+    r"(?:find|get|determine|calculate|compute|obtain|reach|see|give|write|express|check)\b"
+    r"(?:[ ][a-z]{1,10}){0,3}[ *_]{1,3}$",
     re.IGNORECASE,
 )
 _HASHES = re.compile(r"####+")
@@ -75,7 +85,11 @@ def answer_statements(text: str, *, hashes: bool = False) -> Iterator[Statement]
         text: Where to look.
         hashes: Whether GSM8K's "#### " is one too.
     """
-    found = [Statement(match.start(), match.end()) for match in _ANSWER.finditer(text)]
+    found = [
+        Statement(match.start(), match.end())
+        for match in _ANSWER.finditer(text)
+        if not _SOUGHT.search(text[max(0, match.start() - 60) : match.start()])
+    ]
     if hashes:
         found += [Statement(match.start(), match.end()) for match in _HASHES.finditer(text)]
     yield from sorted(found, key=lambda statement: statement.start)[-_MOST_STATEMENTS:]

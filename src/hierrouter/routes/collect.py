@@ -8,22 +8,25 @@ from typing import TYPE_CHECKING, Any
 from hierrouter.data.queries import read_queries
 from hierrouter.files import claim_folder, digest_of, read_json
 from hierrouter.pool.backend import Completion
+from hierrouter.pool.fit import require_fit
 from hierrouter.pool.open import open_backend
 from hierrouter.pool.prompts import build_message, instruction_for, limit_for
 from hierrouter.progress import Progress, say
 from hierrouter.routes.embed import embed_tree
+from hierrouter.routes.estimate import call_seconds
 from hierrouter.routes.lock import sole_writer
-from hierrouter.routes.nodes import Node, NodeKey, Role, full_tree
+from hierrouter.routes.nodes import Node, NodeKey, full_tree
 from hierrouter.routes.scores import answer_kind, score_tree
 from hierrouter.routes.tree import RouteTree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from hierrouter.config import ModelSpec, PoolConfig
     from hierrouter.data.queries import Query
     from hierrouter.pool.backend import Backend
+    from hierrouter.pool.prompts import Role
 
 
 @dataclass(frozen=True)
@@ -75,14 +78,19 @@ def collect_routes(config: PoolConfig, queries: Path, out: Path) -> Path:
 
 
 def record(tree: RouteTree, config: PoolConfig) -> None:
-    """Generates and commits every node that `tree` does not hold yet."""
+    """Generates and commits every node that `tree` does not hold yet.
+
+    Raises:
+        HierRouterError: a prompt would be too long; found before anything is generated.
+    """
     total = len(list(planned_calls(tree, config)))
     missing = [call for call in planned_calls(tree, config) if call.place not in tree.nodes]
     if not missing:
         say(f"recorded: all {total} nodes of {len(tree.queries)} queries are there")
         return
+    _require_fit(config, missing)
     say(f"recording {len(missing)} of {total} nodes of {len(tree.queries)} queries")
-    # Work is counted in tokens times size, so that the time left does not jump between models.
+    # Work is counted in expected seconds, so that the time left does not jump between models.
     work = sum(_work(call) for call in missing)
     with Progress("recording", len(missing), "nodes", work=work) as progress:
         for group in _stages(tree, missing):
@@ -92,6 +100,25 @@ def record(tree: RouteTree, config: PoolConfig) -> None:
                     _record_unit(tree, config, backend, unit, progress)
             finally:
                 backend.close()
+
+
+def _require_fit(config: PoolConfig, missing: Sequence[Call]) -> None:
+    """Refuses questions that are too long for a model before any reply is paid for."""
+    needed = {call.spec.name for call in missing}
+    queries = list({call.query.query_id: call.query for call in missing}.values())
+    questions = [(query.prompt, answer_kind(query)) for query in queries]
+    for specs, hops in ((config.models, config.hops), (config.references, 1)):
+        for group in _same_model(spec for spec in specs if spec.name in needed):
+            backend = open_backend(group[0], config.prompts, config.batch_tokens)
+            require_fit(backend, group, config.prompts, hops, questions)
+
+
+def _same_model(specs: Iterable[ModelSpec]) -> list[list[ModelSpec]]:
+    """Members of one model, which share its tokenizer."""
+    groups: dict[tuple[str, str], list[ModelSpec]] = {}
+    for spec in specs:
+        groups.setdefault((spec.model, spec.revision), []).append(spec)
+    return list(groups.values())
 
 
 def planned_calls(tree: RouteTree, config: PoolConfig) -> Iterator[Call]:
@@ -109,9 +136,10 @@ def planned_calls(tree: RouteTree, config: PoolConfig) -> Iterator[Call]:
 def _stages(tree: RouteTree, missing: Sequence[Call]) -> Iterator[list[Call]]:
     """Calls that one loaded model makes at one depth. Deeper calls need the shallower replies."""
     weights = {name: model["weights"] for name, model in tree.info["made"]["models"].items()}
-    groups: dict[tuple[int, str], list[Call]] = {}
+    groups: dict[tuple[int, str, str], list[Call]] = {}
     for call in missing:
-        groups.setdefault((len(call.models), weights[call.spec.name]), []).append(call)
+        loaded = weights[call.spec.name], call.spec.dtype
+        groups.setdefault((len(call.models), *loaded), []).append(call)
     for key in sorted(groups, key=lambda key: key[0]):
         yield groups[key]
 
@@ -225,7 +253,7 @@ def _prompt(
         call.query.prompt,
         replies,
         instruction_for(config.prompts, call.spec, hop, call.role, any_before=hop > 0),
-        config.prompts.answer_formats.get(answer_kind(call.query), "")
+        getattr(config.prompts.answer_formats, answer_kind(call.query))
         if call.role == "solve"
         else "",
         backend.count_tokens,
@@ -239,6 +267,5 @@ def _prompt(
 
 
 def _work(call: Call) -> float:
-    return limit_for(call.spec, call.role, call.query.task) * (
-        call.spec.billion_parameters or 1000 * call.spec.rate or 1.0
-    )
+    """The call's share of the whole, whatever the device: that models differ is what matters."""
+    return call_seconds(call.spec, call.role, len(call.models), call.query.task, "cpu") or 1.0

@@ -13,7 +13,7 @@ from hierrouter.files import atomic_path, digest_of, sha256_text
 from hierrouter.pool.prompts import encoder_text
 from hierrouter.progress import Progress, say
 from hierrouter.routes.encoder import open_encoder
-from hierrouter.routes.nodes import NodeKey, Role
+from hierrouter.routes.nodes import NodeKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from hierrouter.config import EncoderConfig
     from hierrouter.data.queries import Query
+    from hierrouter.pool.prompts import Role
     from hierrouter.routes.tree import RouteTree
 
 VIEW = "paper"

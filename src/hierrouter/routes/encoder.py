@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hierrouter.config import EncoderConfig
 
 HASHING = "hashing"
+OFFSET_POSITIONS = ("mpnet", "roberta", "xlm-roberta", "camembert")
 
 
 class Encoder(Protocol):
@@ -56,6 +57,24 @@ def open_encoder(config: EncoderConfig) -> Encoder:
     return SentenceEncoder(hub.fetch_model(config.model, config.revision).folder, config.max_tokens)
 
 
+def open_matching_encoder(config: EncoderConfig, identity: dict[str, Any]) -> Encoder:
+    """Loads the encoder of a trained router.
+
+    Args:
+        config: the encoder's configuration, as the router remembers it.
+        identity: its `encoder_identity` when the router was trained.
+
+    Raises:
+        HierRouterError: what is to be had now is another encoder.
+    """
+    if encoder_identity(config) != identity:
+        raise HierRouterError(
+            f"{config.model} is not the encoder that this router was trained with (another "
+            "revision or digest); pin pool.encoder.revision, or train the router anew"
+        )
+    return open_encoder(config)
+
+
 class HashingEncoder:
     """scikit-learn's HashingVectorizer: needs no model; for the scripted pool."""
 
@@ -88,9 +107,8 @@ class SentenceEncoder:
                 "set pool.encoder.model to one, or to `hashing`"
             ) from error
         transformer: Any = self._model[0]
-        positions = getattr(transformer.auto_model.config, "max_position_embeddings", max_tokens)
-        # all-mpnet-base-v2 ships with 384, the paper reads 512; 514 positions hold two specials.
-        self._model.max_seq_length = min(max_tokens, positions)
+        # all-mpnet-base-v2 ships with 384, the paper reads 512.
+        self._model.max_seq_length = min(max_tokens, longest_text(transformer.auto_model.config))
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Vectors of `texts`, N x D."""
@@ -98,3 +116,13 @@ class SentenceEncoder:
             list(texts), batch_size=16, show_progress_bar=False, convert_to_numpy=True
         )
         return np.asarray(vectors, dtype=np.float32)
+
+
+def longest_text(config: Any) -> int:
+    """Tokens that a transformer has positions for.
+
+    RoBERTa and its kin count positions from the padding token's id plus one.
+    """
+    positions: int = getattr(config, "max_position_embeddings", None) or 1_000_000
+    offset = config.pad_token_id + 1 if config.model_type in OFFSET_POSITIONS else 0
+    return positions - offset

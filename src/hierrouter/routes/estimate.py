@@ -8,7 +8,8 @@ from hierrouter.pool.prompts import limit_for
 from hierrouter.routes.nodes import full_tree
 
 if TYPE_CHECKING:
-    from hierrouter.config import PoolConfig
+    from hierrouter.config import ModelSpec, PoolConfig
+    from hierrouter.pool.prompts import Role
 
 USED = 0.6
 """Share of a reply's token limit that is used in the mean; the rest ends earlier."""
@@ -47,14 +48,27 @@ def recording_seconds(pool: PoolConfig, tasks: dict[str, int], device: str) -> f
         ): (specs[models[-1]], role, len(models))
         for models, role in calls
     }
-    total = 0.0
-    for spec, role, depth in distinct.values():
-        if spec.backend == "scripted":
-            continue
-        write, read = SPEED[device]
-        size = spec.billion_parameters or 1000 * spec.rate
-        before = (depth - 1) * USED * spec.limits.analyze
-        for task, queries in tasks.items():
-            written = USED * limit_for(spec, role, task)
-            total += queries * size * (written / write + (PROMPT + before) / read)
-    return total
+    return sum(
+        queries * call_seconds(spec, role, depth, task, device)
+        for spec, role, depth in distinct.values()
+        for task, queries in tasks.items()
+    )
+
+
+def call_seconds(spec: ModelSpec, role: Role, depth: int, task: str, device: str) -> float:
+    """An estimate of the time of one call within a batch, in seconds.
+
+    Args:
+        spec: the model.
+        role: what it is asked for.
+        depth: number of calls up to and including this one; earlier replies stand in the prompt.
+        task: the query's task.
+        device: "cpu" or "cuda".
+    """
+    if spec.backend == "scripted":
+        return 0.0
+    write, read = SPEED[device]
+    size = spec.billion_parameters or 1000 * spec.rate
+    written = USED * limit_for(spec, role, task)
+    prompt = PROMPT + (depth - 1) * USED * spec.limits.analyze
+    return size * (written / write + prompt / read)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hierrouter.data.queries import Query
+    from hierrouter.pool.prompts import Role
 
 
 def load_outcomes(tree: Path, metric: str) -> Outcomes:
@@ -77,10 +78,16 @@ def load_outcomes(tree: Path, metric: str) -> Outcomes:
 
 
 def tree_info(tree: Path) -> dict[str, Any]:
-    """`tree.json`, with the scores' `tree_digest` (nodes they are of) and `scorer_version`."""
+    """`tree.json`, with what learning and evaluation must remember of the tree.
+
+    That is the scores' `tree_digest` (nodes they are of) and `scorer_version`, and `weights`, the
+    digest of each model's weights by its name.
+    """
     info = read_info(tree)
     stamp, _ = read_scores(tree)
-    return {**info, **{key: stamp[key] for key in ("tree_digest", "scorer_version")}}
+    weights = {name: model["weights"] for name, model in info["made"]["models"].items()}
+    known = {key: stamp[key] for key in ("tree_digest", "scorer_version")}
+    return {**info, **known, "weights": weights}
 
 
 class _Reader:
@@ -138,9 +145,9 @@ class _Reader:
         return True
 
     def _score(
-        self, query: Query, models: tuple[str, ...], role: str
+        self, query: Query, models: tuple[str, ...], role: Role
     ) -> tuple[float, float] | None:
-        score = self._scores.get(NodeKey(query.query_id, models, role))  # type: ignore[arg-type]
+        score = self._scores.get(NodeKey(query.query_id, models, role))
         if score is None or score.metrics[self._metric] is None:
             return None
         value = score.metrics[self._metric]

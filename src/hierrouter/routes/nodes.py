@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-Role = Literal["analyze", "solve"]
+    from hierrouter.pool.prompts import Role
 
 
 class NodeKey(NamedTuple):
@@ -115,3 +116,12 @@ def read_nodes(path: Path) -> list[Node]:
         reason = str(error).splitlines()[0]
         raise DamagedFileError(f"{path} cannot be read back ({reason})") from error
     return [Node(**{**row, "models": tuple(row["models"])}) for row in rows]
+
+
+def recorded_nodes(tree: Path) -> int:
+    """How many nodes the files of a tree hold, without reading them; damaged ones hold none."""
+    count = 0
+    for path in (tree / "nodes").glob("[!.]*.parquet"):
+        with contextlib.suppress(OSError, pa.ArrowException):
+            count += pq.read_metadata(path).num_rows
+    return count

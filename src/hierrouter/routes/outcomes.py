@@ -51,11 +51,6 @@ class RouteTable:
         """Quality minus alpha times relative cost, N x R."""
         return self.quality - alpha * self.cost / cost_unit_usd
 
-    @cached_property
-    def index(self) -> dict[str, int]:
-        """Column of each route's name."""
-        return {name: column for column, name in enumerate(self.names)}
-
 
 @dataclass(frozen=True)
 class Outcomes:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from hierrouter.config import PoolConfig
 from hierrouter.data.queries import digest_queries
 from hierrouter.errors import DamagedFileError, HierRouterError
-from hierrouter.files import atomic_path
+from hierrouter.files import atomic_path, sha256_text
 from hierrouter.progress import Progress, say
 from hierrouter.quality.score import METRICS, SCORER_VERSION, Expected, Scored, score_replies
 from hierrouter.routes.costs import call_cost
@@ -30,6 +30,7 @@ SCHEMA = pa.schema(
         ("query_id", pa.string()),
         ("models", pa.list_(pa.string())),
         ("role", pa.string()),
+        ("reply_digest", pa.string()),
         ("answer", pa.string()),
         ("cost", pa.float64()),
         *((metric, pa.float32()) for metric in METRICS),
@@ -85,6 +86,7 @@ def score_tree(tree: RouteTree, anew: bool = False) -> None:
         "scorer_version": SCORER_VERSION,
         "query_digest": digest_queries(tree.queries),
     }
+    digests = {node.place: sha256_text(node.reply)[:16] for node in nodes}
     known: dict[NodeKey, dict[str, Any]] = {}
     if not anew and path.exists():
         try:
@@ -93,8 +95,12 @@ def score_tree(tree: RouteTree, anew: bool = False) -> None:
             say(f"{path} could not be read back; every answer is scored anew")
             with_stamp, rows = {}, []
         if all(with_stamp.get(key) == stamp[key] for key in ("scorer_version", "query_digest")):
+            places = (NodeKey(row["query_id"], tuple(row["models"]), row["role"]) for row in rows)
+            # A reply that was lost and made again may be another one.
             known = {
-                NodeKey(row["query_id"], tuple(row["models"]), row["role"]): row for row in rows
+                place: row
+                for place, row in zip(places, rows, strict=True)
+                if row["reply_digest"] == digests.get(place)
             }
     fresh = [node for node in nodes if node.role == "solve" and node.place not in known]
     scored: dict[NodeKey, Scored] = {}
@@ -111,6 +117,7 @@ def score_tree(tree: RouteTree, anew: bool = False) -> None:
             "query_id": node.query_id,
             "models": list(node.models),
             "role": node.role,
+            "reply_digest": digests[node.place],
             "cost": call_cost(rates[node.models[-1]], node.tokens_in, node.tokens_out),
         }
         for column in ("answer", *METRICS):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Any
 
 from hierrouter.data.queries import Query, digest_queries, read_queries, write_queries
 from hierrouter.errors import ConfigError, DamagedFileError, HierRouterError
-from hierrouter.files import claim_folder, digest_of, read_json, write_json
+from hierrouter.files import claim_folder, digest_of, read_json, sha256_text, write_json
 from hierrouter.pool.open import identity
 from hierrouter.routes.encoder import encoder_identity
 from hierrouter.routes.nodes import Node, NodeKey, read_nodes, write_nodes
@@ -30,13 +29,18 @@ class RouteTree:
     `nodes` holds every readable node in memory, by place.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, set_aside: bool = False) -> None:
         """Opens an existing tree.
+
+        Args:
+            folder: the tree's folder.
+            set_aside: whether damaged files of nodes are renamed, so that collecting again
+                generates what they held. Only collecting does: whoever reads must not pass over
+                a part that is lost.
 
         Raises:
             HierRouterError: there is no tree in `folder`, or a newer version of us made it.
-            DamagedFileError: a file of nodes was damaged. It is set aside, so that collecting
-                again generates what it held.
+            DamagedFileError: a file of nodes was damaged.
         """
         self.folder = folder
         self.info: dict[str, Any] = read_info(folder)
@@ -49,13 +53,13 @@ class RouteTree:
                 self._add(read_nodes(path))
             except DamagedFileError as error:
                 damaged.append(error)
-                # Where only reading is allowed, the next collection sets it aside.
-                with contextlib.suppress(OSError):
+                if set_aside:
                     path.rename(path.with_suffix(".damaged"))
         if damaged:
             others = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
+            aside = " and is set aside as .damaged" if set_aside else ""
             raise DamagedFileError(
-                f"{damaged[0]}{others} and is set aside as .damaged; run `hierrouter collect` or "
+                f"{damaged[0]}{others}{aside}; run `hierrouter collect` or "
                 "`hierrouter run` again: what it held is generated anew, all else is kept"
             )
 
@@ -101,7 +105,7 @@ class RouteTree:
             write_json(folder / "tree.json", info)
         if _recorded_digest(folder) != info["query_digest"]:
             write_queries(folder / QUERIES, queries)
-        return cls(folder)
+        return cls(folder, set_aside=True)
 
     def node_files(self) -> Iterator[Path]:
         """The files of nodes, in a fixed order."""
@@ -146,10 +150,17 @@ class RouteTree:
         write_json(self.folder / "tree.json", self.info)
 
     def digest(self) -> str:
-        """SHA-256 of what was recorded: places and generation keys, whatever the files."""
+        """SHA-256 of what was recorded, whatever the files: places, replies and token counts."""
         return digest_of(
             sorted(
-                [*node.place[:1], list(node.models), node.role, node.key]
+                [
+                    node.query_id,
+                    list(node.models),
+                    node.role,
+                    sha256_text(node.reply),
+                    node.tokens_in,
+                    node.tokens_out,
+                ]
                 for node in self.nodes.values()
             )
         )

@@ -15,11 +15,11 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from hierrouter.config import EncoderConfig
-from hierrouter.errors import HierRouterError
+from hierrouter.learning.actions import ROLES
 from hierrouter.learning.router import Router
 from hierrouter.pool.prompts import encoder_text
-from hierrouter.routes.encoder import encoder_identity, open_encoder
-from hierrouter.tracking.values import ROLES, choices
+from hierrouter.routes.encoder import open_matching_encoder
+from hierrouter.tracking.values import choices
 
 
 class FirstDecision(PythonModel):
@@ -35,13 +35,7 @@ class FirstDecision(PythonModel):
         self.alpha = float(context.model_config["alpha"])
         encoder = self.router.info.encoder
         config = EncoderConfig.model_validate(encoder["config"])
-        found = encoder_identity(config)
-        if found != encoder["identity"]:
-            raise HierRouterError(
-                f"the router was trained with the encoder {encoder['identity']}, "
-                f"{config.model} is now {found}; train anew or bring the former back"
-            )
-        self.encoder = open_encoder(config)
+        self.encoder = open_matching_encoder(config, encoder["identity"])
 
     def predict(
         self,

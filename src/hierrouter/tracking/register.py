@@ -2,43 +2,36 @@
 
 from __future__ import annotations
 
-import getpass
-import os
-import subprocess
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hierrouter.errors import DamagedFileError, HierRouterError
-from hierrouter.files import digest_of, read_json, sha256_file
-from hierrouter.learning.card import model_card
-from hierrouter.learning.router import Router
+from hierrouter.errors import HierRouterError
+from hierrouter.evaluation.evaluate import RESULTS
 from hierrouter.progress import say
+from hierrouter.tracking.origin import has_ended, process, user
 from hierrouter.tracking.package import copy_router, log_router_model
+from hierrouter.tracking.record import KEY, PROCESS, Record, read_record
 from hierrouter.tracking.store import connected, shown_uri
-from hierrouter.tracking.values import (
-    evaluation_table,
-    headline_metrics,
-    learning_points,
-    parameters,
-    query_sets,
-)
+from hierrouter.tracking.values import headline_metrics, parameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from mlflow import MlflowClient
+    from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
 
     from hierrouter.config import EvaluationConfig
     from hierrouter.learning.router import RouterInfo
 
 CHALLENGER, CHAMPION = "challenger", "champion"
-EVALUATION_FILES = ("metrics.json", "per_query.parquet", "report.html")
-KEY = "hierrouter.registration"
-"""Tag with the digest of all that a run records; it tells a second registration of the same."""
+COMPLETE = "hierrouter.complete"
+"""Tag of a run that holds everything; what is left to do is the version."""
+PATIENCE_MS = 15 * 60 * 1000
+"""How long an incomplete run of ours may still be in the making, in milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -67,59 +60,15 @@ class Registered:
         return f"models:/{self.name}/{self.version}"
 
 
-@dataclass(frozen=True)
-class _Record:
-    """All that a run will hold, read before MLflow is asked anything."""
-
-    config: EvaluationConfig
-    info: RouterInfo
-    router: Path
-    evaluation: Path
-    metrics: dict[str, Any]
-    card: str
-    points: list[tuple[str, float, int]]
-    queries: dict[str, tuple[Any, str]]
-    queries_path: Path | None
-
-    @property
-    def digest(self) -> str:
-        """The same for the same router and evaluation, wherever their folders lie."""
-        return digest_of(
-            [
-                sha256_file(self.router / "router.json"),
-                self.info.weights_sha256,
-                sha256_file(self.evaluation / "metrics.json"),
-            ]
-        )
-
-    def tags(self) -> dict[str, str]:
-        """What the run came from."""
-        tags = {
-            KEY: self.digest,
-            "hierrouter.version": self.info.library_version,
-            "hierrouter.config_digest": digest_of(self.info.config),
-            "hierrouter.query_digest": self.info.query_digest,
-            "hierrouter.tree_digest": self.info.tree_digest,
-            "hierrouter.weights_sha256": self.info.weights_sha256,
-            "mlflow.note.content": self.card,
-            "mlflow.source.name": "hierrouter",
-            "mlflow.source.type": "LOCAL",
-        }
-        if user := _user():
-            tags["mlflow.user"] = user
-        if commit := git_commit():
-            tags["mlflow.source.git.commit"] = commit
-        return tags
-
-
 def register_router(
     config: EvaluationConfig, router: Path, evaluation: Path, tree: Path | None = None
 ) -> Registered:
     """Records a router in MLflow and registers it.
 
     The new version becomes `challenger`; it becomes `champion` only if there is none. The same
-    router with the same evaluation is registered once: a second call finds the first one's run
-    and version. A run that was cut short is removed, by this call or the next.
+    router with the same evaluation and data sets is registered once: a second call finds the
+    first one's run and version, or makes the version alone where it was deleted. A run of this
+    user's that was cut short is removed; one that somebody may still be filling is left alone.
 
     Args:
         config: the evaluation part of a config: experiment and registered name.
@@ -131,15 +80,16 @@ def register_router(
         The version and its run.
 
     Raises:
-        HierRouterError: router and evaluation do not belong together, or MLflow refuses.
+        HierRouterError: router, evaluation and tree do not belong together, or MLflow refuses.
         DamagedFileError: a file cannot be read.
         UnreachableError: MLflow does not answer.
     """
-    record = _read(config, router, evaluation, tree)
+    record = read_record(config, router, evaluation, tree)
     with connected() as client:
         experiment = _experiment(client, config.experiment)
-        known = _known(client, experiment, record.digest, config.registered_name)
-        version = known or _new_version(client, experiment, record)
+        runs = _earlier_runs(client, experiment, record.digest)
+        known = _known(client, runs, config.registered_name)
+        version = known or _new_version(client, experiment, runs, record)
         aliases = _point_aliases(client, version)
     registered = Registered(
         name=version.name,
@@ -157,60 +107,6 @@ def register_router(
     return registered
 
 
-def git_commit() -> str | None:
-    """The commit of the working directory's checkout: GIT_COMMIT (for images), else git's word."""
-    if commit := os.environ.get("GIT_COMMIT"):
-        return commit
-    try:
-        done = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
-
-
-def _user() -> str | None:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container whose user has no name
-        return None
-
-
-def _read(config: EvaluationConfig, router: Path, evaluation: Path, tree: Path | None) -> _Record:
-    info = Router.load(router).info
-    for name in EVALUATION_FILES:
-        if not (evaluation / name).is_file():
-            raise HierRouterError(
-                f"{evaluation} holds no {name}; make it with `hierrouter evaluate`"
-            )
-    metrics = read_json(evaluation / "metrics.json")
-    try:
-        judged = metrics["router"]["weights_sha256"]
-        headline_metrics(metrics)
-        card = model_card(info, evaluation_table(metrics))
-    except (KeyError, TypeError) as error:
-        raise DamagedFileError(
-            f"{evaluation / 'metrics.json'} has no {error}; evaluate the router anew"
-        ) from error
-    if judged != info.weights_sha256:
-        raise HierRouterError(
-            f"{evaluation} is the evaluation of another router than {router}; evaluate this one"
-        )
-    path = None if tree is None else tree / "queries.parquet"
-    return _Record(
-        config=config,
-        info=info,
-        router=router,
-        evaluation=evaluation,
-        metrics=metrics,
-        card=card,
-        points=learning_points(read_json(router / "learning_curve.json")),
-        queries={} if path is None else query_sets(path),
-        queries_path=path,
-    )
-
-
 def _experiment(client: MlflowClient, name: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
@@ -223,36 +119,61 @@ def _experiment(client: MlflowClient, name: str) -> str:
     return str(found.experiment_id)
 
 
-def _known(client: MlflowClient, experiment: str, digest: str, name: str) -> ModelVersion | None:
-    """The version of an earlier registration of the same; what it left half done is removed."""
+def _earlier_runs(client: MlflowClient, experiment: str, digest: str) -> list[Run]:
+    """The complete runs of the same; of the others those that are ours and dead are removed."""
+    complete = []
     for run in client.search_runs([experiment], filter_string=f"tags.`{KEY}` = '{digest}'"):
-        versions = client.search_model_versions(f"run_id = '{run.info.run_id}'")
-        for version in versions:
+        if COMPLETE in run.data.tags:
+            complete.append(run)
+        elif _is_abandoned(run):
+            client.delete_run(run.info.run_id)
+    return complete
+
+
+def _is_abandoned(run: Run) -> bool:
+    """Whether an incomplete run is of this user, here, and nobody fills it any more."""
+    tags = run.data.tags
+    filler = tags.get(PROCESS, "")
+    here = filler.rpartition("/")[0] == process().rpartition("/")[0]
+    if not here or tags.get("mlflow.user") != user():
+        return False
+    return has_ended(filler) or time.time() * 1000 - run.info.start_time > PATIENCE_MS
+
+
+def _known(client: MlflowClient, runs: list[Run], name: str) -> ModelVersion | None:
+    """The version that was made of one of these runs."""
+    for run in runs:
+        for version in client.search_model_versions(f"run_id = '{run.info.run_id}'"):
             if version.name == name:
                 # A search gives no aliases.
                 return client.get_model_version(name, version.version)
-        if not versions:  # the version comes last, so the run was cut short
-            client.delete_run(run.info.run_id)
     return None
 
 
-def _new_version(client: MlflowClient, experiment: str, record: _Record) -> ModelVersion:
-    """Everything in a run, then, as the last step, the version."""
+def _new_version(
+    client: MlflowClient, experiment: str, runs: list[Run], record: Record
+) -> ModelVersion:
+    """Everything in a run, unless one of `runs` has it, then, as the last step, the version."""
+    for run in runs:
+        for model in client.search_logged_models(
+            [experiment], filter_string=f"source_run_id = '{run.info.run_id}'"
+        ):
+            return _create_version(client, record, str(model.model_uri))
     run = client.create_run(experiment, tags=record.tags(), run_name=_run_name(record.info))
     run_id = run.info.run_id
     try:
         model_uri = _fill(client, run_id, record)
-        return _create_version(client, record, model_uri)
     except BaseException:
         _discard(client, run_id)
         raise
+    return _create_version(client, record, model_uri)
 
 
 def _run_name(info: RouterInfo) -> str:
     return f"{info.moves}-{info.metric}-{len(info.models)}x{info.hops}-seed{info.training_seed}"
 
 
-def _fill(client: MlflowClient, run_id: str, record: _Record) -> str:
+def _fill(client: MlflowClient, run_id: str, record: Record) -> str:
     """Writes parameters, model, metrics, data sets and files; gives the model's URI."""
     import mlflow
     from mlflow.data.pandas_dataset import from_pandas
@@ -281,12 +202,13 @@ def _fill(client: MlflowClient, run_id: str, record: _Record) -> str:
         for some in _chunks(values, 1000):
             client.log_batch(run_id, metrics=some)
         client.log_artifacts(run_id, str(copy), "router")
-        for name in EVALUATION_FILES:
+        for name in RESULTS:
             client.log_artifact(run_id, str(record.evaluation / name), "evaluation")
+    client.set_tag(run_id, COMPLETE, "true")
     return str(model.model_uri)
 
 
-def _create_version(client: MlflowClient, record: _Record, model_uri: str) -> ModelVersion:
+def _create_version(client: MlflowClient, record: Record, model_uri: str) -> ModelVersion:
     import mlflow
 
     made = mlflow.register_model(
@@ -302,7 +224,7 @@ def _discard(client: MlflowClient, run_id: str) -> None:
     try:
         client.delete_run(run_id)
     except MlflowException:
-        # The next registration of the same router finds the run by its tag and removes it.
+        # A later registration of the same router finds the run by its tag and removes it.
         return
 
 

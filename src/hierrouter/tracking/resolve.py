@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from hierrouter.errors import ConfigError, HierRouterError
-from hierrouter.files import claim_folder
+from hierrouter.files import claim_folder, read_json, write_json
 from hierrouter.learning.router import Router
 from hierrouter.tracking.package import ROUTER_FILES
 from hierrouter.tracking.store import connected, shown_uri
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
 SCHEME = "models:/"
+NOTE = "registered.json"
+"""Beside a fetched router: which registered version it is."""
 
 
 def fetch_router(uri: str, dest: Path) -> Path:
     """A router's folder.
+
+    An alias is looked up each time, as it moves; a version that `dest` holds already is not
+    downloaded again.
 
     Args:
         uri: `models:/hierrouter@champion`, `models:/hierrouter/3`, or a folder.
@@ -35,35 +46,83 @@ def fetch_router(uri: str, dest: Path) -> Path:
             raise ConfigError(f"{uri}: name a router's folder or models:/NAME@ALIAS")
         Router.load(Path(uri))
         return Path(uri)
+    parts = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/([0-9]+))/?", uri)
+    if parts is None:
+        raise ConfigError(f"{uri}: name models:/NAME@ALIAS, models:/NAME/VERSION, or a folder")
+    name, alias, number = parts.groups()
     claim_folder(dest, "router.json")
-    with tempfile.TemporaryDirectory(prefix=".tmp-", dir=dest.parent) as scratch:
-        found = _download(uri, Path(scratch))
-        Router.load(found)
-        # The description goes first: cut short, the folder is still known as a router's.
-        for name in ROUTER_FILES:
-            if (found / name).exists():
-                (found / name).replace(dest / name)
-            else:
-                (dest / name).unlink(missing_ok=True)
+    with connected() as client:
+        version = _version(client, uri, name, alias, number)
+        note = _note(version)
+        if _holds(dest, note):
+            return dest
+        with tempfile.TemporaryDirectory(prefix=".tmp-", dir=dest.parent) as scratch:
+            found = _download(uri, version, Path(scratch))
+            Router.load(found)
+            (dest / NOTE).unlink(missing_ok=True)
+            # The description goes first: cut short, the folder is still known as a router's.
+            for file in ROUTER_FILES:
+                if (found / file).exists():
+                    (found / file).replace(dest / file)
+                else:
+                    (dest / file).unlink(missing_ok=True)
+            write_json(dest / NOTE, note)
     return dest
 
 
-def _download(uri: str, scratch: Path) -> Path:
-    """Fetches the router inside a registered model, not the model's code."""
-    where = shown_uri()
-    with connected():
-        import mlflow.artifacts
-        from mlflow.exceptions import MlflowException
+def _version(
+    client: MlflowClient, uri: str, name: str, alias: str | None, number: str | None
+) -> ModelVersion:
+    from mlflow.exceptions import MlflowException
 
-        try:
-            return Path(
-                mlflow.artifacts.download_artifacts(
-                    artifact_uri=f"{uri.rstrip('/')}/artifacts/router", dst_path=str(scratch)
-                )
-            )
-        except (MlflowException, OSError) as error:
-            reason = str(error).splitlines()[0][:200]
-            raise HierRouterError(
-                f"{uri} is not a router in MLflow at {where} ({reason}); see what is "
-                "registered there, or register one with `hierrouter register`"
-            ) from error
+    try:
+        if alias is not None:
+            return client.get_model_version_by_alias(name, alias)
+        return client.get_model_version(name, str(number))
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        raise _no_router(uri, error) from error
+
+
+def _note(version: ModelVersion) -> dict[str, Any]:
+    """Tells a version from all others, also from one of the same number in another database."""
+    return {
+        "mlflow": shown_uri(),
+        "name": version.name,
+        "version": int(version.version),
+        "run_id": version.run_id,
+        "source": version.source,
+        "created": version.creation_timestamp,
+    }
+
+
+def _holds(folder: Path, note: dict[str, Any]) -> bool:
+    """Whether the router in `folder` is the one of the note, and whole."""
+    try:
+        known = read_json(folder / NOTE)
+        Router.load(folder)
+    except HierRouterError:
+        return False
+    return bool(known == note)
+
+
+def _download(uri: str, version: ModelVersion, scratch: Path) -> Path:
+    """Fetches the router inside a registered model, not the model's code."""
+    import mlflow.artifacts
+    from mlflow.exceptions import MlflowException
+
+    # The version's number, not the alias: that may have moved since it was looked up.
+    source = f"{SCHEME}{version.name}/{version.version}/artifacts/router"
+    try:
+        return Path(mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=str(scratch)))
+    except (MlflowException, OSError) as error:
+        raise _no_router(uri, error) from error
+
+
+def _no_router(uri: str, error: Exception) -> HierRouterError:
+    reason = str(error).splitlines()[0][:200]
+    return HierRouterError(
+        f"{uri} is not a router in MLflow at {shown_uri()} ({reason}); see what is registered "
+        "there, or register one with `hierrouter register`"
+    )

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import TYPE_CHECKING, Any
 
-import pyarrow.parquet as pq
-
-from hierrouter.errors import DamagedFileError
-from hierrouter.files import digest_of
-from hierrouter.learning.actions import allowed_actions
+from hierrouter.data.queries import digest_queries
+from hierrouter.evaluation.table import policy_rows
+from hierrouter.evaluation.verdict import shortened
+from hierrouter.learning.actions import ROLES, allowed_actions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping, Sequence
 
+    import pandas as pd
+
+    from hierrouter.data.queries import Query
     from hierrouter.learning.router import RouterInfo
 
-COMPARED = ("router", "random", "best_single", "best_path", "best_path_per_task", "knn", "oracle")
-"""Policies that MLflow gets, beside every `single:A`; the others stay in metrics.json."""
-MEASURES = ("quality", "cost", "reward")
+LOGGED = ("quality", "cost", "reward")
+"""What MLflow gets of each policy; relative cost is cost in another unit."""
 LONGEST_PARAMETER = 6000
 """Characters of a parameter's value; MLflow refuses more."""
-
-ROLES = ("analyze", "solve")
 
 
 def choices(info: RouterInfo) -> dict[str, int]:
@@ -59,8 +56,8 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
         yield path, value
 
 
-def headline_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Means at the headline alpha: of the compared policies, and the router's by task.
+def headline_metrics(metrics: dict[str, Any]) -> dict[str, float]:
+    """Means at the headline alpha: of every policy but the paths, and the router's by task.
 
     Args:
         metrics: the content of metrics.json.
@@ -69,41 +66,28 @@ def headline_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
         `router/reward`, `single:A/cost`, `router/gsm8k/quality` and so on. `cost` is in dollars.
     """
     policies = metrics["policies"]
-    found = {
-        f"{name}/{measure}": policies[name][measure]["mean"]
-        for name in policies
-        if name in COMPARED or name.startswith("single:")
-        for measure in MEASURES
+    names, _ = shortened(metrics, most_paths=0)
+    entries = {name: policies[name] for name in names}
+    entries |= {f"router/{task}": entry for task, entry in policies["router"]["tasks"].items()}
+    return {
+        f"{name}/{measure}": float(entry[measure]["mean"])
+        for name, entry in entries.items()
+        for measure in LOGGED
     }
-    for task, values in policies["router"].get("tasks", {}).items():
-        for measure in MEASURES:
-            value = values[measure]
-            mean = value["mean"] if isinstance(value, dict) else value
-            found[f"router/{task}/{measure}"] = mean
-    return {name: float(value) for name, value in found.items() if _finite(value)}
 
 
-def evaluation_table(metrics: Mapping[str, Any]) -> str:
-    """The compared policies at the headline alpha, in Markdown, best reward first."""
-    policies = {
-        name: values
-        for name, values in metrics["policies"].items()
-        if name in COMPARED or name.startswith("single:")
-    }
+def evaluation_table(metrics: dict[str, Any]) -> str:
+    """The policies that the terminal shows, at the headline alpha, in Markdown.
+
+    Args:
+        metrics: the content of metrics.json.
+    """
     head = (
         f"{metrics['n_test']} test queries, alpha {metrics['alpha']:g}; rewards with their "
         f"{metrics['confidence']:.0%} intervals.\n\n"
         f"| policy | {metrics['metric']} | relative cost | reward |\n|---|---|---|---|\n"
     )
-    rows = []
-    for name in sorted(policies, key=lambda name: -policies[name]["reward"]["mean"]):
-        values = policies[name]
-        low, high = values["reward"]["low"], values["reward"]["high"]
-        rows.append(
-            f"| {name} | {values['quality']['mean']:.3f} | {values['relative_cost']['mean']:.3f} "
-            f"| {values['reward']['mean']:.3f} [{low:.3f}, {high:.3f}] |"
-        )
-    return head + "\n".join(rows)
+    return head + "\n".join(f"| {' | '.join(row)} |" for row in policy_rows(metrics))
 
 
 def learning_points(curve: list[dict[str, Any]]) -> list[tuple[str, float, int]]:
@@ -112,37 +96,27 @@ def learning_points(curve: list[dict[str, Any]]) -> list[tuple[str, float, int]]
         (f"training/{name}", float(value), int(entry["iteration"]))
         for entry in curve
         for name, value in {"transitions": entry["transitions"], **entry["metrics"]}.items()
-        if _finite(value)
+        if value is not None
     ]
 
 
-def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
-
-
-def query_sets(path: Path) -> dict[str, tuple[Any, str]]:
+def query_sets(queries: Sequence[Query]) -> dict[str, tuple[pd.DataFrame, str]]:
     """The queries of each split, without their texts.
 
     Args:
-        path: queries.parquet.
+        queries: those of a route tree.
 
     Returns:
-        By split: a data frame with `query_id` and `task`, and a digest of ids and texts.
-
-    Raises:
-        DamagedFileError: the file cannot be read.
+        By split: a data frame with `query_id` and `task`, and the digest of all that the queries
+        hold, reference answers included.
     """
-    try:
-        table = pq.read_table(path, columns=["query_id", "task", "split", "prompt"])
-    except (OSError, ValueError) as error:
-        raise DamagedFileError(f"{path} cannot be read ({error}); sample the queries anew") from (
-            error
-        )
-    frame = table.to_pandas().sort_values("query_id")
-    return {
-        str(split): (
-            part[["query_id", "task"]].reset_index(drop=True),
-            digest_of(part[["query_id", "prompt"]].to_numpy().tolist()),
-        )
-        for split, part in frame.groupby("split")
-    }
+    # A quarter of a second to import, which only runs with data sets need.
+    import pandas as pd
+
+    found = {}
+    for split in sorted({query.split for query in queries}):
+        part = [query for query in queries if query.split == split]
+        frame = pd.DataFrame([(query.query_id, query.task) for query in part])
+        frame.columns = pd.Index(["query_id", "task"])
+        found[split] = (frame, digest_queries(part))
+    return found

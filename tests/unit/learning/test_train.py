@@ -166,10 +166,13 @@ def validated(curve: list[dict]) -> dict[int, float]:
     }
 
 
+SEED_WITH_AN_EARLY_BEST = 1
+
+
 @pytest.mark.parametrize("keep", ["best", "last"])
 def test_the_kept_checkpoint(make_outcomes, recipe, describe, keep: str) -> None:
     noise = make_outcomes(n=90)  # there is nothing to learn, so validation goes up and down
-    config = recipe(iterations=12, evaluate_every=1, keep=keep)
+    config = recipe(iterations=12, evaluate_every=1, keep=keep, seed=SEED_WITH_AN_EARLY_BEST)
     router, curve = fit(config, noise, describe(noise))
     rewards = validated(curve)
     best = max(number for number, each in rewards.items() if each == max(rewards.values()))
@@ -343,3 +346,22 @@ def paper_yaml() -> Path:
 def test_write_json_takes_the_curve(direct, recipe, describe, tmp_path: Path) -> None:
     _, curve = fit(recipe(iterations=1), direct, describe(direct))
     write_json(tmp_path / "curve.json", curve)
+
+
+@pytest.mark.parametrize("decay", [True, False])
+def test_the_last_update_changes_the_policy_too(direct, recipe, describe, decay: bool) -> None:
+    def weights(step: float) -> bytes:
+        more = {"learning_rate": step, "learning_rate_decay": decay}
+        config = recipe(iterations=1, keep="last", **more)
+        return fit(config, direct, describe(direct))[0].network.action_weight.tobytes()
+
+    # An update without effect would leave what the seed gave, whatever the step size.
+    assert weights(1e-3) != weights(1e-5)
+
+
+def test_nothing_is_held_back_where_the_last_policy_is_kept(direct, recipe, describe) -> None:
+    config = recipe(iterations=2, keep="last", validation_share=0)
+    router, curve = fit(config, direct, describe(direct))
+    assert router.info.validation == {"iteration": 2.0, "queries": 0.0}
+    assert not validated(curve)
+    assert "kept back" not in model_card(router.info)

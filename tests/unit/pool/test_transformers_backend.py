@@ -119,6 +119,29 @@ def test_tokens_are_counted_without_special_tokens(tiny):
     assert backend(tiny).count_tokens("abc") == 3
 
 
+def test_a_prompt_beyond_the_window_is_refused_before_any_weights_are_read(tiny):
+    """The tiny model has 512 positions and its tokens are bytes."""
+    made = backend(tiny)
+    assert made.generate(["x" * 508], [4])[0].tokens_in == 508
+    made.close()
+    with pytest.raises(HierRouterError) as caught:
+        made.generate(["Hi", "x" * 509], [4, 4])
+    assert str(caught.value) == (
+        "model tiny: a prompt of 509 tokens and a reply of 4 do not fit into its window of 512 "
+        "tokens; lower pool.prompts.max_context_tokens, or the model's limits, by 1"
+    )
+    assert made._model is None
+
+
+@pytest.mark.parametrize("stated", [None, -1])
+def test_a_model_that_states_no_window_has_none(save_tiny, tmp_path, stated):
+    folder = save_tiny(tmp_path)
+    settings = json.loads((folder / "config.json").read_text())
+    settings["max_position_embeddings"] = stated
+    (folder / "config.json").write_text(json.dumps(settings))
+    backend(folder).require_window(100_000, 1000)
+
+
 def test_no_prompts_load_no_model(tmp_path):
     assert backend(tmp_path / "nothing").generate([], []) == []
 

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import gguf
+import numpy as np
 import pytest
 
 from hierrouter import hub
@@ -28,6 +30,19 @@ def save_and_die(self, *args, **kwargs):
 
 transformers.PreTrainedModel.save_pretrained = save_and_die
 convert_once(Path(sys.argv[1]), Path(sys.argv[2]), "Smol", "d" * 64)
+"""
+
+CONVERT_IN_LITTLE_ROOM = """
+import resource, sys
+from pathlib import Path
+from hierrouter.errors import HierRouterError
+from hierrouter.pool.weights import convert_once
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    convert_once(Path(sys.argv[1]), Path(sys.argv[2]), "Tiny", "d" * 64)
+except HierRouterError as error:
+    print(f"{type(error).__name__}: {error}")
 """
 
 PREPARE_CHEAPLY = """
@@ -84,6 +99,47 @@ def test_a_damaged_gguf_file_is_one_clear_line_and_leaves_nothing(tmp_path, cont
     with pytest.raises(HierRouterError, match="cannot convert") as caught:
         convert_once(gguf, cache, "Model", "d" * 64)
     assert "\n" not in str(caught.value)
+    assert [path.name for path in cache.iterdir() if path.suffix != ".lock"] == []
+
+
+def write_gguf(path):
+    """A one-layer Llama of ones, without a tokenizer: the weights are saved before it is read."""
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_block_count(1)
+    writer.add_context_length(64)
+    writer.add_embedding_length(32)
+    writer.add_feed_forward_length(64)
+    writer.add_head_count(2)
+    writer.add_head_count_kv(2)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_vocab_size(4000)
+    shapes = {"token_embd": (4000, 32), "output_norm": (32,), "output": (4000, 32)}
+    shapes |= {f"blk.0.{name}": (32,) for name in ("attn_norm", "ffn_norm")}
+    shapes |= {f"blk.0.attn_{name}": (32, 32) for name in ("q", "k", "v", "output")}
+    shapes |= {"blk.0.ffn_gate": (64, 32), "blk.0.ffn_up": (64, 32), "blk.0.ffn_down": (32, 64)}
+    for name, shape in shapes.items():
+        writer.add_tensor(f"{name}.weight", np.ones(shape, dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def test_a_disk_that_is_full_while_weights_are_written_is_one_clear_line(tmp_path):
+    """The largest file that the process may write stands for the room on the disk."""
+    source, cache = tmp_path / "model.gguf", tmp_path / "converted"
+    write_gguf(source)
+    done = subprocess.run(
+        [sys.executable, "-c", CONVERT_IN_LITTLE_ROOM, str(source), str(cache)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    line = done.stdout.strip().splitlines()[-1]
+    assert line.startswith(f"HierRouterError: cannot convert {source}: ")
+    assert "File too large" in line
+    assert f"make room under {cache} (set HIERROUTER_HOME for another place)" in line
     assert [path.name for path in cache.iterdir() if path.suffix != ".lock"] == []
 
 

@@ -14,6 +14,13 @@ HOLDS_GOOD = {
     "the later of two": f"```python\ndef add(a, b):\n    return 0\n```\nBetter:\n{FENCED}",
     "examples of use after it": f"{FENCED}\nUsage:\n```python\nprint(add(1, 2))\n```\n```\n3\n```",
     "own checks and examples": f"```python\n{GOOD}\n\nassert add(1, 2) == 4\nprint(add(1))\n```",
+    "a question to the user": f"```python\n{GOOD}\n\nx = int(input('n'))\nprint(add(x, x))\n```",
+    "what follows from it": f"```python\n{GOOD}\n\nx = input()\ny = x * 2\ny += 1\nprint(y)\n```",
+    "a result kept": f"```python\n{GOOD}\n\nall = add(1)\nfor one in all:\n    print(one)\n```",
+    "a loop over examples": f"```python\n{GOOD}\n\nfor a in 'xy':\n    print(add(a))\n```",
+    "unittest": f"```python\n{GOOD}\n\nunittest.main()\n```",
+    "doctest": f"```python\n{GOOD}\n\ndoctest.testmod()\n```",
+    "a call of main": f"```python\n{GOOD}\n\nmain()\ntest_add()\n```",
     "cut off in an example": f"```python\n{GOOD}\n\nprint(add(1,",
     "cut off in another function": f"```python\n{GOOD}\n\ndef test():\n    assert add(1,",
     "no fence": f"Sure! Here is it:\n\n{GOOD}\n\nThis function adds.",
@@ -46,6 +53,20 @@ def test_earlier_blocks_that_it_needs_come_first() -> None:
 def test_a_redefined_builtin_is_what_the_tests_call() -> None:
     reply = "```python\ndef sum(a, b):\n    return 6\n```\n```python\nprint(sum(1, 2))\n```"
     assert extract_program(reply, ["assert sum(10, 15) == 6"]) == "def sum(a, b):\n    return 6"
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "TABLE = [0]\nfor i in range(3):\n    TABLE.append(i)\n\n" + GOOD,
+        "add = lambda a, b: a + b",
+        "def make(sign):\n    return lambda a, b: a + sign * b\nadd = make(1)",
+    ],
+)
+def test_what_the_function_needs_stays(program: str) -> None:
+    examples = "for i in range(2):\n    print(add(i, i))\n"
+    reply = f"```python\n{program}\n{examples}\nEND = [i for i in range(3)]\n```"
+    assert extract_program(reply, TESTS) == f"{program}\nEND = [i for i in range(3)]"
 
 
 def test_another_name_is_still_the_program() -> None:

@@ -5,6 +5,7 @@
 """
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,22 @@ FILE = Path(__file__).parents[2] / "fixtures" / "replies.jsonl"
 ROWS = [json.loads(line) for line in FILE.read_text(encoding="utf-8").splitlines()]
 
 
-def test_there_are_a_hundred_of_every_kind() -> None:
-    assert len(ROWS) >= 100
-    assert {row["kind"] for row in ROWS} == {"letter", "number", "math", "unit_tests"}
+# At least so many replies of each kind, and so many of them right.
+LEAST = {"letter": (60, 15), "number": (40, 10), "math": (20, 8), "unit_tests": (30, 9)}
+
+
+def test_every_kind_has_enough_replies_right_and_wrong() -> None:
+    replies = Counter(row["kind"] for row in ROWS)
+    right = Counter(row["kind"] for row in ROWS if row["right"])
+    assert replies.keys() == LEAST.keys()
+    for kind, (least, least_right) in LEAST.items():
+        assert replies[kind] >= least
+        assert right[kind] >= least_right
+        assert replies[kind] - right[kind] >= 5
+
+
+def test_no_reply_is_there_twice() -> None:
+    assert len({(row["reply"], *row["accepted"]) for row in ROWS}) == len(ROWS)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[f"{n}-{row['task']}" for n, row in enumerate(ROWS)])

@@ -106,7 +106,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
             intermediate_size=32,
             num_hidden_layers=1,
             num_attention_heads=2,
-            max_position_embeddings=2048,
+            max_position_embeddings=8192,
             eos_token_id=0,
             pad_token_id=0,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +19,7 @@ from hierrouter.errors import ConfigError, DamagedFileError, HierRouterError
 from hierrouter.routes.embed import context_text, embeddings_folder, read_embeddings
 from hierrouter.routes.encoder import open_encoder
 from hierrouter.routes.load import load_outcomes, tree_info
-from hierrouter.routes.nodes import NodeKey
+from hierrouter.routes.nodes import NodeKey, read_nodes, write_nodes
 from hierrouter.routes.scores import read_scores
 from hierrouter.routes.tree import RouteTree
 
@@ -121,6 +122,21 @@ def test_truncated_scores_are_said_and_collecting_or_rescoring_mends_them(
         assert read_scores(tree) == whole
     assert "could not be read back; every answer is scored anew" in capfd.readouterr().err
     assert world.states() == nodes
+
+
+def test_a_reply_that_was_lost_and_came_out_otherwise_is_scored_anew(world, queries, tree) -> None:
+    path = next(
+        path
+        for path in sorted((tree / "nodes").glob("*.parquet"))
+        if any(node.role == "solve" for node in read_nodes(path))
+    )
+    before = tree_info(tree)["tree_digest"]
+    nodes = read_nodes(path)
+    write_nodes(path, [replace(node, reply="Answer: 1") for node in nodes])
+    world.record(world.pool(), queries)
+    _, scores = read_scores(tree)
+    assert {scores[node.place].answer for node in nodes if node.role == "solve"} == {"1"}
+    assert tree_info(tree)["tree_digest"] != before
 
 
 def test_scores_of_another_version_of_the_metrics_are_refused_and_mended(

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from hierrouter.config import (
@@ -22,6 +21,7 @@ from hierrouter.config import (
     PoolConfig,
     TrainingConfig,
 )
+from hierrouter.data.queries import Query, digest_queries, write_queries
 from hierrouter.evaluation.measure import measure
 from hierrouter.evaluation.records import write_records
 from hierrouter.files import write_json, write_text
@@ -55,6 +55,20 @@ def make_stage(folder: Path, seed: int) -> Stage:
     prompts = [f"{task}: what about item {number}?" for number, task in enumerate(tasks)]
     ids = tuple(f"{task}/{number}" for number, task in enumerate(tasks))
     train = np.arange(40) % 4 != 3
+    queries = [
+        Query(
+            query_id=name,
+            task=str(task),
+            split="train" if trained else "test",
+            fold=0,
+            prompt=prompt,
+            reference=("1",),
+            reference_text="one",
+            tests=(),
+            metadata={"kind": "number"},
+        )
+        for name, task, trained, prompt in zip(ids, tasks, train, prompts, strict=True)
+    ]
     encoder = EncoderConfig(model="hashing", dimensions=WIDTH)
     vectors = open_encoder(encoder).encode(prompts)
     outcomes = Outcomes(
@@ -100,7 +114,11 @@ def make_stage(folder: Path, seed: int) -> Stage:
                 part: getattr(config, part).model_dump(mode="json")
                 for part in ("data", "pool", "training")
             },
-            query_digest="1" * 64,
+            weights={spec.name: "3" * 64 for spec in config.pool.models},
+            scorer_version=1,
+            weights={name: name[0] * 64 for name in MODELS},
+            scorer_version=1,
+            query_digest=digest_queries(queries),
             tree_digest="2" * 64,
             training_query_hashes=tuple(query_hash(name) for name in np.array(ids)[train]),
             data_seed=42,
@@ -135,15 +153,7 @@ def make_stage(folder: Path, seed: int) -> Stage:
     write_records(stage.evaluation / "per_query.parquet", measured.test, measured.played, 0.004)
     write_text(stage.evaluation / "report.html", "<p>report</p>")
     write_json(stage.evaluation / "metrics.json", metrics)
-    stage.tree.mkdir()
-    pd.DataFrame(
-        {
-            "query_id": ids,
-            "task": tasks,
-            "split": np.where(train, "train", "test"),
-            "prompt": prompts,
-        }
-    ).to_parquet(stage.tree / "queries.parquet")
+    write_queries(stage.tree / "queries.parquet", queries)
     return stage
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hierrouter.data.queries import read_queries, write_queries
 from hierrouter.errors import (
     ConfigError,
     DamagedFileError,
@@ -24,7 +25,8 @@ from hierrouter.errors import (
 from hierrouter.learning.router import Router
 from hierrouter.routes.encoder import HashingEncoder
 from hierrouter.tracking import register
-from hierrouter.tracking.register import git_commit, register_router
+from hierrouter.tracking.origin import git_commit, process
+from hierrouter.tracking.register import register_router
 from hierrouter.tracking.resolve import fetch_router
 from hierrouter.tracking.store import shown_uri, ui_command
 
@@ -136,13 +138,65 @@ def test_a_failure_leaves_nothing_and_the_same_call_goes_on(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(register, "_create_version", interrupted)  # after the run was filled
+        patch.setattr(register, "headline_metrics", interrupted)  # the run is half filled
         with pytest.raises(KeyboardInterrupt):
             register_router(CONFIG, stage.router, stage.evaluation)
     experiment = client().get_experiment_by_name("hierrouter").experiment_id
     assert client().search_runs([experiment]) == []
     assert client().search_registered_models() == []
     assert register_router(CONFIG, stage.router, stage.evaluation).version == 1
+
+
+def test_a_deleted_version_is_made_again_of_the_same_run(here: Path, stage: Stage) -> None:
+    first = register_router(CONFIG, stage.router, stage.evaluation)
+    client().delete_model_version("hierrouter", "1")
+    second = register_router(CONFIG, stage.router, stage.evaluation)
+    assert (second.run_id, second.version, second.reused) == (first.run_id, 2, False)
+    assert second.aliases == ("challenger", "champion")
+    (run,) = client().search_runs([first.experiment_id])
+    assert run.info.run_id == first.run_id
+    mlflow.pyfunc.load_model("models:/hierrouter@champion")
+
+
+@pytest.mark.parametrize(
+    ("tags", "minutes", "stays"),
+    [
+        ({}, 0, True),  # this process: another registration at the same time
+        ({}, 16, False),
+        ({"hierrouter.process": "elsewhere/1"}, 16, True),
+        ({"mlflow.user": "somebody-else"}, 16, True),
+    ],
+)
+def test_a_run_that_may_be_in_the_making_is_left_alone(
+    here: Path,
+    stage: Stage,
+    monkeypatch: pytest.MonkeyPatch,
+    tags: dict[str, str],
+    minutes: int,
+    stays: bool,
+) -> None:
+    done = register_router(CONFIG, stage.router, stage.evaluation)
+    finished = client().get_run(done.run_id)
+    assert finished.data.tags["hierrouter.process"] == process()
+    # As the run was a moment before it was complete.
+    client().delete_model_version("hierrouter", "1")
+    client().delete_tag(done.run_id, register.COMPLETE)
+    for name, value in tags.items():
+        client().set_tag(done.run_id, name, value)
+    later = (finished.info.start_time + minutes * 60_000 + 1000) / 1000
+    monkeypatch.setattr(register.time, "time", lambda: later)
+    again = register_router(CONFIG, stage.router, stage.evaluation)
+    assert again.run_id != done.run_id
+    assert (client().get_run(done.run_id).info.lifecycle_stage == "active") is stays
+
+
+def test_data_sets_named_later_are_recorded(here: Path, stage: Stage) -> None:
+    first = register_router(CONFIG, stage.router, stage.evaluation)
+    assert client().get_run(first.run_id).inputs.dataset_inputs == []
+    second = register_router(CONFIG, stage.router, stage.evaluation, stage.tree)
+    assert (second.version, second.reused) == (2, False)
+    assert len(client().get_run(second.run_id).inputs.dataset_inputs) == 2
+    assert register_router(CONFIG, stage.router, stage.evaluation, stage.tree).reused
 
 
 @pytest.mark.parametrize("moment", ["_fill", "_create_version", "_point_aliases"])
@@ -236,23 +290,49 @@ def test_fetching_gives_the_folder_and_runs_nothing(
     assert fetch_router("models:/hierrouter@champion", dest) == dest
     assert Router.load(dest).info == Router.load(stage.router).info
     assert {path.name for path in dest.iterdir()} == {
+        "registered.json",
         "router.json",
         "router.safetensors",
         "learning_curve.json",
         "README.md",
     }
+    assert json.loads((dest / "registered.json").read_text())["version"] == 1
     fetch_router("models:/hierrouter/2", dest)  # over the other
     assert Router.load(dest).info == Router.load(other_stage.router).info
     assert fetch_router(str(stage.router), tmp_path / "unused") == stage.router
     assert not (tmp_path / "unused").exists()
 
 
+def test_a_version_is_fetched_once_and_a_moved_alias_is_followed(
+    here: Path, stage: Stage, other_stage: Stage, tmp_path: Path
+) -> None:
+    register_router(CONFIG, stage.router, stage.evaluation)
+    register_router(CONFIG, other_stage.router, other_stage.evaluation)
+    dest = fetch_router("models:/hierrouter@champion", tmp_path / "fetched")
+    stored = list((here / "mlruns").rglob("router.json"))
+    assert stored
+    for path in stored:
+        path.rename(path.with_suffix(".away"))  # a download would fail now
+    fetch_router("models:/hierrouter@champion", dest)
+    assert Router.load(dest).info == Router.load(stage.router).info
+    for path in stored:
+        path.with_suffix(".away").rename(path)
+    client().set_registered_model_alias("hierrouter", "champion", "2")
+    fetch_router("models:/hierrouter@champion", dest)
+    assert Router.load(dest).info == Router.load(other_stage.router).info
+    (dest / "router.safetensors").write_bytes(b"damaged")
+    fetch_router("models:/hierrouter@champion", dest)
+    assert Router.load(dest).info == Router.load(other_stage.router).info
+
+
 def test_fetching_what_is_not_there(here: Path, stage: Stage, tmp_path: Path) -> None:
     register_router(CONFIG, stage.router, stage.evaluation)
-    for uri in ("models:/hierrouter/7", "models:/hierrouter@nobody", "models:/none/1", "models:/x"):
+    for uri in ("models:/hierrouter/7", "models:/hierrouter@nobody", "models:/none/1"):
         with pytest.raises(HierRouterError, match="is not a router in MLflow at") as caught:
             fetch_router(uri, tmp_path / "fetched")
         assert "\n" not in str(caught.value)
+    with pytest.raises(ConfigError, match="name models:/NAME@ALIAS"):
+        fetch_router("models:/hierrouter", tmp_path / "fetched")
     with pytest.raises(ConfigError, match="name a router's folder"):
         fetch_router("s3://bucket/router", tmp_path / "fetched")
     with pytest.raises(HierRouterError, match="holds no router"):
@@ -324,6 +404,10 @@ def test_inputs_are_looked_at_before_mlflow_is_asked(
         register_router(CONFIG, stage.router, other_stage.evaluation)
     with pytest.raises(HierRouterError, match="holds no router"):
         register_router(CONFIG, stage.tree, stage.evaluation)
+    queries = read_queries(stage.tree / "queries.parquet")
+    write_queries(stage.tree / "queries.parquet", queries[1:])
+    with pytest.raises(HierRouterError, match="holds other queries than"):
+        register_router(CONFIG, stage.router, stage.evaluation, stage.tree)
     (stage.evaluation / "report.html").unlink()
     with pytest.raises(HierRouterError, match=r"holds no report\.html"):
         register_router(CONFIG, stage.router, stage.evaluation)
@@ -353,16 +437,40 @@ def test_the_ui_command_is_short_where_the_program_is_near(
     assert "word" not in ui_command()
 
 
-def test_git_commit_outside_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_the_commit_is_that_of_the_packages_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("GIT_COMMIT", raising=False)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert git_commit() is None
-    subprocess.run(["git", "init", "-q"], check=True)
-    assert git_commit() is None  # no commit yet
-    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
-    subprocess.run(["git", *identity, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
-    assert len(git_commit() or "") == 40
+    package = tmp_path / "src" / "hierrouter"
+    installed = tmp_path / ".venv" / "hierrouter"
+    for folder in (package, installed):
+        folder.mkdir(parents=True)
+        (folder / "__init__.py").write_text("")
+    assert git_commit(package) is None
+
+    def git(*words: str) -> str:
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        done = subprocess.run(
+            ["git", "-C", str(tmp_path), *identity, *words],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return done.stdout.strip()
+
+    git("init", "-q")
+    git("add", "src")
+    assert git_commit(package) is None  # no commit yet
+    git("commit", "-q", "-m", "x")
+    git("tag", "-a", "v1", "-m", "x")
+    commit = git("rev-parse", "HEAD")
+    assert git_commit(package) == commit
+    assert git_commit(installed) is None  # it merely lies there
+    (package / "__init__.py").write_text("changed")
+    assert git_commit(package) == f"{commit}-dirty"
+    monkeypatch.setenv("GIT_COMMIT", "c0ffee")
+    assert git_commit(package) == "c0ffee"
 
 
 def test_mlflow_is_imported_only_when_it_is_needed() -> None:

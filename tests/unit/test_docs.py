@@ -1,0 +1,119 @@
+"""What the documentation names exists: commands, their options' files, paths of the repository."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hierrouter.cli.main import app
+
+if TYPE_CHECKING:
+    import typer
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+PACKAGE = ROOT / "src" / "hierrouter"
+
+MADE_BY_US = ("runs/", "mlflow.db", ".venv", "queries/", "tree/", "router/", "evaluation/")
+MADE_BY_US += ("nodes/", "embeddings/", "mirror/")
+"""What a run makes, relative to the repository or to a run's folder."""
+FOLDERS = (
+    "src/",
+    "tests/",
+    "configs/",
+    "docs/",
+    "benchmarks/",
+    ".ci/",
+    "components/",
+    "pipelines/",
+)
+PACKAGES = tuple(f"{p.name}/" for p in PACKAGE.iterdir() if p.is_dir() and p.name[0] != "_")
+"""The library's own folders, which pages name without `src/hierrouter/`."""
+PLANNED = ("serving/",)
+"""In the layers that CONTRIBUTING.md draws, but not there yet."""
+PATH = re.compile(
+    r"(?<![\w./:~-])(?:[\w.-]+/)+(?:[\w.*-]*[\w*])?|(?<![\w./-])[\w-]+\.(?:py|yaml|md)\b"
+)
+
+
+def said(path: Path) -> str:
+    """A page's text, or the comments of a configuration."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".yaml":
+        return "\n".join(re.findall(r"#.*", text))
+    return text
+
+
+def names(app_or_group: typer.Typer) -> dict[str, object]:
+    """Commands by name; of a group, its own commands."""
+    found: dict[str, object] = {}
+    for command in app_or_group.registered_commands:
+        assert command.callback is not None
+        found[command.name or command.callback.__name__.replace("_", "-")] = None
+    for group in app_or_group.registered_groups:
+        assert group.typer_instance is not None
+        found[str(group.name)] = names(group.typer_instance)
+    return found
+
+
+def unknown_commands(text: str) -> list[str]:
+    """The `hierrouter …` of code in a page that do not exist."""
+    wrong = []
+    for words in re.findall(r"(?:`|^|bin/)hierrouter ([a-z][^`\n]*)", text, re.MULTILINE):
+        here: object = names(app)
+        for word in words.split():
+            if not isinstance(here, dict):
+                break
+            if word not in here:
+                wrong.append(f"hierrouter {words}")
+                break
+            here = here[word]
+    return wrong
+
+
+def unknown_paths(text: str) -> list[str]:
+    """The paths in a page that lead nowhere."""
+    wrong = []
+    text = re.sub(r"https?://\S+", "", text)
+    for name in PATH.findall(text):
+        if name.startswith((*MADE_BY_US, *PLANNED)):
+            places = [PACKAGE / name] if (PACKAGE / name.split("/")[0]).is_dir() else []
+            if not places or "." not in name:
+                continue
+        elif name.startswith((*FOLDERS, *PACKAGES)):
+            places = [ROOT / name, PACKAGE / name]
+        elif "/" not in name and name.endswith((".py", ".md", ".yaml")):
+            folders = (ROOT, PACKAGE, ROOT / "configs", ROOT / "docs", ROOT / "benchmarks")
+            places = [folder / name for folder in folders]
+        else:
+            continue
+        if not any(list(place.parent.glob(place.name)) or place.exists() for place in places):
+            wrong.append(name)
+    return wrong
+
+
+@pytest.mark.parametrize("page", [*PAGES, *CONFIGS], ids=lambda path: path.name)
+def test_every_command_and_path_that_is_named_exists(page: Path) -> None:
+    assert unknown_commands(said(page)) == []
+    assert unknown_paths(said(page)) == []
+
+
+def test_the_search_finds_what_does_not_exist() -> None:
+    """Else the test above could pass by finding nothing."""
+    assert unknown_commands("`hierrouter plan --config x`") == ["hierrouter plan --config x"]
+    assert unknown_commands("see\nhierrouter tree merge A\n`hierrouter tree info A`") == [
+        "hierrouter tree merge A"
+    ]
+    assert (
+        unknown_commands("`hierrouter run`, .venv/bin/hierrouter ask Q; hierrouter is good") == []
+    )
+    text = "`configs/small_pool.yaml`, `pool/none.py`, src/hierrouter/mirrors/*.yaml, `gone.yaml`"
+    assert unknown_paths(text) == ["configs/small_pool.yaml", "pool/none.py", "gone.yaml"]
+    assert unknown_paths("runs/x/router, openai/gsm8k, and/or, https://a.b/docs/x.md") == []
+
+
+def test_no_placeholder_is_left_in_the_readme() -> None:
+    assert re.findall(r"@[A-Z]+@", (ROOT / "README.md").read_text(encoding="utf-8")) == []
