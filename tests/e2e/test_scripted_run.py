@@ -101,14 +101,17 @@ def check_contracts(ran: Ran) -> None:
     }
     assert sum(pq.read_metadata(path).num_rows for path in files) == 240 * 15
     scores = out / "tree" / "scores.parquet"
-    assert columns(scores) == ["query_id", "models", "role", "answer", "cost", *METRICS]
+    assert columns(scores) == [
+        *("query_id", "models", "role", "reply_digest", "answer", "cost"),
+        *METRICS,
+    ]
     assert pq.read_metadata(scores).num_rows == 240 * 15
     for path in (out / "tree" / "embeddings").glob("*/*.parquet"):
         assert columns(path) == ["text_digest", "vector"]
     router = json.loads((out / "router" / "router.json").read_text())
     assert router["query_digest"] == described["query_digest"]
     assert (out / "router" / "router.safetensors").exists()
-    assert "# " in (out / "router" / "README.md").read_text()
+    assert "best_path_per_task" in (out / "router" / "README.md").read_text()
     metrics = json.loads((out / "evaluation" / "metrics.json").read_text())
     assert {"router", "random", "best_single", "best_path_per_task", "oracle"} <= set(
         metrics["policies"]
@@ -158,9 +161,9 @@ def test_a_run_from_nothing_to_a_registered_router_and_what_later_runs_reuse(ran
     assert "all 3600 nodes" in ran.said
 
     # Only other alphas: the router is kept, the evaluation is made anew.
-    router, evaluation = ran.states("router/*"), ran.states("evaluation/*")
+    router, evaluation = ran.states("router/router.*"), ran.states("evaluation/*")
     ran.again(training__seed="7", evaluation__alphas="[0, 0.1]")
-    assert ran.states("router/*") == router
+    assert ran.states("router/router.*") == router
     assert not set(ran.states("evaluation/*").values()) & set(evaluation.values())
 
     # A further model: its nodes only.
@@ -184,6 +187,16 @@ def test_a_run_from_nothing_to_a_registered_router_and_what_later_runs_reuse(ran
     assert ran.command("ask", question, "--router", ran.out / "router") == 0
     assert "Answer: " in ran.printed
     assert "path " in ran.said
+    assert ran.command("ask", question, "--router", "models:/hierrouter@champion") == 0
+    assert "path " in ran.said
+    described = ran.out / "router" / "router.json"
+    weights = json.loads(described.read_text())["weights"]
+    other = described.read_text()
+    for digest in weights.values():
+        other = other.replace(digest, "0" * 64)
+    described.write_text(other)
+    assert ran.command("ask", question, "--router", ran.out / "router") == 1
+    assert "has other weights here" in ran.said
     assert ran.command("tree", "info", ran.out / "tree") == 0
     assert "240 queries, 5760 nodes, L = 2" in ran.printed
 

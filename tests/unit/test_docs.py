@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
 from hierrouter.cli.main import app
 
 if TYPE_CHECKING:

@@ -62,9 +62,9 @@ def run_all(config: Config, out: Path) -> None:
     else:
         evaluate_router(config.evaluation, tree, router, evaluation)
     metrics = read_json(evaluation / METRICS)
-    write_text(
-        router / "README.md", model_card(Router.load(router).info, evaluation_table(metrics))
-    )
+    card = model_card(Router.load(router).info, evaluation_table(metrics))
+    if card != (router / "README.md").read_text(encoding="utf-8"):
+        write_text(router / "README.md", card)
     _stage(5, "register in MLflow")
     register_router(config.evaluation, router, evaluation, tree)
     print_table(metrics)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import transformers
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from hierrouter.errors import HierRouterError
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 hf: Any = transformers
 """transformers, whose own annotations are too partial for a strict type checker."""
 
-_UNUSABLE = (OSError, ValueError, KeyError, TypeError, ImportError)
+_UNUSABLE = (OSError, ValueError, KeyError, TypeError, ImportError, StrictDataclassError)
 """What transformers raises on a folder that it cannot load."""
 
 

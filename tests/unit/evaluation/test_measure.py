@@ -163,6 +163,27 @@ def test_a_task_without_training_queries_is_named(make_outcomes, make_router):
     assert any("No training query of new" in text for text in warnings)
 
 
+def test_a_task_without_test_queries_is_named(make_outcomes, make_router):
+    outcomes = make_outcomes()
+    outcomes = replace(outcomes, tasks=np.where(outcomes.train, ["a", "lost"] * 6, "a"))
+    warnings = measure(outcomes, make_router(outcomes), CONFIG).metrics["warnings"]
+    assert any("No test query of lost:" in text for text in warnings)
+    assert not any("No training query" in text for text in warnings)
+
+
+def test_a_task_of_one_test_query_gets_no_narrow_interval(make_outcomes, make_router):
+    outcomes = make_outcomes(n=90)
+    outcomes.tasks[-1] = "z"
+    metrics = measure(outcomes, make_router(outcomes, cost_unit_usd=2.0), CONFIG).metrics
+    paid = outcomes.select(~outcomes.train).routes("early_exit").cost.max()
+    for entry in metrics["policies"].values():
+        alone = entry["tasks"]["z"]
+        assert (alone["quality"]["low"], alone["quality"]["high"]) == (0, 1)
+        assert (alone["cost"]["low"], alone["cost"]["high"]) == (0, pytest.approx(paid))
+        assert alone["reward"]["low"] == pytest.approx(-0.1 * paid / 2)
+        assert alone["reward"]["high"] == 1
+
+
 def test_visible_points_is_the_normal_half_width():
     assert visible_points(540, 0.95) == pytest.approx(100 * 1.96 * (0.3 / 540) ** 0.5, rel=1e-3)
 

@@ -12,7 +12,7 @@ from hierrouter.evaluation.chart import HEIGHT, WIDTH, chart
 from hierrouter.evaluation.measure import measure
 from hierrouter.evaluation.report import render_report
 from hierrouter.evaluation.table import print_table
-from hierrouter.evaluation.verdict import compare, shortened, verdict
+from hierrouter.evaluation.verdict import FLOOR, compare, shortened, verdict
 
 CONFIG = EvaluationConfig(bootstrap=200)
 ORIGIN = {
@@ -50,9 +50,24 @@ def test_a_difference_is_claimed_only_when_its_interval_excludes_zero(ends, word
     assert words in compare({"mean": mean, "low": low, "high": high}, "x", 0.95)
 
 
-def test_the_verdict_is_about_both_rivals(metrics):
+def test_the_verdict_is_about_both_rivals(make_outcomes, make_router):
+    outcomes = make_outcomes(n=3 * FLOOR, models=3)
+    metrics = measure(outcomes, make_router(outcomes), CONFIG).metrics
     assert verdict(metrics).count("best_") == 2
-    assert "over 10 test queries" in verdict(metrics)
+    assert f"over {FLOOR} test queries" in verdict(metrics)
+
+
+def test_few_queries_make_no_verdict_however_narrow_the_interval(make_direct, make_router):
+    # The router's model is right every time and the others never: an interval without width.
+    for test, claimed in ((FLOOR - 1, False), (FLOOR, True)):
+        train = [[0, 1]] * 3
+        outcomes = make_direct([*train, *[[1, 0]] * test], [[0.1, 0.1]] * (test + 3), train=3)
+        metrics = measure(outcomes, make_router(outcomes), CONFIG).metrics
+        reward = metrics["differences"]["best_single"]["reward"]
+        assert reward["low"] == reward["high"] == 1
+        assert ("100.0 points better than best_single" in verdict(metrics)) is claimed
+        assert (f"Too few test queries ({test}) to tell" in verdict(metrics)) is not claimed
+        assert verdict(metrics) in render_report({**metrics, **ORIGIN})
 
 
 def test_a_short_table_keeps_the_best_paths(metrics):

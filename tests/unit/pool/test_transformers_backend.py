@@ -133,13 +133,21 @@ def test_a_prompt_beyond_the_window_is_refused_before_any_weights_are_read(tiny)
     assert made._model is None
 
 
-@pytest.mark.parametrize("stated", [None, -1])
-def test_a_model_that_states_no_window_has_none(save_tiny, tmp_path, stated):
-    folder = save_tiny(tmp_path)
+def state_window(folder, stated):
     settings = json.loads((folder / "config.json").read_text())
-    settings["max_position_embeddings"] = stated
-    (folder / "config.json").write_text(json.dumps(settings))
-    backend(folder).require_window(100_000, 1000)
+    (folder / "config.json").write_text(json.dumps(settings | {"max_position_embeddings": stated}))
+
+
+def test_a_model_that_states_no_window_has_none(save_tiny, tmp_path):
+    state_window(save_tiny(tmp_path), -1)
+    backend(tmp_path).require_window(100_000, 1000)
+
+
+def test_a_configuration_with_a_wrong_value_is_one_clear_line(save_tiny, tmp_path):
+    state_window(save_tiny(tmp_path), "many")
+    with pytest.raises(HierRouterError, match="model tiny: no usable tokenizer in") as caught:
+        backend(tmp_path).generate(["Hi"], [4])
+    assert "\n" not in str(caught.value)
 
 
 def test_no_prompts_load_no_model(tmp_path):

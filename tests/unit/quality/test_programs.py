@@ -60,12 +60,13 @@ def test_a_redefined_builtin_is_what_the_tests_call() -> None:
     [
         "TABLE = [0]\nfor i in range(3):\n    TABLE.append(i)\n\n" + GOOD,
         "add = lambda a, b: a + b",
+        "def add(a, b):\n    i = a + b\n    return i",
         "def make(sign):\n    return lambda a, b: a + sign * b\nadd = make(1)",
     ],
 )
 def test_what_the_function_needs_stays(program: str) -> None:
-    examples = "for i in range(2):\n    print(add(i, i))\n"
-    reply = f"```python\n{program}\n{examples}\nEND = [i for i in range(3)]\n```"
+    example = "for i in range(2):\n    print(add(i, i))\n"
+    reply = f"```python\n{example}\n{program}\n{example}\nEND = [i for i in range(3)]\n```"
     assert extract_program(reply, TESTS) == f"{program}\nEND = [i for i in range(3)]"
 
 

@@ -116,8 +116,6 @@ def make_stage(folder: Path, seed: int) -> Stage:
             },
             weights={spec.name: "3" * 64 for spec in config.pool.models},
             scorer_version=1,
-            weights={name: name[0] * 64 for name in MODELS},
-            scorer_version=1,
             query_digest=digest_queries(queries),
             tree_digest="2" * 64,
             training_query_hashes=tuple(query_hash(name) for name in np.array(ids)[train]),

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hierrouter.data.queries import read_queries
-from hierrouter.learning.router import Router
 from hierrouter.evaluation.verdict import shortened
+from hierrouter.learning.router import Router
 from hierrouter.tracking.values import (
     choices,
     evaluation_table,
