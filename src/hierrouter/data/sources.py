@@ -137,10 +137,21 @@ def _cached(task: Task, commit: str) -> dict[str, list[Row]] | None:
 
 
 def download_bytes(config: DataConfig) -> int:
-    """Bytes that sampling has to download from a mirror; 0 where the hub or the cache serves."""
+    """Bytes that sampling has to download from a mirror; 0 where the hub or a cache serves.
+
+    Raises:
+        ConfigError: a task is unknown.
+        HierRouterError: the hub does not know a data set or its revision.
+        UnreachableError: the hub is not reached, and no mirror has a data set or its revision.
+    """
     if config.source == "scripted":
         return 0
-    asset = mirror.find(ASSET)
-    if asset is None or hub.dataset_revision(known_tasks(config.tasks)[0].repo) is not None:
-        return 0
-    return mirror.bytes_to_download(asset)
+    needed = 0
+    for task in known_tasks(config.tasks):
+        revision = config.revisions.get(task.name, MAIN)
+        if hub.dataset_revision(task.repo, revision) is not None:
+            continue
+        if revision == MAIN or hub.cached_dataset(task.repo, revision) is None:
+            asset = hub.mirror_serves(ASSET, f"data set {task.repo}", revision)
+            needed = mirror.bytes_to_download(asset)
+    return needed

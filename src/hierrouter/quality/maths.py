@@ -35,6 +35,7 @@ _LIST_WORDS = re.compile(r"\b(?:and|or)\b")
 _PROSE = re.compile(r"(?:[A-Za-z'’]+[ ]){1,30}?(?:is|are|equals)[ ](?=[-\d\\([$])")
 _SENTENCE = re.compile(r"\.(?:\s|$)|,?\s(?:because|since)\b|,\swhich\b")
 _EQUATES = re.compile(r"\s*(?:=|≈|is|equals|is equal to|becomes)\s*")
+_EQUATED = re.compile(rf"{_EQUATES.pattern}(-?\d++(?:,\d{{3}})*+(?:\.\d++)?+)(?!\w|/|\s?[-+*^])")
 _CURRENCY = re.compile(r"\\?\$")
 _DOLLARS = re.compile(r"(?<=\d)\s{0,4}(?:\\text\{\s?)?\bdollars?\}?(?=\s*$)", re.IGNORECASE)
 
@@ -89,7 +90,8 @@ def _stated(line: str) -> str | None:
         # in "with $n = 4$ we get $7$" the last one is meant.
         if not _LIST_WORDS.sub("", outside).strip(" ,;."):
             return _bare(", ".join(formulas)) or None
-        return _bare(formulas[_meant(line, found)]) or None
+        meant = found[_meant(line, found)]
+        return _value_after(line, meant) or _bare(_enclosed(meant)) or None
     end = _SENTENCE.search(line)
     line = line[: end.start()] if end else line
     return _bare(_PROSE.sub("", line, count=1)) or None
@@ -108,14 +110,21 @@ def _meant(line: str, found: list[re.Match[str]]) -> int:
 
 
 def _last_formula(text: str) -> str | None:
-    found = [(match.start(), _enclosed(match)) for match in _INLINE.finditer(text)]
-    found += [(match.start(), _enclosed(match)) for match in _BRACKETED.finditer(text)]
-    if found:
-        return _bare(max(found)[1]) or None
+    found = max(
+        (*_INLINE.finditer(text), *_BRACKETED.finditer(text)), key=re.Match.start, default=None
+    )
+    if found is not None:
+        return _value_after(text, found) or _bare(_enclosed(found)) or None
     number = None
     for match in _LAST_NUMBER.finditer(text):
         number = match[0]
     return number
+
+
+def _value_after(text: str, formula: re.Match[str]) -> str | None:
+    """The number that a formula is said to be: "$f(x)$ is 10"."""
+    value = _EQUATED.match(text, formula.end())
+    return value[1] if value else None
 
 
 def _enclosed(match: re.Match[str]) -> str:

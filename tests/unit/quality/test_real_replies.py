@@ -1,7 +1,8 @@
 """Real replies of small models, labelled by hand: what each says, and whether that is right.
 
 `answer` is what a careful reader takes to be the reply's answer, none where it never decides. For
-`unit_tests` replies only `right` is labelled.
+`unit_tests` replies only `right` is labelled. Of a MATH reply that repeats its problem, only what
+comes after that is kept.
 """
 
 import json
@@ -19,7 +20,7 @@ ROWS = [json.loads(line) for line in FILE.read_text(encoding="utf-8").splitlines
 
 
 # At least so many replies of each kind, and so many of them right.
-LEAST = {"letter": (60, 15), "number": (40, 10), "math": (20, 8), "unit_tests": (30, 9)}
+LEAST = {"letter": (60, 15), "number": (35, 5), "math": (25, 7), "unit_tests": (30, 9)}
 
 
 def test_every_kind_has_enough_replies_right_and_wrong() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from hierrouter.config import Prompts, TokenLimits
 from hierrouter.errors import HierRouterError
+from hierrouter.routes.collect import collect_routes
 
 
 def test_an_overlong_question_is_found_before_the_first_reply(world, queries) -> None:
@@ -18,12 +19,13 @@ def test_an_overlong_question_is_found_before_the_first_reply(world, queries) ->
 
 
 def test_a_reference_is_only_held_to_a_direct_answer(world, queries) -> None:
-    """It never sees the long instruction of an answer after an analysis."""
-    prompts = Prompts(max_context_tokens=100, analyze="a", refine="r", solve="verify " * 100)
-    pool = world.pool(world.model("A"), references=[world.model("R")], prompts=prompts)
+    """It never sees the instruction of an answer after an analysis, here a hundred words."""
+    prompts = Prompts(max_context_tokens=200, solve="verify " * 100)
+    reference = world.model("R", instruction="wait " * 100)
+    world.record(world.pool(world.model("A"), references=[reference], prompts=prompts), queries)
+    pool = world.pool(world.model("A", instruction="wait " * 100), prompts=prompts)
     with pytest.raises(HierRouterError, match="8 of 8 questions are too long for A:"):
-        world.record(pool, queries)
-    world.record(pool.model_copy(update={"hops": 1}), queries)
+        collect_routes(pool, queries, world.folder / "other")
 
 
 def test_a_window_too_small_for_the_pools_prompts(world, queries, tiny_model) -> None:
