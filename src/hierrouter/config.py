@@ -336,7 +336,8 @@ class EvaluationConfig(Section):
     alpha: Annotated[float, Field(ge=0)] = 0.1
     """The headline alpha; one of the grid."""
     bootstrap: Annotated[int, Field(ge=100, le=1_000_000)] = 2000
-    """Resamples of the paired bootstrap over test queries, stratified by task."""
+    """Resamples of the paired bootstrap over test queries, stratified by task (small tasks
+    together)."""
     confidence: Share = 0.95
     """Coverage of the intervals."""
     seed: int = 42

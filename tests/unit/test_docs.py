@@ -82,13 +82,14 @@ def unknown_paths(text: str) -> list[str]:
     for name in PATH.findall(text):
         if name.startswith((*MADE_BY_US, *PLANNED)):
             places = [PACKAGE / name] if (PACKAGE / name.split("/")[0]).is_dir() else []
-            if not places or "." not in name:
-                continue
+            if not places or not name.endswith(".py"):
+                continue  # a run's folder, even where the library has one of that name
         elif name.startswith((*FOLDERS, *PACKAGES)):
             places = [ROOT / name, PACKAGE / name]
         elif "/" not in name and name.endswith((".py", ".md", ".yaml")):
-            folders = (ROOT, PACKAGE, ROOT / "configs", ROOT / "docs", ROOT / "benchmarks")
-            places = [folder / name for folder in folders]
+            # Named beside the folder that it is in.
+            shelves = ("src", "configs", "docs", "benchmarks", "tests")
+            places = [ROOT / name, *(file for s in shelves for file in (ROOT / s).rglob(name))]
         else:
             continue
         if not any(list(place.parent.glob(place.name)) or place.exists() for place in places):
@@ -114,6 +115,8 @@ def test_the_search_finds_what_does_not_exist() -> None:
     text = "`configs/small_pool.yaml`, `pool/none.py`, src/hierrouter/mirrors/*.yaml, `gone.yaml`"
     assert unknown_paths(text) == ["configs/small_pool.yaml", "pool/none.py", "gone.yaml"]
     assert unknown_paths("runs/x/router, openai/gsm8k, and/or, https://a.b/docs/x.md") == []
+    assert unknown_paths("evaluation/metrics.json of a run, `evaluation/measure.py`") == []
+    assert unknown_paths("`evaluation/gone.py`") == ["evaluation/gone.py"]
 
 
 def test_no_placeholder_is_left_in_the_readme() -> None:

@@ -110,13 +110,13 @@ def evaluate(
 ) -> None:
     """Judge a router and its baselines on the test queries."""
     from hierrouter.configfile import load_config
-    from hierrouter.evaluation.evaluate import METRICS, evaluate_router
+    from hierrouter.evaluation.evaluate import METRICS, REPORT, evaluate_router
     from hierrouter.evaluation.table import print_table
     from hierrouter.files import read_json
 
     evaluate_router(load_config(config, overrides or []).evaluation, tree, router, out)
     print_table(read_json(out / METRICS))
-    say(f"report: {out / 'report.html'}")
+    say(f"report: {out / REPORT}")
 
 
 @app.command()

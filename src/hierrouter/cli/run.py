@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hierrouter.cli.notice import announce
 from hierrouter.data.sample import sample_queries
-from hierrouter.evaluation.evaluate import METRICS, evaluate_router, is_evaluated
+from hierrouter.evaluation.evaluate import METRICS, REPORT, evaluate_router, is_evaluated
 from hierrouter.evaluation.table import print_table
 from hierrouter.files import claim_folder, read_json, write_json, write_text
 from hierrouter.learning.card import model_card
@@ -19,10 +16,12 @@ from hierrouter.learning.train import is_trained, train_router
 from hierrouter.progress import duration, say
 from hierrouter.routes.collect import collect_routes
 from hierrouter.tracking.register import register_router
-from hierrouter.tracking.store import ui_command
+from hierrouter.tracking.store import program, ui_command
 from hierrouter.tracking.values import evaluation_table
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from hierrouter.config import Config
 
 
@@ -69,11 +68,10 @@ def run_all(config: Config, out: Path) -> None:
     register_router(config.evaluation, router, evaluation, tree)
     print_table(metrics)
     say(f"finished in {duration(time.monotonic() - started)}")
-    say(f"report      {evaluation / 'report.html'}")
+    say(f"report      {evaluation / REPORT}")
     say(f"MLflow UI   {ui_command()}")
-    program = Path(sys.argv[0])
-    beside = program.name if shutil.which(program.name) else program
-    say(f'ask it      {beside} ask "What is 17 plus 25?" --router {router}')
+    asking = f'{program("hierrouter")} ask "What is 17 plus 25?" --router {router}'
+    say(f"ask it      {asking}")
 
 
 def _stage(number: int, title: str) -> None:

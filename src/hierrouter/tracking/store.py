@@ -54,12 +54,17 @@ def ui_command() -> str:
     """What to do to see the runs: one command, or the address of the server."""
     if tracking_uri().startswith(("http://", "https://")):
         return f"open {shown_uri()}"
-    beside = Path(sys.executable).parent / "mlflow"
-    program = "mlflow"
-    if shutil.which("mlflow") is None or Path(shutil.which("mlflow") or "") != beside:
-        inside = beside.is_relative_to(Path.cwd())
-        program = str(beside.relative_to(Path.cwd()) if inside else beside)
-    return f"{program} server --backend-store-uri {shown_uri()}"
+    return f"{program('mlflow')} server --backend-store-uri {shown_uri()}"
+
+
+def program(name: str) -> str:
+    """How a program that is installed beside this Python is called from the working directory."""
+    beside = Path(sys.executable).parent / name
+    found = shutil.which(name)
+    if found is not None and Path(found) == beside:
+        return name
+    inside = beside.is_relative_to(Path.cwd())
+    return str(beside.relative_to(Path.cwd()) if inside else beside)
 
 
 @contextlib.contextmanager
