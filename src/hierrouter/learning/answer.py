@@ -56,7 +56,7 @@ class Answerer:
         self._router = router
         self._pool = PoolConfig.model_validate(router.info.config["pool"])
         self._encoder = open_matching_encoder(self._pool.encoder, router.info.encoder["identity"])
-        self._backends: dict[str, Backend] = {}
+        self._backends: dict[tuple[str, str], Backend] = {}
 
     def answer(self, query: str, alpha: float) -> Iterator[Hop]:
         """Plays one route; the last hop's reply is the answer.
@@ -123,11 +123,10 @@ class Answerer:
                 f"{spec.model} has other weights here than the {spec.name} that this router was "
                 "trained with; pin its revision, or record and train anew"
             )
-        if weights not in self._backends:
-            self._backends[weights] = open_backend(
-                spec, self._pool.prompts, self._pool.batch_tokens
-            )
-        return self._backends[weights]
+        loaded = weights, spec.dtype
+        if loaded not in self._backends:
+            self._backends[loaded] = open_backend(spec, self._pool.prompts, self._pool.batch_tokens)
+        return self._backends[loaded]
 
     def _chances(self, scores: np.ndarray) -> dict[str, float]:
         order = [int(action) for action in np.argsort(-scores) if np.isfinite(scores[action])]

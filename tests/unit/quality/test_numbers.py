@@ -61,7 +61,7 @@ from hierrouter.quality.numbers import extract_number, numbers_equal, parse_numb
         ("Answer: 20/3 = 7", "7"),
         ("Answer: 5 * n = 20", "20"),
         ("Answer: 3 bags 6 eggs each = 18 eggs", "18"),
-        ("Answer: total cost (3 + 4) = 7", "7"),
+        ("Answer: total cost (3 + 4) = 7\n2", "7"),
         ("Answer: 3 dogs * 6 legs = 18 legs", "18"),
         ("Answer: 60% of 30 = 18", "18"),
         ("Answer: $5 - $3 = $2", "2"),
