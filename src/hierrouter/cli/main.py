@@ -225,7 +225,7 @@ def main() -> None:
     # uses a core; asleep they cost nothing. Read when torch is loaded, so it is set before.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        app(standalone_mode=True)
+        app(prog_name="hierrouter", standalone_mode=True)
     except HierRouterError as error:
         line = " ".join(f"error: {error}".splitlines())
         console.print(line, style="red", markup=False, emoji=False, soft_wrap=True)
