@@ -21,19 +21,10 @@ PACKAGE = ROOT / "src" / "hierrouter"
 MADE_BY_US = ("runs/", "mlflow.db", ".venv", "queries/", "tree/", "router/", "evaluation/")
 MADE_BY_US += ("nodes/", "embeddings/", "mirror/")
 """What a run makes, relative to the repository or to a run's folder."""
-FOLDERS = (
-    "src/",
-    "tests/",
-    "configs/",
-    "docs/",
-    "benchmarks/",
-    ".ci/",
-    "components/",
-    "pipelines/",
-)
+FOLDERS = ("src/", "tests/", "configs/", "docs/", "benchmarks/", ".ci/")
 PACKAGES = tuple(f"{p.name}/" for p in PACKAGE.iterdir() if p.is_dir() and p.name[0] != "_")
 """The library's own folders, which pages name without `src/hierrouter/`."""
-PLANNED = ("serving/",)
+PLANNED = ("serving/", "components/", "pipelines/")
 """In the layers that CONTRIBUTING.md draws, but not there yet."""
 PATH = re.compile(
     r"(?<![\w./:~-])(?:[\w.-]+/)+(?:[\w.*-]*[\w*])?|(?<![\w./-])[\w-]+\.(?:py|yaml|md)\b"
