@@ -56,9 +56,10 @@ def policy_table(metrics: dict[str, Any]) -> Table:
         title_justify="left",
         caption_justify="left",
     )
-    table.add_column("policy", no_wrap=True)
-    table.add_column(metrics["metric"], justify="right")
-    table.add_column("relative cost", justify="right")
+    # On a narrow terminal a long name goes on in the next line; a number is never cut.
+    table.add_column("policy", overflow="fold")
+    table.add_column(metrics["metric"], justify="right", no_wrap=True)
+    table.add_column("relative cost", justify="right", no_wrap=True)
     table.add_column(f"reward [{confidence} interval]", justify="right", no_wrap=True)
     for name, *numbers in policy_rows(metrics):
         table.add_row(Text(name), *numbers, style="bold" if name == "router" else None)

@@ -97,8 +97,10 @@ class SentenceEncoder:
         """Loads the model in `folder`; texts longer than `max_tokens` tokens are cut."""
         # The import takes seconds; the hashing encoder needs none of it.
         from sentence_transformers import SentenceTransformer
+        from transformers.utils import logging as transformers_logging
 
         logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
+        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         try:
             self._model = SentenceTransformer(str(folder), local_files_only=True)
         except (OSError, ValueError, KeyError) as error:
