@@ -144,8 +144,8 @@ def validation_mask(tasks: NDArray[np.str_], share: float, seed: int) -> NDArray
 
     Args:
         tasks: N task names.
-        share: share of each task, rounded; unless it is 0, at least one query of all is kept
-            back, and one not.
+        share: share of all queries, spread over the tasks as evenly as whole queries allow; unless
+            it is 0, at least one query is kept back, and one not.
         seed: the training seed.
 
     Returns:
@@ -153,9 +153,15 @@ def validation_mask(tasks: NDArray[np.str_], share: float, seed: int) -> NDArray
     """
     random = np.random.default_rng([seed, 1])
     chosen = np.zeros(len(tasks), dtype=np.bool_)
-    for task in np.unique(tasks):
+    names, sizes = np.unique(tasks, return_counts=True)
+    # Whole queries of each task, and the rest where most of one is owed (largest remainders): tasks
+    # of a query or two would otherwise give none, however many tasks there are.
+    counts = np.floor(share * sizes).astype(np.int64)
+    owed = share * sizes - counts
+    counts[np.argsort(-owed, kind="stable")[: round(share * len(tasks)) - counts.sum()]] += 1
+    for task, count in zip(names, counts, strict=True):
         members = np.flatnonzero(tasks == task)
-        chosen[random.permutation(members)[: round(share * len(members))]] = True
+        chosen[random.permutation(members)[:count]] = True
     if share and not chosen.any():
         chosen[random.integers(len(tasks))] = True
     if chosen.all():

@@ -15,7 +15,7 @@ USED = 0.6
 """Share of a reply's token limit that is used in the mean; the rest ends earlier."""
 PROMPT = 160
 """Tokens of an ordinary question with its instruction."""
-SPEED = {"cpu": (20.0, 120.0), "cuda": (4000.0, 60000.0)}
+SPEED = {"cpu": (12.0, 60.0), "cuda": (4000.0, 60000.0)}
 """(written, read) tokens a second in batches, for a model of one billion parameters: two cores
 without bfloat16 instructions, and one data-centre GPU. Divide by the model's size."""
 

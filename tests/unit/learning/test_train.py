@@ -365,3 +365,11 @@ def test_nothing_is_held_back_where_the_last_policy_is_kept(direct, recipe, desc
     assert router.info.validation == {"iteration": 2.0, "queries": 0.0}
     assert not validated(curve)
     assert "kept back" not in model_card(router.info)
+
+
+def test_many_small_tasks_give_their_share_together() -> None:
+    tasks = np.repeat(["a", "b", "c", "d", "e", "f"], [2, 2, 2, 2, 2, 1])
+    assert validation_mask(tasks, 0.2, seed=1).sum() == 2
+    even = np.repeat(["a", "b"], [100, 50])
+    mask = validation_mask(even, 0.2, seed=1)
+    assert (mask[:100].sum(), mask[100:].sum()) == (20, 10)
