@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 BENCHMARK_TASKS = ("gsm8k", "math", "mbpp", "arc_easy", "arc_challenge", "mmlu")
 """The paper's six benchmarks (section 4)."""
 
+ALPHA_GRID = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
+"""The alphas at which routers are chosen and reported."""
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=64)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(gt=0)]
@@ -288,14 +291,9 @@ class TrainingConfig(Section):
     validation_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Share of the training queries kept back to choose the checkpoint; 0, which needs
     `keep: last`: none, all of them are trained on."""
-    validation_alphas: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)] = [
-        0.0,
-        0.05,
-        0.1,
-        0.2,
-        0.5,
-        1.0,
-    ]
+    validation_alphas: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)] = list(
+        ALPHA_GRID
+    )
     """The alpha grid over which the reward on the validation queries is averaged."""
     evaluate_every: Positive = 5
     """Iterations between exact evaluations on the validation queries."""
@@ -324,14 +322,7 @@ class TrainingConfig(Section):
 class EvaluationConfig(Section):
     """How routers are judged and where they are registered."""
 
-    alphas: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)] = [
-        0.0,
-        0.05,
-        0.1,
-        0.2,
-        0.5,
-        1.0,
-    ]
+    alphas: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)] = list(ALPHA_GRID)
     """The alpha grid of reports."""
     alpha: Annotated[float, Field(ge=0)] = 0.1
     """The headline alpha; one of the grid."""
