@@ -49,12 +49,12 @@ clean: ## remove .venv, caches and build output; runs/ and mlflow.db stay
 
 $(BASE): pyproject.toml constraints.txt | $(BIN)/python
 	@echo 'Installing hierrouter and what it needs into .venv; with an empty pip cache some minutes.'
-	@$(call pip_install,.)
+	@$(call pip_install,.[openvino])
 	@touch $@
 
 $(FULL): pyproject.toml constraints.txt | $(BASE)
 	@echo 'Installing what the tests need into .venv.'
-	@$(call pip_install,.[dev$(comma)kubeflow$(comma)serving])
+	@$(call pip_install,.[dev$(comma)openvino$(comma)kubeflow$(comma)serving])
 	@touch $@
 
 $(BIN)/python:

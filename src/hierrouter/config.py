@@ -113,10 +113,12 @@ class ModelSpec(Section):
     `scripted` backend any word."""
     revision: str = "main"
     """Commit, tag or branch on the hub; resolved to a commit at first use and recorded."""
-    backend: Literal["auto", "transformers", "scripted"] = "auto"
-    """What runs it. `auto`: transformers."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Number format of the weights. `auto`: bfloat16 where the processor is fast at it."""
+    backend: Literal["auto", "transformers", "openvino", "scripted"] = "auto"
+    """What runs it. `auto`: openvino on a processor where it is installed and `dtype` leaves it
+    the choice, else transformers; what an existing tree or router was made with stays."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
+    """Number format of the weights. `auto`: int8 with openvino; with transformers bfloat16 where
+    the processor is fast at it. `int8` goes with openvino alone."""
     instruction: str = ""
     """Added after the question when an answer is wanted, for example "Think step by step."."""
     limits: TokenLimits = TokenLimits()
@@ -134,6 +136,10 @@ class ModelSpec(Section):
             raise ValueError(f"model {self.name}: give base_rate or billion_parameters")
         if (self.backend == "scripted") != (self.scripted is not None):
             raise ValueError(f"model {self.name}: `scripted` goes with `backend: scripted`")
+        if self.backend == "openvino" and self.dtype not in ("auto", "int8"):
+            raise ValueError(f"model {self.name}: with `backend: openvino` dtype is int8")
+        if self.backend == "transformers" and self.dtype == "int8":
+            raise ValueError(f"model {self.name}: `dtype: int8` goes with `backend: openvino`")
         return self
 
     @property

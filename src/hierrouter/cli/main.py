@@ -82,13 +82,23 @@ def collect(
     config: ConfigFile,
     queries: Annotated[Path, typer.Option("--queries", help="queries.parquet, or its folder.")],
     out: Out,
+    per_task: Annotated[
+        int | None,
+        typer.Option("--per-task", min=1, help="Only the first so many queries of each task."),
+    ] = None,
+    direct: Annotated[bool, typer.Option("--direct", help="Only direct answers.")] = False,
+    shard: Annotated[
+        str, typer.Option("--shard", metavar="I/N", help="Only this recorder's share, from 0/N.")
+    ] = "0/1",
     overrides: Overrides = None,
 ) -> None:
     """Record the route tree: every reply once; goes on where it stopped."""
     from hierrouter.configfile import load_config
+    from hierrouter.routes.calls import Part, Shard
     from hierrouter.routes.collect import collect_routes
 
-    collect_routes(load_config(config, overrides or []).pool, queries, out)
+    part = Part(per_task, direct, Shard.parse(shard))
+    collect_routes(load_config(config, overrides or []).pool, queries, out, part)
 
 
 @app.command()

@@ -117,15 +117,18 @@ class Answerer:
 
     def _backend(self, model: int) -> Backend:
         spec = self._pool.models[model]
-        weights: str = identity(spec)["weights_digest"]
-        if weights != self._router.info.weights[spec.name]:
+        trained_with = self._router.info.weights[spec.name]
+        weights: str = identity(spec, trained_with)["weights_digest"]
+        if weights != trained_with:
             raise HierRouterError(
                 f"{spec.model} has other weights here than the {spec.name} that this router was "
                 "trained with; pin its revision, or record and train anew"
             )
         loaded = weights, spec.dtype
         if loaded not in self._backends:
-            self._backends[loaded] = open_backend(spec, self._pool.prompts, self._pool.batch_tokens)
+            self._backends[loaded] = open_backend(
+                spec, self._pool.prompts, self._pool.batch_tokens, weights
+            )
         return self._backends[loaded]
 
     def _chances(self, scores: np.ndarray) -> dict[str, float]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Literal
 
+from hierrouter.errors import ConfigError
 from hierrouter.files import digest_of
 from hierrouter.pool.scripted import ScriptedBackend, scripted_identity
-from hierrouter.pool.weights import prepare
+from hierrouter.pool.weights import openvino_digest, prepare, prepare_openvino
 
 if TYPE_CHECKING:
     from hierrouter.config import ModelSpec, Prompts
     from hierrouter.pool.backend import Backend
+
+Kind = Literal["transformers", "openvino", "scripted"]
 
 GENERATION_SETTINGS: dict[str, Any] = {
     "decoding": "greedy",
@@ -20,35 +24,51 @@ GENERATION_SETTINGS: dict[str, Any] = {
 """What a reply depends on beside weights and prompt, for every backend with real weights."""
 
 
-def open_backend(spec: ModelSpec, prompts: Prompts, batch_tokens: int) -> Backend:
+def open_backend(
+    spec: ModelSpec, prompts: Prompts, batch_tokens: int, weights: str | None = None
+) -> Backend:
     """The backend of a model; it loads weights when it is first asked to generate.
 
     Args:
         spec: the model.
         prompts: the pool's instructions (a scripted model knows an analysis by them).
         batch_tokens: bound on a batch's tokens, prompt and reply with padding.
+        weights: the weights digest that a tree or router remembers of it; with `backend: auto`
+            what has these weights is opened.
 
     Raises:
+        ConfigError: it is to run on openvino, which is not installed.
         HierRouterError: the model does not exist or cannot be used.
         UnreachableError: neither hub nor mirror answers.
     """
-    if spec.backend == "scripted":
+    kind = choose_kind(spec, weights)
+    if kind == "scripted":
         return ScriptedBackend(spec, prompts)
+    if kind == "openvino":
+        from hierrouter.pool.openvino_backend import OpenVINOBackend
+
+        return OpenVINOBackend(prepare_openvino(spec), spec.name)
     prepared = prepare(spec)
     # Takes seconds to import, which a pool of scripted models and `identity` do not need.
     from hierrouter.pool.transformers_backend import TransformersBackend
 
-    return TransformersBackend(prepared.folder, spec.name, batch_tokens, spec.dtype)
+    dtype = "auto" if spec.dtype == "int8" else spec.dtype
+    return TransformersBackend(prepared.folder, spec.name, batch_tokens, dtype)
 
 
-def identity(spec: ModelSpec) -> dict[str, Any]:
+def identity(spec: ModelSpec, weights: str | None = None) -> dict[str, Any]:
     """What a model is, for generation keys and tree.json; loads no weights.
+
+    Args:
+        spec: the model.
+        weights: as for `open_backend`.
 
     Returns:
         `weights_digest` and `generation` (settings) belong into generation keys; `provenance`
         (source, repo, revision, digest) is for people.
 
     Raises:
+        ConfigError: it is to run on openvino, which is not installed.
         HierRouterError: the model does not exist or cannot be used.
         UnreachableError: neither hub nor mirror answers.
     """
@@ -59,9 +79,52 @@ def identity(spec: ModelSpec) -> dict[str, Any]:
             "provenance": {"source": "scripted"},
         }
     prepared = prepare(spec)
+    if choose_kind(spec, weights) == "openvino":
+        return {
+            "weights_digest": openvino_digest(prepared.weights_digest),
+            "generation": {"dtype": "int8", **GENERATION_SETTINGS},
+            "provenance": {**prepared.provenance, "backend": "openvino"},
+        }
     return {
         "weights_digest": prepared.weights_digest,
         # As configured, not as chosen: "auto" differs between machines that share one tree.
         "generation": {"dtype": spec.dtype, **GENERATION_SETTINGS},
         "provenance": dict(prepared.provenance),
     }
+
+
+def choose_kind(spec: ModelSpec, weights: str | None = None) -> Kind:
+    """What runs a model here.
+
+    Args:
+        spec: the model.
+        weights: as for `open_backend`.
+
+    Raises:
+        ConfigError: it is to run on openvino, which is not installed.
+    """
+    if spec.backend in ("transformers", "scripted"):
+        return spec.backend
+    installed = find_spec("openvino_genai") is not None
+    if spec.backend == "openvino" or spec.dtype == "int8":
+        if not installed:
+            raise ConfigError(
+                f"model {spec.name} is to run on openvino, which is not installed; "
+                "pip install 'hierrouter[openvino]'"
+            )
+        return "openvino"
+    if spec.dtype != "auto":
+        return "transformers"
+    if weights is not None:
+        plain = prepare(spec).weights_digest
+        if weights == plain:
+            return "transformers"
+        if weights == openvino_digest(plain) and installed:
+            return "openvino"
+    return "openvino" if installed and _on_processor() else "transformers"
+
+
+def _on_processor() -> bool:
+    from hierrouter.pool.devices import choose_device
+
+    return choose_device() == "cpu"

@@ -2,39 +2,29 @@
 
 Every setting that a checkpoint brings for sampling is put aside (temperature, top-p, top-k,
 repetition penalty): a reply is the plain argmax of the model's distribution, so that it depends
-on the model and the prompt alone and its log-probabilities are the model's own. The prompt is the
-checkpoint's chat template for one user message, with the system prompt that the template itself
-puts there (what users of the model get); without a template it is the message.
+on the model and the prompt alone and its log-probabilities are the model's own.
 """
 
 from __future__ import annotations
 
 import gc
-import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-import transformers
-from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from hierrouter.errors import HierRouterError
 from hierrouter.pool.backend import Completion
+from hierrouter.pool.checkpoint import UNUSABLE, Checkpoint, hf
 from hierrouter.pool.devices import choose_device, choose_dtype, plan_batches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from hierrouter.pool.devices import Dtype
-
-hf: Any = transformers
-"""transformers, whose own annotations are too partial for a strict type checker."""
-
-_UNUSABLE = (OSError, ValueError, KeyError, TypeError, ImportError, StrictDataclassError)
-"""What transformers raises on a folder that it cannot load."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,40 +62,13 @@ class TransformersBackend:
         """
         self.device = choose_device()
         self.dtype: str = choose_dtype(dtype, self.device)
-        self._folder = folder
-        self._label = label
+        self._checkpoint = Checkpoint(folder, label)
+        self.render = self._checkpoint.render
+        self.count_tokens = self._checkpoint.count_tokens
+        self.require_window = self._checkpoint.require_window
         self._batch_tokens = batch_tokens
-        self._tokenizer: Any = None
         self._model: Any = None
         self._stops: frozenset[int] = frozenset()
-        self._window: int | None = None
-
-    def render(self, message: str) -> str:
-        """The chat template for one user message; the message itself where there is none."""
-        tokenizer = self._load_tokenizer()
-        if not tokenizer.chat_template:
-            return message
-        rendered: str = tokenizer.apply_chat_template(
-            [{"role": "user", "content": message}], tokenize=False, add_generation_prompt=True
-        )
-        return rendered
-
-    def count_tokens(self, text: str) -> int:
-        """Number of tokens of a text, without special tokens."""
-        return len(self._load_tokenizer()(text, add_special_tokens=False)["input_ids"])
-
-    def require_window(self, message_tokens: int, max_new_tokens: int) -> None:
-        """Makes sure that a message and its reply fit into the model's window; loads no weights.
-
-        Args:
-            message_tokens: tokens of a user message, without its chat template.
-            max_new_tokens: the most new tokens of its reply.
-
-        Raises:
-            HierRouterError: they do not, or the folder holds no usable tokenizer or configuration.
-        """
-        template = len(self._encode([self.render("")])[0])
-        self._refuse_beyond_window(message_tokens + template, max_new_tokens)
 
     def generate(
         self,
@@ -129,11 +92,11 @@ class TransformersBackend:
         rows = [
             _Row(position, tokens, limit)
             for position, (tokens, limit) in enumerate(
-                zip(self._encode(prompts), max_new_tokens, strict=True)
+                zip(self._checkpoint.encode(prompts), max_new_tokens, strict=True)
             )
         ]
         for row in rows:
-            self._refuse_beyond_window(len(row.tokens), row.limit)
+            self._checkpoint.refuse_beyond_window(len(row.tokens), row.limit)
         self._load_model()
         plan = plan_batches([len(r.tokens) for r in rows], max_new_tokens, self._batch_tokens)
         waiting = [[rows[index] for index in batch] for batch in plan]
@@ -169,8 +132,9 @@ class TransformersBackend:
         except torch.OutOfMemoryError:
             if len(batch) == 1:
                 raise HierRouterError(
-                    f"model {self._label}: one prompt of {len(batch[0].tokens)} tokens does not "
-                    "fit into the accelerator's memory; lower pool.prompts.max_context_tokens"
+                    f"model {self._checkpoint.label}: one prompt of {len(batch[0].tokens)} tokens "
+                    "does not fit into the accelerator's memory; lower "
+                    "pool.prompts.max_context_tokens"
                 ) from None
         torch.cuda.empty_cache()
         return None
@@ -179,7 +143,7 @@ class TransformersBackend:
     def _run_batch(self, batch: list[_Row]) -> list[Completion]:
         started = time.perf_counter()
         width = max(len(row.tokens) for row in batch)
-        padding: int = self._tokenizer.pad_token_id
+        padding: int = self._checkpoint.tokenizer.pad_token_id
         tokens = torch.full((len(batch), width), padding)
         mask = torch.zeros((len(batch), width), dtype=torch.long)
         for index, row in enumerate(batch):
@@ -213,9 +177,8 @@ class TransformersBackend:
         tokens = tokens[: row.limit]
         end = next((i for i, token in enumerate(tokens) if token in self._stops), None)
         count = len(tokens) if end is None else end + 1
-        text: str = self._tokenizer.decode(tokens[:count], skip_special_tokens=True)
         return Completion(
-            reply=text.strip(),
+            reply=self._checkpoint.decode(tokens[:count]),
             tokens_in=len(row.tokens),
             tokens_out=count,
             finish_reason="length" if end is None else "stop",
@@ -224,70 +187,19 @@ class TransformersBackend:
             logprob_min=min(logprobs[:count]),
         )
 
-    def _encode(self, prompts: Sequence[str]) -> list[list[int]]:
-        tokenizer = self._load_tokenizer()
-        # A template writes its own begin token; a plain model's tokenizer adds it.
-        encoded: list[list[int]] = tokenizer(
-            list(prompts), add_special_tokens=not tokenizer.chat_template
-        )["input_ids"]
-        return encoded
-
-    def _refuse_beyond_window(self, prompt_tokens: int, limit: int) -> None:
-        """Beyond its window a model is told positions that it was never trained on."""
-        if self._window is None:
-            try:
-                config = hf.AutoConfig.from_pretrained(self._folder)
-            except _UNUSABLE as error:
-                raise self._unusable("model", error) from error
-            # Some models state no bound, some -1.
-            stated = getattr(config.get_text_config(), "max_position_embeddings", None)
-            self._window = stated if isinstance(stated, int) and stated > 0 else sys.maxsize
-        if prompt_tokens + limit > self._window:
-            raise HierRouterError(
-                f"model {self._label}: a prompt of {prompt_tokens} tokens and a reply of {limit} "
-                f"do not fit into its window of {self._window} tokens; lower "
-                "pool.prompts.max_context_tokens, or the model's limits, by "
-                f"{prompt_tokens + limit - self._window}"
-            )
-
-    def _load_tokenizer(self) -> Any:
-        if self._tokenizer is None:
-            quiet()
-            try:
-                tokenizer = hf.AutoTokenizer.from_pretrained(self._folder, padding_side="left")
-            except _UNUSABLE as error:
-                raise self._unusable("tokenizer", error) from error
-            if tokenizer.pad_token_id is None:
-                tokenizer.pad_token = tokenizer.eos_token
-            self._tokenizer = tokenizer
-        return self._tokenizer
-
     def _load_model(self) -> None:
         if self._model is not None:
             return
-        tokenizer = self._load_tokenizer()
+        checkpoint = self._checkpoint
+        self._stops = checkpoint.stop_tokens()
         try:
             model = hf.AutoModelForCausalLM.from_pretrained(
-                self._folder, dtype=getattr(torch, self.dtype), use_safetensors=True
+                checkpoint.folder, dtype=getattr(torch, self.dtype), use_safetensors=True
             )
-        except (*_UNUSABLE, RuntimeError, SafetensorError) as error:
-            raise self._unusable("model", error) from error
-        # Some checkpoints name only one of their end tokens; padding is never part of a reply.
-        self._stops = frozenset(
-            _ids(model.generation_config.eos_token_id)
-            | _ids(model.config.eos_token_id)
-            | _ids(tokenizer.eos_token_id)
-            | _ids(tokenizer.pad_token_id)
-        )
+        except (*UNUSABLE, RuntimeError, SafetensorError) as error:
+            raise checkpoint.unusable("model", error) from error
         model.generation_config = hf.GenerationConfig()
         self._model = model.to(self.device).eval()
-
-    def _unusable(self, what: str, error: Exception) -> HierRouterError:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        return HierRouterError(
-            f"model {self._label}: no usable {what} in {self._folder} ({reason}); "
-            "give a folder or hub id with safetensors and a tokenizer"
-        )
 
 
 class _ChosenLogprobs:
@@ -315,15 +227,3 @@ class _OwnLimit:
     def __call__(self, tokens: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
         """True where a row is done."""
         return self._ends <= tokens.shape[1]
-
-
-def quiet() -> None:
-    """Keeps transformers' progress bars and advice off the terminal; errors still raise."""
-    hf.utils.logging.set_verbosity_error()
-    hf.utils.logging.disable_progress_bar()
-
-
-def _ids(value: int | Iterable[int] | None) -> set[int]:
-    if value is None:
-        return set()
-    return {value} if isinstance(value, int) else set(value)

@@ -25,10 +25,14 @@ from hierrouter.files import digest_of
 from hierrouter.progress import say
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hierrouter.config import ModelSpec
 
 CONVERSION = "gguf-bfloat16-1"
 """Name of the conversion; another result must get another name, as digests depend on it."""
+OPENVINO = "openvino-int8-1"
+"""The same for OpenVINO's weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,40 @@ def prepare(spec: ModelSpec) -> Prepared:
     return Prepared(folder, digest, {**provenance, "conversion": CONVERSION})
 
 
+def openvino_digest(weights_digest: str) -> str:
+    """What the int8 weights are that OpenVINO makes of a checkpoint: another model than it."""
+    return digest_of([OPENVINO, weights_digest])
+
+
+def prepare_openvino(spec: ModelSpec) -> Path:
+    """Fetches a model and converts it for OpenVINO, once.
+
+    Returns:
+        A folder for `OpenVINOBackend`.
+
+    Raises:
+        HierRouterError: the model does not exist, or cannot be converted.
+        UnreachableError: neither hub nor mirror answers.
+    """
+    prepared = prepare(spec)
+    label = prepared.provenance["repo"].rstrip("/").rsplit("/", 1)[-1]
+
+    def make(folder: Path) -> None:
+        from hierrouter.pool.openvino_convert import convert
+
+        convert(prepared.folder, folder)
+
+    return _once(
+        hub.home() / "openvino",
+        label,
+        openvino_digest(prepared.weights_digest),
+        f"converting {label} to int8 for OpenVINO, once; this takes a minute or two",
+        make,
+        f"cannot convert {prepared.folder} for OpenVINO",
+        "; set this model's backend to transformers",
+    )
+
+
 def convert_once(gguf: Path, cache: Path, label: str, digest: str) -> Path:
     """Converts a GGUF file unless that was done before; safe with several processes at once.
 
@@ -85,6 +123,38 @@ def convert_once(gguf: Path, cache: Path, label: str, digest: str) -> Path:
     Returns:
         The folder with config.json, safetensors and tokenizer. It appears whole or not at all.
     """
+    return _once(
+        cache,
+        label,
+        digest,
+        f"converting {label} to safetensors, once; this takes up to a minute",
+        lambda folder: _convert(gguf, folder),
+        f"cannot convert {gguf}",
+        "; transformers reads GGUF files of common text models only: give a folder with "
+        "safetensors",
+    )
+
+
+def _once(
+    cache: Path,
+    label: str,
+    digest: str,
+    notice: str,
+    make: Callable[[Path], None],
+    failure: str,
+    remedy: str,
+) -> Path:
+    """A folder in `cache` that `make` fills, unless that was done before.
+
+    Args:
+        cache: where it goes.
+        label: the model's name, in the folder's name.
+        digest: what it is filed under.
+        notice: what is said before work begins.
+        make: writes into the folder that it is given.
+        failure: how an error begins.
+        remedy: what to do where `make` cannot work with this model.
+    """
     target = cache / f"{re.sub(r'[^a-z0-9.]+', '-', label.lower())}-{digest[:12]}"
     if target.is_dir():
         return target
@@ -96,27 +166,33 @@ def convert_once(gguf: Path, cache: Path, label: str, digest: str) -> Path:
             # What a killed process left behind; nobody else writes it while the lock is held.
             for leftover in cache.glob(f".tmp-{target.name}-*"):
                 shutil.rmtree(leftover, ignore_errors=True)
-            say(f"converting {label} to safetensors, once; this takes up to a minute")
+            say(notice)
             temporary = Path(tempfile.mkdtemp(prefix=f".tmp-{target.name}-", dir=cache))
             try:
-                _convert(gguf, temporary)
+                make(temporary)
+                for file in temporary.iterdir():
+                    file.chmod(0o644)
                 temporary.chmod(0o755)
                 temporary.replace(target)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
-    except (ValueError, LookupError, TypeError, RuntimeError, struct.error) as error:
-        why = " ".join(str(error).split())[:120]
-        raise HierRouterError(
-            f"cannot convert {gguf} ({why}); transformers reads GGUF files of "
-            "common text models only: give a folder with safetensors"
-        ) from error
     except (OSError, SafetensorError) as error:
         # What safetensors cannot write, on a full disk say, it reports as an error of its own.
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise HierRouterError(
-            f"cannot convert {gguf}: {reason}; make room under {cache} "
+            f"{failure}: {reason}; make room under {cache} "
             "(set HIERROUTER_HOME for another place), then run the same command again"
         ) from error
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        RuntimeError,
+        AttributeError,
+        struct.error,
+    ) as error:
+        why = " ".join(str(error).split())[:120]
+        raise HierRouterError(f"{failure} ({why}){remedy}") from error
     return target
 
 
@@ -124,7 +200,7 @@ def _convert(gguf: Path, folder: Path) -> None:
     """Writes the file's weights (bfloat16), configuration and tokenizer into `folder`."""
     import torch
 
-    from hierrouter.pool.transformers_backend import hf, quiet
+    from hierrouter.pool.checkpoint import hf, quiet
 
     quiet()
     # The GGUF reader's own progress bar knows no switch.
@@ -146,5 +222,3 @@ def _convert(gguf: Path, folder: Path) -> None:
     plain.save_pretrained(folder)
     tokenizer = hf.AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     tokenizer.save_pretrained(folder)
-    for file in folder.iterdir():
-        file.chmod(0o644)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hierrouter.data.queries import read_queries
@@ -12,39 +11,24 @@ from hierrouter.pool.fit import require_fit
 from hierrouter.pool.open import open_backend
 from hierrouter.pool.prompts import build_message, instruction_for, limit_for
 from hierrouter.progress import Progress, say
+from hierrouter.routes.calls import WHOLE, Part, planned_calls, stages, unit_numbers, units
 from hierrouter.routes.embed import embed_tree
-from hierrouter.routes.estimate import call_seconds
 from hierrouter.routes.lock import sole_writer
-from hierrouter.routes.nodes import Node, NodeKey, full_tree
+from hierrouter.routes.nodes import Node, NodeKey
 from hierrouter.routes.scores import answer_kind, score_tree
 from hierrouter.routes.tree import RouteTree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from hierrouter.config import ModelSpec, PoolConfig
-    from hierrouter.data.queries import Query
     from hierrouter.pool.backend import Backend
     from hierrouter.pool.prompts import Role
+    from hierrouter.routes.calls import Call
 
 
-@dataclass(frozen=True)
-class Call:
-    """A node that is not recorded yet, as the call that makes it."""
-
-    query: Query
-    models: tuple[str, ...]
-    role: Role
-    spec: ModelSpec
-
-    @property
-    def place(self) -> NodeKey:
-        """Where its node will stand."""
-        return NodeKey(self.query.query_id, self.models, self.role)
-
-
-def collect_routes(config: PoolConfig, queries: Path, out: Path) -> Path:
+def collect_routes(config: PoolConfig, queries: Path, out: Path, part: Part = WHOLE) -> Path:
     """Records the full tree of every query, and each reference model's direct answer.
 
     Nodes are generated depth by depth and model by model, and committed unit by unit; what is
@@ -55,6 +39,7 @@ def collect_routes(config: PoolConfig, queries: Path, out: Path) -> Path:
         config: the pool part of a config.
         queries: `queries.parquet` of `sample_queries`, or its folder.
         out: the folder of the tree.
+        part: what of the tree is wanted now.
 
     Returns:
         `out`.
@@ -71,46 +56,55 @@ def collect_routes(config: PoolConfig, queries: Path, out: Path) -> Path:
     with sole_writer(out):
         data = read_json(origin) if origin.exists() else {}
         tree = RouteTree.create_or_open(out, config, sampled, data)
-        record(tree, config)
+        record(tree, config, part)
         score_tree(tree)
         embed_tree(tree, config.encoder)
     return out
 
 
-def record(tree: RouteTree, config: PoolConfig) -> None:
-    """Generates and commits every node that `tree` does not hold yet.
+def record(tree: RouteTree, config: PoolConfig, part: Part = WHOLE) -> None:
+    """Generates and commits every wanted node that `tree` does not hold yet.
 
     Raises:
         HierRouterError: a prompt would be too long; found before anything is generated.
     """
-    total = len(list(planned_calls(tree, config)))
-    missing = [call for call in planned_calls(tree, config) if call.place not in tree.nodes]
+    calls = list(planned_calls(tree.queries, config, part))
+    queries = len({call.query.query_id for call in calls})
+    missing = [call for call in calls if call.place not in tree.nodes]
     if not missing:
-        say(f"recorded: all {total} nodes of {len(tree.queries)} queries are there")
+        say(f"recorded: all {len(calls)} nodes of {queries} queries are there")
         return
-    _require_fit(config, missing)
-    say(f"recording {len(missing)} of {total} nodes of {len(tree.queries)} queries")
+    _require_fit(tree, config, missing)
+    say(f"recording {len(missing)} of {len(calls)} nodes of {queries} queries")
+    weights = {name: model["weights"] for name, model in tree.info["made"]["models"].items()}
+    numbers = unit_numbers(tree.queries, config.queries_per_unit)
     # Work is counted in expected seconds, so that the time left does not jump between models.
-    work = sum(_work(call) for call in missing)
+    work = sum(call.work for call in missing)
     with Progress("recording", len(missing), "nodes", work=work) as progress:
-        for group in _stages(tree, missing):
-            backend = open_backend(group[0].spec, config.prompts, config.batch_tokens)
+        for group in stages(missing, weights):
+            backend = _open(tree, config, group[0].spec)
             try:
-                for unit in _units(tree, group, config.queries_per_unit):
+                for unit in units(group, numbers):
                     _record_unit(tree, config, backend, unit, progress)
             finally:
                 backend.close()
 
 
-def _require_fit(config: PoolConfig, missing: Sequence[Call]) -> None:
+def _require_fit(tree: RouteTree, config: PoolConfig, missing: Sequence[Call]) -> None:
     """Refuses questions that are too long for a model before any reply is paid for."""
     needed = {call.spec.name for call in missing}
     queries = list({call.query.query_id: call.query for call in missing}.values())
     questions = [(query.prompt, answer_kind(query)) for query in queries]
     for specs, hops in ((config.models, config.hops), (config.references, 1)):
         for group in _same_model(spec for spec in specs if spec.name in needed):
-            backend = open_backend(group[0], config.prompts, config.batch_tokens)
+            backend = _open(tree, config, group[0])
             require_fit(backend, group, config.prompts, hops, questions)
+
+
+def _open(tree: RouteTree, config: PoolConfig, spec: ModelSpec) -> Backend:
+    """What answers as `spec`, with the weights that the tree knows it by."""
+    weights: str = tree.info["made"]["models"][spec.name]["weights"]
+    return open_backend(spec, config.prompts, config.batch_tokens, weights)
 
 
 def _same_model(specs: Iterable[ModelSpec]) -> list[list[ModelSpec]]:
@@ -119,49 +113,6 @@ def _same_model(specs: Iterable[ModelSpec]) -> list[list[ModelSpec]]:
     for spec in specs:
         groups.setdefault((spec.model, spec.revision), []).append(spec)
     return list(groups.values())
-
-
-def planned_calls(tree: RouteTree, config: PoolConfig) -> Iterator[Call]:
-    """Every call of the full tree, then the references' direct answers, whether made or not."""
-    specs = {spec.name: spec for spec in config.models}
-    for depth in range(1, config.hops + 1):
-        for models, role in full_tree(list(specs), config.hops, depth):
-            for query in tree.queries:
-                yield Call(query, models, role, specs[models[-1]])
-    for spec in config.references:
-        for query in tree.queries:
-            yield Call(query, (spec.name,), "solve", spec)
-
-
-def _stages(tree: RouteTree, missing: Sequence[Call]) -> Iterator[list[Call]]:
-    """Calls that one loaded model makes at one depth. Deeper calls need the shallower replies."""
-    weights = {name: model["weights"] for name, model in tree.info["made"]["models"].items()}
-    groups: dict[tuple[int, str, str], list[Call]] = {}
-    for call in missing:
-        loaded = weights[call.spec.name], call.spec.dtype
-        groups.setdefault((len(call.models), *loaded), []).append(call)
-    for key in sorted(groups, key=lambda key: key[0]):
-        yield groups[key]
-
-
-def _units(tree: RouteTree, calls: Sequence[Call], size: int) -> Iterator[tuple[int, list[Call]]]:
-    """Calls of `size` queries at a time, whole queries in the order of their hash.
-
-    Which queries make a unit depends only on the sample, so that batches are the same however
-    the work is interrupted or shared out.
-    """
-    place: dict[str, int] = {}
-    seen: dict[str, int] = {}
-    for query in tree.queries:
-        rank = seen[query.task] = seen.get(query.task, -1) + 1
-        place[query.query_id] = rank
-    order = sorted(place, key=lambda query_id: (place[query_id], query_id))
-    unit_of = {query_id: index // size for index, query_id in enumerate(order)}
-    units: dict[int, list[Call]] = {}
-    for call in calls:
-        units.setdefault(unit_of[call.query.query_id], []).append(call)
-    for number in sorted(units):
-        yield number, units[number]
 
 
 def _record_unit(
@@ -180,8 +131,8 @@ def _record_unit(
         if key not in tree.by_key:
             fresh.setdefault(key, (prompt, limit, call))
     shared = len(calls) - len(fresh)
-    work = {key: _work(call) for key, (_, _, call) in fresh.items()}
-    extra = sum(_work(call) for call in calls) - sum(work.values())
+    work = {key: call.work for key, (_, _, call) in fresh.items()}
+    extra = sum(call.work for call in calls) - sum(work.values())
     done = 0
 
     def on_done(count: int) -> None:
@@ -264,8 +215,3 @@ def _prompt(
     made: dict[str, Any] = tree.info["made"]["models"][call.spec.name]
     key = digest_of([made["weights"], {**made["generation"], "max_new_tokens": limit}, prompt])
     return prompt, limit, key
-
-
-def _work(call: Call) -> float:
-    """The call's share of the whole, whatever the device: that models differ is what matters."""
-    return call_seconds(call.spec, call.role, len(call.models), call.query.task, "cpu") or 1.0

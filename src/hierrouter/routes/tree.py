@@ -83,11 +83,14 @@ class RouteTree:
                 query texts.
         """
         claim_folder(folder, "tree.json")
-        identities = {spec.name: identity(spec) for spec in (*pool.models, *pool.references)}
+        before = read_info(folder) if (folder / "tree.json").exists() else {}
+        known = before["made"]["models"] if before else {}
+        identities = {
+            spec.name: identity(spec, known.get(spec.name, {}).get("weights"))
+            for spec in (*pool.models, *pool.references)
+        }
         made = _made(pool, identities)
-        before: dict[str, Any] = {}
-        if (folder / "tree.json").exists():
-            before = read_info(folder)
+        if before:
             _refuse_other_pool(folder, before["made"], made)
             made["models"] = {**before["made"]["models"], **made["models"]}
             _retire_queries(folder, before["query_digest"], queries)

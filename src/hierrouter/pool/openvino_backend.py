@@ -1,0 +1,162 @@
+"""A local Hugging Face model behind OpenVINO GenAI: a processor's own fast way.
+
+Continuous batching with paged keys and values: a reply that ends makes room for the next prompt at
+once, so no row is decoded beyond its end, and prompts that begin alike share that beginning's
+work. Weights are int8 (`openvino_convert`); decoding is greedy and takes no setting from the
+checkpoint but its end tokens.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hierrouter.errors import HierRouterError
+from hierrouter.pool.backend import Completion
+from hierrouter.pool.checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+AT_ONCE = 64
+"""Most replies that are decoded side by side."""
+STEP_TOKENS = 512
+"""Most tokens, read and written, that one step computes."""
+
+
+class OpenVINOBackend:
+    """Runs one folder of `openvino_convert.convert`.
+
+    `tokens_in` counts the rendered prompt; `tokens_out` every decoded token, the end token among
+    them, and the log-probabilities are over the same tokens. `latency_s` is from handing over the
+    prompts to the reply's end.
+    """
+
+    name = "openvino"
+    device = "cpu"
+    dtype = "int8"
+
+    def __init__(self, folder: Path, label: str) -> None:
+        """Loads nothing yet.
+
+        Args:
+            folder: the converted model with its tokenizer.
+            label: what messages call the model.
+        """
+        self._checkpoint = Checkpoint(folder, label)
+        self.render = self._checkpoint.render
+        self.count_tokens = self._checkpoint.count_tokens
+        self.require_window = self._checkpoint.require_window
+        self._pipeline: Any = None
+        self._stops: frozenset[int] = frozenset()
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        max_new_tokens: Sequence[int],
+        on_done: Callable[[int], None] | None = None,
+    ) -> list[Completion]:
+        """Greedy completions of rendered prompts, in their order.
+
+        Args:
+            prompts: rendered prompts.
+            max_new_tokens: for each prompt, the most new tokens.
+            on_done: called with the number of replies that ended, whenever some did.
+
+        Raises:
+            HierRouterError: the model cannot be loaded, or a prompt does not fit into its window.
+        """
+        encoded = self._checkpoint.encode(prompts) if prompts else []
+        for tokens, limit in zip(encoded, max_new_tokens, strict=True):
+            self._checkpoint.refuse_beyond_window(len(tokens), limit)
+        if not encoded:
+            return []
+        import openvino as ov
+
+        pipeline = self._load()
+        started = time.perf_counter()
+        try:
+            running = {
+                position: pipeline.add_request(
+                    position, ov.Tensor(np.array([tokens], dtype=np.int64)), self._greedy(limit)
+                )
+                for position, (tokens, limit) in enumerate(
+                    zip(encoded, max_new_tokens, strict=True)
+                )
+            }
+            done: dict[int, Completion] = {}
+            while running:
+                pipeline.step()
+                ended = [at for at, handle in running.items() if self._has_ended(handle)]
+                for at in ended:
+                    result = running.pop(at).read_all()[0]
+                    took = time.perf_counter() - started
+                    done[at] = self._completion(result, len(encoded[at]), took)
+                if ended and on_done is not None:
+                    on_done(len(ended))
+        except BaseException:
+            # What was begun would go on in the next call.
+            self.close()
+            raise
+        return [done[position] for position in range(len(encoded))]
+
+    def close(self) -> None:
+        """Frees the weights."""
+        self._pipeline = None
+        gc.collect()
+
+    def _has_ended(self, handle: Any) -> bool:
+        import openvino_genai
+
+        status = handle.get_status()
+        if status == openvino_genai.GenerationStatus.IGNORED:
+            raise HierRouterError(
+                f"model {self._checkpoint.label}: a prompt does not fit into OpenVINO's cache; "
+                "lower pool.prompts.max_context_tokens"
+            )
+        return bool(status != openvino_genai.GenerationStatus.RUNNING)
+
+    def _completion(self, result: Any, tokens_in: int, latency: float) -> Completion:
+        tokens, logprobs = list(result.generated_ids), list(result.generated_log_probs)
+        return Completion(
+            reply=self._checkpoint.decode(tokens),
+            tokens_in=tokens_in,
+            tokens_out=len(tokens),
+            finish_reason="stop" if tokens[-1] in self._stops else "length",
+            latency_s=latency,
+            logprob_mean=sum(logprobs) / len(logprobs),
+            logprob_min=min(logprobs),
+        )
+
+    def _greedy(self, limit: int) -> Any:
+        import openvino_genai
+
+        config = openvino_genai.GenerationConfig()
+        config.max_new_tokens = limit
+        config.do_sample = False
+        config.logprobs = 1
+        config.apply_chat_template = False
+        config.stop_token_ids = set(self._stops)
+        return config
+
+    def _load(self) -> Any:
+        if self._pipeline is None:
+            import openvino_genai
+
+            self._stops = self._checkpoint.stop_tokens()
+            scheduler = openvino_genai.SchedulerConfig()
+            scheduler.max_num_seqs = AT_ONCE
+            scheduler.max_num_batched_tokens = STEP_TOKENS
+            scheduler.enable_prefix_caching = True
+            scheduler.cache_size = 1
+            try:
+                self._pipeline = openvino_genai.ContinuousBatchingPipeline(
+                    self._checkpoint.folder, scheduler, "CPU"
+                )
+            except RuntimeError as error:
+                raise self._checkpoint.unusable("OpenVINO model", error) from error
+        return self._pipeline
