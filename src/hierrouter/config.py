@@ -103,6 +103,24 @@ class ScriptedSkills(Section):
     """Length of its answers, in words (a scripted token is a word)."""
 
 
+class Endpoint(Section):
+    """An OpenAI-compatible server that answers for a model."""
+
+    url: Annotated[str, Field(pattern=r"^https?://")]
+    """Its base address, up to and including /v1, for example http://localhost:8000/v1."""
+    served_name: str = ""
+    """What the server calls the model; empty: the model's own id."""
+    api_key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = "OPENAI_API_KEY"
+    """The environment variable that holds the key; not set: none is sent."""
+    concurrency: Annotated[int, Field(gt=0, le=4096)] = 32
+    """Calls under way at the same time."""
+    timeout_s: Annotated[float, Field(gt=0)] = 300.0
+    """Seconds that one call may take."""
+    retries: Annotated[int, Field(ge=0, le=100)] = 6
+    """Further tries after a refusal, a time-out, a broken connection or 408, 409, 429 and 5xx, with
+    growing waits, or as long as the server's Retry-After says."""
+
+
 class ModelSpec(Section):
     """One model of the pool: weights, how it is asked for an answer, limits and price."""
 
@@ -113,9 +131,12 @@ class ModelSpec(Section):
     `scripted` backend any word."""
     revision: str = "main"
     """Commit, tag or branch on the hub; resolved to a commit at first use and recorded."""
-    backend: Literal["auto", "transformers", "openvino", "scripted"] = "auto"
+    backend: Literal["auto", "transformers", "openvino", "openai", "scripted"] = "auto"
     """What runs it. `auto`: openvino on a processor where it is installed and `dtype` leaves it
-    the choice, else transformers; what an existing tree or router was made with stays."""
+    the choice, else transformers; what an existing tree or router was made with stays. `openai`:
+    the server at `endpoint`."""
+    endpoint: Endpoint | None = None
+    """Where the model is served; only with `backend: openai`."""
     dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
     """Number format of the weights. `auto`: int8 with openvino; with transformers bfloat16 where
     the processor is fast at it. `int8` goes with openvino alone."""
@@ -136,6 +157,8 @@ class ModelSpec(Section):
             raise ValueError(f"model {self.name}: give base_rate or billion_parameters")
         if (self.backend == "scripted") != (self.scripted is not None):
             raise ValueError(f"model {self.name}: `scripted` goes with `backend: scripted`")
+        if (self.backend == "openai") != (self.endpoint is not None):
+            raise ValueError(f"model {self.name}: `endpoint` goes with `backend: openai`")
         if self.backend == "openvino" and self.dtype not in ("auto", "int8"):
             raise ValueError(f"model {self.name}: with `backend: openvino` dtype is int8")
         if self.backend == "transformers" and self.dtype == "int8":

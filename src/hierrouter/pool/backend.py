@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
     """A reply and what it took.
 
-    `logprob_mean` and `logprob_min` are over the reply's tokens, natural logarithm; `latency_s`
-    is the wall time of the batch it was made in, in seconds.
+    `logprob_mean` and `logprob_min` are over the reply's tokens, natural logarithm, NaN where a
+    backend does not tell them; `latency_s` is the wall time from handing over the prompt's batch
+    to the end of the reply (with transformers: of the batch), in seconds.
     """
 
     reply: str
@@ -24,6 +26,10 @@ class Completion:
     latency_s: float
     logprob_mean: float
     logprob_min: float
+
+
+OnReply = Callable[[int, Completion], None]
+"""Called with the position of a prompt and its reply, as soon as that is there."""
 
 
 class Backend(Protocol):
@@ -60,14 +66,15 @@ class Backend(Protocol):
         self,
         prompts: Sequence[str],
         max_new_tokens: Sequence[int],
-        on_done: Callable[[int], None] | None = None,
+        on_reply: OnReply | None = None,
     ) -> list[Completion]:
         """Greedy completions of rendered prompts, in their order.
 
         Args:
             prompts: rendered prompts, any number; the backend forms batches.
             max_new_tokens: for each prompt, the most new tokens.
-            on_done: called after each batch with the number of prompts it answered.
+            on_reply: told of every reply as soon as it is there, so that whoever records can keep
+                what was paid for when a later one fails.
         """
         ...
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from hierrouter.config import ModelSpec, Prompts
     from hierrouter.pool.backend import Backend
 
-Kind = Literal["transformers", "openvino", "scripted"]
+Kind = Literal["transformers", "openvino", "openai", "scripted"]
 
 GENERATION_SETTINGS: dict[str, Any] = {
     "decoding": "greedy",
@@ -44,6 +44,10 @@ def open_backend(
     kind = choose_kind(spec, weights)
     if kind == "scripted":
         return ScriptedBackend(spec, prompts)
+    if kind == "openai":
+        from hierrouter.pool.openai_backend import OpenAIBackend
+
+        return OpenAIBackend(spec)
     if kind == "openvino":
         from hierrouter.pool.openvino_backend import OpenVINOBackend
 
@@ -78,6 +82,14 @@ def identity(spec: ModelSpec, weights: str | None = None) -> dict[str, Any]:
             "generation": {"decoding": "scripted"},
             "provenance": {"source": "scripted"},
         }
+    if spec.backend == "openai":
+        # What a server runs cannot be looked at: its name and revision must stand for it. The
+        # address may change, a server that moves is the same model.
+        return {
+            "weights_digest": digest_of(["openai", spec.model, spec.revision]),
+            "generation": {"decoding": "greedy", "prompt": "chat message"},
+            "provenance": {"source": "endpoint", "repo": spec.model, "revision": spec.revision},
+        }
     prepared = prepare(spec)
     if choose_kind(spec, weights) == "openvino":
         return {
@@ -103,7 +115,7 @@ def choose_kind(spec: ModelSpec, weights: str | None = None) -> Kind:
     Raises:
         ConfigError: it is to run on openvino, which is not installed.
     """
-    if spec.backend in ("transformers", "scripted"):
+    if spec.backend in ("transformers", "openai", "scripted"):
         return spec.backend
     installed = find_spec("openvino_genai") is not None
     if spec.backend == "openvino" or spec.dtype == "int8":

@@ -19,8 +19,10 @@ from hierrouter.pool.backend import Completion
 from hierrouter.pool.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from hierrouter.pool.backend import OnReply
 
 AT_ONCE = 64
 """Most replies that are decoded side by side."""
@@ -58,14 +60,14 @@ class OpenVINOBackend:
         self,
         prompts: Sequence[str],
         max_new_tokens: Sequence[int],
-        on_done: Callable[[int], None] | None = None,
+        on_reply: OnReply | None = None,
     ) -> list[Completion]:
         """Greedy completions of rendered prompts, in their order.
 
         Args:
             prompts: rendered prompts.
             max_new_tokens: for each prompt, the most new tokens.
-            on_done: called with the number of replies that ended, whenever some did.
+            on_reply: called with every reply when it ends.
 
         Raises:
             HierRouterError: the model cannot be loaded, or a prompt does not fit into its window.
@@ -96,8 +98,8 @@ class OpenVINOBackend:
                     result = running.pop(at).read_all()[0]
                     took = time.perf_counter() - started
                     done[at] = self._completion(result, len(encoded[at]), took)
-                if ended and on_done is not None:
-                    on_done(len(ended))
+                    if on_reply is not None:
+                        on_reply(at, done[at])
         except BaseException:
             # What was begun would go on in the next call.
             self.close()

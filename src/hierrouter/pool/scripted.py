@@ -20,9 +20,10 @@ from hierrouter.errors import ConfigError
 from hierrouter.pool.backend import Completion
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from hierrouter.config import ModelSpec, Prompts, ScriptedSkills
+    from hierrouter.pool.backend import OnReply
 
 CLUES = ("north", "south", "east")
 """The words an analysis can reveal; which one belongs to a question only its hash tells."""
@@ -93,15 +94,16 @@ class ScriptedBackend:
         self,
         prompts: Sequence[str],
         max_new_tokens: Sequence[int],
-        on_done: Callable[[int], None] | None = None,
+        on_reply: OnReply | None = None,
     ) -> list[Completion]:
         """Replies by the rules of the module, cut after `max_new_tokens` words."""
         completions = [
             self._complete(prompt, limit)
             for prompt, limit in zip(prompts, max_new_tokens, strict=True)
         ]
-        if on_done is not None:
-            on_done(len(completions))
+        if on_reply is not None:
+            for position, completion in enumerate(completions):
+                on_reply(position, completion)
         return completions
 
     def close(self) -> None:

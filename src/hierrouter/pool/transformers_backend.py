@@ -21,9 +21,10 @@ from hierrouter.pool.checkpoint import UNUSABLE, Checkpoint, hf
 from hierrouter.pool.devices import choose_device, choose_dtype, plan_batches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from hierrouter.pool.backend import OnReply
     from hierrouter.pool.devices import Dtype
 
 
@@ -74,14 +75,14 @@ class TransformersBackend:
         self,
         prompts: Sequence[str],
         max_new_tokens: Sequence[int],
-        on_done: Callable[[int], None] | None = None,
+        on_reply: OnReply | None = None,
     ) -> list[Completion]:
         """Greedy completions of rendered prompts, in their order.
 
         Args:
             prompts: rendered prompts, any number.
             max_new_tokens: for each prompt, the most new tokens.
-            on_done: called after each batch with the number of prompts it answered.
+            on_reply: called after each batch with every reply of it.
 
         Raises:
             HierRouterError: the model cannot be loaded, or one prompt alone does not fit into its
@@ -114,8 +115,8 @@ class TransformersBackend:
                 continue
             for row, completion in zip(batch, completions, strict=True):
                 done[row.position] = completion
-            if on_done is not None:
-                on_done(len(batch))
+                if on_reply is not None:
+                    on_reply(row.position, completion)
         return [done[position] for position in range(len(rows))]
 
     def close(self) -> None:

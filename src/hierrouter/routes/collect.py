@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from hierrouter.data.queries import read_queries
 from hierrouter.files import claim_folder, digest_of, read_json
-from hierrouter.pool.backend import Completion
 from hierrouter.pool.fit import require_fit
 from hierrouter.pool.open import open_backend
 from hierrouter.pool.prompts import build_message, instruction_for, limit_for
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hierrouter.config import ModelSpec, PoolConfig
-    from hierrouter.pool.backend import Backend
+    from hierrouter.pool.backend import Backend, Completion
     from hierrouter.pool.prompts import Role
     from hierrouter.routes.calls import Call
 
@@ -130,62 +130,52 @@ def _record_unit(
         keys.append(key)
         if key not in tree.by_key:
             fresh.setdefault(key, (prompt, limit, call))
-    shared = len(calls) - len(fresh)
-    work = {key: call.work for key, (_, _, call) in fresh.items()}
-    extra = sum(call.work for call in calls) - sum(work.values())
-    done = 0
+    order = list(fresh)
+    made: dict[str, Node] = {}
 
-    def on_done(count: int) -> None:
-        nonlocal done
-        part = sum(list(work.values())[done : done + count])
-        done += count
-        progress.advance(count, calls[0].spec.name, work=part)
+    def keep(position: int, completion: Completion) -> None:
+        key = order[position]
+        call = fresh[key][2]
+        made[key] = _node(call, key, completion, backend)
+        progress.advance(1, call.spec.name, work=call.work)
 
-    completions = backend.generate(
-        [prompt for prompt, _, _ in fresh.values()],
-        [limit for _, limit, _ in fresh.values()],
-        on_done,
-    )
-    made = dict(zip(fresh, completions, strict=True))
-    nodes = []
-    for call, key in zip(calls, keys, strict=True):
-        if key in made:
-            completion = made[key]
-            where = {"dtype": backend.dtype, "backend": backend.name, "device": backend.device}
-        else:
-            earlier = tree.by_key[key]
-            completion = Completion(
-                earlier.reply,
-                earlier.tokens_in,
-                earlier.tokens_out,
-                earlier.finish_reason,
-                earlier.latency_s,
-                earlier.logprob_mean,
-                earlier.logprob_min,
-            )
-            where = {
-                "dtype": earlier.dtype,
-                "backend": earlier.backend,
-                "device": earlier.device,
-            }
-        nodes.append(
-            Node(
-                query_id=call.query.query_id,
-                models=call.models,
-                role=call.role,
-                reply=completion.reply,
-                tokens_in=completion.tokens_in,
-                tokens_out=completion.tokens_out,
-                finish_reason=completion.finish_reason,
-                latency_s=completion.latency_s,
-                logprob_mean=completion.logprob_mean,
-                logprob_min=completion.logprob_min,
-                key=key,
-                **where,
-            )
+    try:
+        backend.generate(
+            [prompt for prompt, _, _ in fresh.values()],
+            [limit for _, limit, _ in fresh.values()],
+            keep,
         )
-    tree.commit(f"{number:05d}-hop{len(calls[0].models) - 1}", nodes)
-    progress.advance(shared, calls[0].spec.name, work=extra)
+    finally:
+        # Whatever stopped the rest, what was paid for is kept.
+        nodes = []
+        for call, key in zip(calls, keys, strict=True):
+            known = made.get(key) or tree.by_key.get(key)
+            if known is not None:
+                nodes.append(
+                    replace(
+                        known,
+                        query_id=call.query.query_id,
+                        models=call.models,
+                        role=call.role,
+                    )
+                )
+                if key not in made or fresh[key][2] is not call:
+                    progress.advance(1, call.spec.name, work=call.work)
+        if nodes:
+            tree.commit(f"{number:05d}-hop{len(calls[0].models) - 1}", nodes)
+
+
+def _node(call: Call, key: str, completion: Completion, backend: Backend) -> Node:
+    return Node(
+        query_id=call.query.query_id,
+        models=call.models,
+        role=call.role,
+        **asdict(completion),
+        dtype=backend.dtype,
+        backend=backend.name,
+        device=backend.device,
+        key=key,
+    )
 
 
 def _prompt(
