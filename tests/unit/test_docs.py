@@ -103,8 +103,8 @@ def test_the_search_finds_what_does_not_exist() -> None:
     assert (
         unknown_commands("`hierrouter run`, .venv/bin/hierrouter ask Q; hierrouter is good") == []
     )
-    text = "`configs/small_pool.yaml`, `pool/none.py`, src/hierrouter/mirrors/*.yaml, `gone.yaml`"
-    assert unknown_paths(text) == ["configs/small_pool.yaml", "pool/none.py", "gone.yaml"]
+    text = "`configs/no_pool.yaml`, `pool/none.py`, src/hierrouter/mirrors/*.yaml, `gone.yaml`"
+    assert unknown_paths(text) == ["configs/no_pool.yaml", "pool/none.py", "gone.yaml"]
     assert unknown_paths("runs/x/router, openai/gsm8k, and/or, https://a.b/docs/x.md") == []
     assert unknown_paths("evaluation/metrics.json of a run, `evaluation/measure.py`") == []
     assert unknown_paths("`evaluation/gone.py`") == ["evaluation/gone.py"]

@@ -113,12 +113,12 @@ def test_identity_follows_name_and_skills():
     assert len({digest(model()), digest(model("n")), digest(model(words=9))}) == 3
 
 
-def test_it_is_opened_by_its_spec_and_reports_batches():
+def test_it_is_opened_by_its_spec_and_reports_replies():
     backend = open_backend(model(), PROMPTS, 100)
-    counts = []
-    backend.generate([question(1), question(2)], [9, 9], counts.append)
+    told = {}
+    made = backend.generate([question(1), question(2)], [9, 9], told.__setitem__)
     assert backend.name == "scripted"
-    assert sum(counts) == 2
+    assert told == dict(enumerate(made))
 
 
 def test_analyses_need_an_instruction_to_be_known_by():

@@ -63,11 +63,11 @@ def test_batch_size_changes_no_reply_and_no_order(tiny):
     messages = [f"{i} {'word ' * (i * 7 % 11)}" for i in range(12)]
     limits = [5 + i % 4 for i in range(12)]
     whole, single = backend(tiny), backend(tiny, batch_tokens=1)
-    counts = []
+    told = {}
     one = whole.generate(messages, limits)
-    other = single.generate(messages, limits, counts.append)
+    other = single.generate(messages, limits, told.__setitem__)
     assert [(c.reply, c.tokens_out) for c in one] == [(c.reply, c.tokens_out) for c in other]
-    assert counts == [1] * 12
+    assert told == dict(enumerate(other))
 
 
 def test_every_end_token_of_the_checkpoint_ends_a_reply(save_tiny, tiny, tmp_path):

@@ -51,7 +51,7 @@ from hierrouter.config import ModelSpec
 from hierrouter.pool.open import identity
 from hierrouter.pool.weights import prepare
 
-spec = ModelSpec(name="m", model=sys.argv[1], base_rate=1)
+spec = ModelSpec(name="m", model=sys.argv[1], base_rate=1, backend="transformers")
 print(prepare(spec).folder)
 identity(spec)
 assert "torch" not in sys.modules and "transformers" not in sys.modules
