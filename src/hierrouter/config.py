@@ -25,6 +25,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=64)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(gt=0)]
 MetricName = Literal["accuracy", "token_f1", "token_f1_multiset"]
+View = Literal["paper", "two_part"]
 AnswerKind = Literal["letter", "number", "math", "unit_tests", "text"]
 
 
@@ -226,6 +227,8 @@ class EncoderConfig(Section):
     """Longest text it reads; the rest is cut (section 3.2)."""
     dimensions: Positive = 1024
     """Width of the `hashing` encoder; other encoders have their own."""
+    views: Annotated[list[View], Field(min_length=1)] = ["paper", "two_part"]
+    """Which views of a context are encoded when a tree is recorded (see `training.view`)."""
 
 
 class PoolConfig(Section):
@@ -258,13 +261,14 @@ class PoolConfig(Section):
 class TrainingConfig(Section):
     """How the router learns (section 3.3 and Appendix A)."""
 
-    moves: Literal["paper", "early_exit"] = "early_exit"
-    """Which routes are allowed. `paper`: analyze on hops 0..L-2, solve on hop L-1.
-    `early_exit`: a solve on any hop ends the route."""
+    moves: Literal["direct", "paper", "early_exit"] = "early_exit"
+    """Which routes are allowed. `direct`: one call, a solve, whatever L is. `paper`: analyze on
+    hops 0..L-2, solve on hop L-1. `early_exit`: a solve on any hop ends the route."""
     metric: MetricName = "accuracy"
     """The quality Q in the reward. `accuracy` is each task's own metric."""
-    view: Literal["paper"] = "paper"
-    """What the encoder sees. `paper`: the query followed by all replies."""
+    view: View = "paper"
+    """What the encoder sees. `paper`: one text, the query followed by all replies. `two_part`: the
+    query, and the newest reply by itself."""
     alpha: Annotated[float, Field(ge=0)] | Literal["sampled"] = "sampled"
     """Quality given up for one cost unit saved. `sampled`: lambda = alpha / (1 + alpha) is drawn
     for each episode and is an input, so that one router serves every alpha."""

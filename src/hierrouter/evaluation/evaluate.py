@@ -53,7 +53,9 @@ def evaluate_router(config: EvaluationConfig, tree: Path, router: Path, out: Pat
     claim_folder(out, MARKER)
     judged = Router.load(router)
     check_origin(judged.info, tree_info(tree))
-    measured = measure(load_outcomes(tree, judged.info.metric), judged, config)
+    info = judged.info
+    outcomes = load_outcomes(tree, info.metric, info.view, info.moves)
+    measured = measure(outcomes, judged, config)
     origin = {
         "router": _origin(judged.info, router),
         "tree": _evaluated(tree),

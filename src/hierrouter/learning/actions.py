@@ -39,8 +39,8 @@ def allowed_actions(models: int, hops: int, moves: Moves) -> NDArray[np.bool_]:
     Args:
         models: M.
         hops: L.
-        moves: `paper` (section 3.1: analyze on hops 0..L-2, solve on hop L-1) or `early_exit`
-            (a solve on any hop ends the route).
+        moves: `direct` (L is 1: a solve), `paper` (section 3.1: analyze on hops 0..L-2, solve on
+            hop L-1) or `early_exit` (a solve on any hop ends the route).
 
     Returns:
         L x (2 M + 1) flags.

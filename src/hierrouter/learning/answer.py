@@ -11,9 +11,10 @@ from hierrouter.config import PoolConfig
 from hierrouter.errors import HierRouterError
 from hierrouter.learning.actions import ROLES, action_name
 from hierrouter.pool.open import identity, open_backend
-from hierrouter.pool.prompts import build_message, encoder_text, instruction_for, limit_for
+from hierrouter.pool.prompts import build_message, instruction_for, limit_for
 from hierrouter.routes.costs import call_cost
 from hierrouter.routes.encoder import open_matching_encoder
+from hierrouter.routes.views import encode_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,10 +73,12 @@ class Answerer:
             HierRouterError: a model has other weights than the one the router was trained with.
         """
         replies: list[tuple[Role, str]] = []
-        spent = 0.0
-        for index in range(self._router.info.hops):
-            embedding = self._encoder.encode([encoder_text(query, replies)])
-            scores = self._router.scores(embedding, index, np.array([spent]), alpha)[0]
+        spent, info = 0.0, self._router.info
+        for index in range(info.hops):
+            state = encode_context(
+                self._encoder, info.view, query, replies, self._pool.encoder.max_tokens
+            )
+            scores = self._router.scores(state[None], index, np.array([spent]), alpha)[0]
             hop = self._call(query, replies, index, scores)
             yield hop
             if hop.role == "solve":

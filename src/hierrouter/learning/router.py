@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from hierrouter import __version__
+from hierrouter.config import View  # noqa: TC001  (pydantic reads annotations)
 from hierrouter.errors import ConfigError, DamagedFileError, HierRouterError
 from hierrouter.files import (
     atomic_path,
@@ -25,13 +26,14 @@ from hierrouter.files import (
 )
 from hierrouter.learning.actions import SOLVE, action_count, allowed_actions
 from hierrouter.learning.network import Network, Projection, arrays, from_arrays
+from hierrouter.routes.outcomes import Moves  # noqa: TC001
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from hierrouter.routes.outcomes import Moves, Outcomes
+    from hierrouter.routes.outcomes import Outcomes
 
 FORMAT_VERSION = 1
 WEIGHTS = "router.safetensors"
@@ -51,9 +53,9 @@ class RouterInfo(BaseModel):
     library_version: str = __version__
     models: tuple[str, ...]
     hops: int
-    moves: Literal["paper", "early_exit"]
+    moves: Moves
     metric: str
-    view: str
+    view: View
     activation: Literal["tanh", "relu"]
     alpha_range: tuple[float, float]
     cost_unit_usd: float

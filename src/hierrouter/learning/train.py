@@ -43,7 +43,7 @@ def train_router(config: TrainingConfig, tree: Path, out: Path) -> Path:
         HierRouterError: `tree` holds no tree.
     """
     claim_folder(out, "router.json")
-    outcomes = load_outcomes(tree, config.metric)
+    outcomes = load_outcomes(tree, config.metric, config.view, config.moves)
     info = tree_info(tree)
     router, curve = fit(config, outcomes, info)
     router.save(out, curve, model_card(router.info))

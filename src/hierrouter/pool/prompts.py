@@ -86,12 +86,12 @@ def build_message(
         fits, too_many = 0, len(text)
         while too_many - fits > 1:
             middle = (fits + too_many) // 2
-            texts[index] = _without_middle(text, middle)
+            texts[index] = without_middle(text, middle)
             if count_tokens(message()) <= max_tokens:
                 fits = middle
             else:
                 too_many = middle
-        texts[index] = _without_middle(text, fits)
+        texts[index] = without_middle(text, fits)
     whole = message()
     if (tokens := count_tokens(whole)) > max_tokens:
         raise HierRouterError(
@@ -101,7 +101,7 @@ def build_message(
     return whole
 
 
-def _without_middle(text: str, kept: int) -> str:
+def without_middle(text: str, kept: int) -> str:
     """The first and last characters of a text, `kept` together, with the gap between."""
     tail = kept // 2
     return text[: kept - tail] + GAP + text[len(text) - tail :]

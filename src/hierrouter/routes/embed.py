@@ -10,13 +10,13 @@ import pyarrow.parquet as pq
 
 from hierrouter.errors import DamagedFileError
 from hierrouter.files import atomic_path, digest_of, sha256_text
-from hierrouter.pool.prompts import encoder_text
 from hierrouter.progress import Progress, say
 from hierrouter.routes.encoder import open_encoder
 from hierrouter.routes.nodes import NodeKey
+from hierrouter.routes.views import texts_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -26,17 +26,16 @@ if TYPE_CHECKING:
     from hierrouter.pool.prompts import Role
     from hierrouter.routes.tree import RouteTree
 
-VIEW = "paper"
-PART = 512
+PART = 128
 """Texts encoded and written together: at most so many are lost by a kill."""
+STEPS = 127
+"""Whole numbers to each side of zero in which a vector is kept."""
 
 
-def context_text(tree: RouteTree, query: Query, models: Sequence[str], role: Role) -> str | None:
-    """The text of the context after a call, in the paper's view: the query and all replies.
-
-    Returns:
-        None where one of the calls is not recorded.
-    """
+def replies_of(
+    tree: RouteTree, query: Query, models: Sequence[str], role: Role
+) -> list[tuple[Role, str]] | None:
+    """The replies that stand in the context after a call, or None where one is not recorded."""
     replies: list[tuple[Role, str]] = []
     for depth in range(1, len(models) + 1):
         each: Role = role if depth == len(models) else "analyze"
@@ -44,11 +43,13 @@ def context_text(tree: RouteTree, query: Query, models: Sequence[str], role: Rol
         if node is None:
             return None
         replies.append((each, node.reply))
-    return encoder_text(query.prompt, replies)
+    return replies
 
 
 def embed_tree(tree: RouteTree, config: EncoderConfig) -> None:
     """Encodes the contexts that have no vector yet: queries, analyses, and direct answers.
+
+    Each distinct text is encoded once, whichever contexts and views it stands in.
 
     Args:
         tree: the tree; vectors go to its `embeddings/`.
@@ -63,12 +64,14 @@ def embed_tree(tree: RouteTree, config: EncoderConfig) -> None:
             path.unlink(missing_ok=True)
     known = read_embeddings(folder)
     missing = sorted(
-        {text for text in _contexts(tree) if sha256_text(text) not in known}, key=len, reverse=True
+        {text for text in _texts(tree, config) if sha256_text(text) not in known},
+        key=len,
+        reverse=True,
     )
     if not missing:
         return
     encoder = open_encoder(config)
-    with Progress("embedding", len(missing), "contexts") as progress:
+    with Progress("embedding", len(missing), "texts") as progress:
         for start in range(0, len(missing), PART):
             part = missing[start : start + PART]
             vectors = []
@@ -80,7 +83,7 @@ def embed_tree(tree: RouteTree, config: EncoderConfig) -> None:
 
 def embeddings_folder(tree: RouteTree) -> Path:
     """Where the vectors of the tree's present encoder lie."""
-    return tree.folder / "embeddings" / f"{VIEW}-{digest_of(tree.info['encoder'])[:8]}"
+    return tree.folder / "embeddings" / digest_of(tree.info["encoder"])[:12]
 
 
 def read_embeddings(folder: Path) -> dict[str, NDArray[np.float32]]:
@@ -103,8 +106,10 @@ def _read_part(path: Path) -> dict[str, NDArray[np.float32]]:
     try:
         table = pq.read_table(path)
         digests = table["text_digest"].to_pylist()
-        flat = table["vector"].combine_chunks().values.to_numpy()
-        return dict(zip(digests, flat.reshape(len(digests), -1), strict=True))
+        scale = table["scale"].to_numpy()[:, None]
+        steps = table["vector"].combine_chunks().values.to_numpy()
+        vectors = steps.reshape(len(digests), -1) * scale
+        return dict(zip(digests, vectors, strict=True))
     except (OSError, KeyError, ValueError, AttributeError, pa.ArrowException) as error:
         raise DamagedFileError(
             f"{path} cannot be read back; run `hierrouter collect` or `hierrouter run` again: "
@@ -112,26 +117,38 @@ def _read_part(path: Path) -> dict[str, NDArray[np.float32]]:
         ) from error
 
 
-def _contexts(tree: RouteTree) -> Iterable[str]:
+def _texts(tree: RouteTree, config: EncoderConfig) -> Iterator[str]:
+    """Every text of every recorded context, in all views."""
     pool: dict[str, Any] = tree.info["pool"]
     names = {spec["name"] for spec in pool["models"]}
     queries = {query.query_id: query for query in tree.queries}
-    yield from (query.prompt for query in tree.queries)
+    begun = set()
     for place in tree.nodes:
-        if place.query_id not in queries or not set(place.models) <= names:
+        query = queries.get(place.query_id)
+        if query is None or not set(place.models) <= names:
             continue
+        contexts: list[list[tuple[Role, str]] | None] = []
+        if place.query_id not in begun:
+            begun.add(place.query_id)
+            contexts.append([])
         if place.role == "analyze" or len(place.models) == 1:
-            text = context_text(tree, queries[place.query_id], place.models, place.role)
-            if text is not None:
-                yield text
+            contexts.append(replies_of(tree, query, place.models, place.role))
+        for replies in contexts:
+            if replies is not None:
+                for view in config.views:
+                    yield from texts_of(view, query.prompt, replies, config.max_tokens)
 
 
 def _write_part(folder: Path, texts: Sequence[str], vectors: NDArray[np.float32]) -> None:
+    """Keeps vectors as whole numbers with one scale a row: cosines change by less than 1e-4."""
     digests = [sha256_text(text) for text in texts]
+    scale = np.abs(vectors).max(axis=1) / STEPS
+    steps = np.rint(vectors / np.where(scale > 0, scale, 1)[:, None]).astype(np.int8)
     table = pa.table(
         {
             "text_digest": digests,
-            "vector": pa.FixedSizeListArray.from_arrays(vectors.ravel(), vectors.shape[1]),
+            "scale": pa.array(scale, pa.float32()),
+            "vector": pa.FixedSizeListArray.from_arrays(steps.ravel(), vectors.shape[1]),
         }
     )
     with atomic_path(folder / f"{digest_of(digests)[:12]}.parquet") as temporary:

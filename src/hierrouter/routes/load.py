@@ -12,27 +12,35 @@ from hierrouter.errors import HierRouterError
 from hierrouter.files import sha256_text
 from hierrouter.progress import say
 from hierrouter.quality.score import METRICS
-from hierrouter.routes.embed import context_text, embeddings_folder, read_embeddings
+from hierrouter.routes.embed import embeddings_folder, read_embeddings, replies_of
 from hierrouter.routes.nodes import NodeKey
 from hierrouter.routes.outcomes import Outcomes, context_paths
 from hierrouter.routes.scores import NodeScore, read_scores
 from hierrouter.routes.tree import RouteTree, read_info
+from hierrouter.routes.views import known_state
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from hierrouter.config import View
     from hierrouter.data.queries import Query
     from hierrouter.pool.prompts import Role
+    from hierrouter.routes.outcomes import Moves
 
 
-def load_outcomes(tree: Path, metric: str) -> Outcomes:
-    """Everything recorded about the queries whose nodes are complete.
+def load_outcomes(
+    tree: Path, metric: str, view: View = "paper", moves: Moves = "early_exit"
+) -> Outcomes:
+    """Everything recorded about the queries whose nodes the moves need.
 
     Args:
         tree: the folder of a route tree.
         metric: the quality metric that answers are held to.
+        view: what the encoder sees of a context.
+        moves: which routes are wanted. `direct` takes one hop and needs direct answers only; the
+            others need the full tree, as their baselines do.
 
     Returns:
         The outcomes, in the order of `queries.parquet`. Says how many queries were left out.
@@ -49,15 +57,21 @@ def load_outcomes(tree: Path, metric: str) -> Outcomes:
         raise HierRouterError(
             f"{tree} was scored for other queries than it holds now; finish `hierrouter collect`"
         )
-    reader = _Reader(opened, pool, metric, scores)
+    hops = 1 if moves == "direct" else pool.hops
+    reader = _Reader(opened, pool, metric, scores, view, hops)
     complete = [query for query in opened.queries if reader.take(query)]
     if not complete:
         raise HierRouterError(
-            f"{tree}: no query has all its nodes, scores and embeddings; "
+            f"{tree}: no query has all its nodes, scores and embeddings for moves {moves} and view "
+            f"{view} (encoded: {', '.join(pool.encoder.views)}); "
             "run `hierrouter collect` again to finish it"
         )
     if left_out := len(opened.queries) - len(complete):
-        say(f"{tree}: {left_out} of {len(opened.queries)} queries left out, not fully recorded")
+        whole = "direct answers" if hops == 1 else "nodes"
+        say(
+            f"{tree}: {left_out} of {len(opened.queries)} queries left out, "
+            f"not all of their {whole} are recorded"
+        )
     references = tuple(spec.name for spec in pool.references)
     return Outcomes(
         query_ids=tuple(query.query_id for query in complete),
@@ -65,7 +79,7 @@ def load_outcomes(tree: Path, metric: str) -> Outcomes:
         train=np.array([query.split == "train" for query in complete]),
         folds=np.array([query.fold for query in complete], dtype=np.int64),
         models=reader.models,
-        hops=pool.hops,
+        hops=hops,
         metric=metric,
         embeddings=np.stack(reader.embeddings),
         analyze_cost=np.stack(reader.analyze_cost),
@@ -94,17 +108,24 @@ class _Reader:
     """Collects the rows of complete queries."""
 
     def __init__(
-        self, tree: RouteTree, pool: PoolConfig, metric: str, scores: dict[NodeKey, NodeScore]
+        self,
+        tree: RouteTree,
+        pool: PoolConfig,
+        metric: str,
+        scores: dict[NodeKey, NodeScore],
+        view: View,
+        hops: int,
     ) -> None:
         self.models = tuple(spec.name for spec in pool.models)
         self._references = [spec.name for spec in pool.references]
         self._tree, self._metric, self._scores = tree, metric, scores
         self._vectors = read_embeddings(embeddings_folder(tree))
+        self._view, self._max_tokens = view, pool.encoder.max_tokens
         self._paths = [
             tuple(self.models[step] for step in path)
-            for path in context_paths(len(self.models), pool.hops)
+            for path in context_paths(len(self.models), hops)
         ]
-        self._hops = pool.hops
+        self._hops = hops
         self.embeddings: list[NDArray[np.float32]] = []
         self.analyze_cost: list[NDArray[np.float64]] = []
         self.solve_cost: list[NDArray[np.float64]] = []
@@ -118,11 +139,10 @@ class _Reader:
         analyze, cost, quality = np.zeros(shape), np.zeros(shape), np.zeros(shape)
         vectors = []
         for row, path in enumerate(self._paths):
-            text = context_text(self._tree, query, path, "analyze")
-            vector = None if text is None else self._vectors.get(sha256_text(text))
-            if vector is None:
+            state = self._state(query, path)
+            if state is None:
                 return False
-            vectors.append(vector)
+            vectors.append(state)
             for column, model in enumerate(self.models):
                 answer = self._score(query, (*path, model), "solve")
                 if answer is None:
@@ -143,6 +163,18 @@ class _Reader:
         self.reference_cost.append([pair[0] for pair in measured if pair is not None])
         self.reference_quality.append([pair[1] for pair in measured if pair is not None])
         return True
+
+    def _state(self, query: Query, path: tuple[str, ...]) -> NDArray[np.float32] | None:
+        replies = replies_of(self._tree, query, path, "analyze")
+        if replies is None:
+            return None
+        return known_state(
+            self._view,
+            query.prompt,
+            replies,
+            self._max_tokens,
+            lambda text: self._vectors.get(sha256_text(text)),
+        )
 
     def _score(
         self, query: Query, models: tuple[str, ...], role: Role

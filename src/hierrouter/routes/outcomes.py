@@ -12,7 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Moves = Literal["paper", "early_exit"]
+Moves = Literal["direct", "paper", "early_exit"]
 
 
 def context_paths(models: int, hops: int) -> tuple[tuple[int, ...], ...]:

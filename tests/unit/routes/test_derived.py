@@ -16,7 +16,10 @@ from hierrouter.cli.trees import print_info, rescore
 from hierrouter.config import EncoderConfig
 from hierrouter.data.queries import read_queries, write_queries
 from hierrouter.errors import ConfigError, DamagedFileError, HierRouterError
-from hierrouter.routes.embed import context_text, embeddings_folder, read_embeddings
+from hierrouter.pool.prompts import encoder_text
+from hierrouter.routes.calls import Part
+from hierrouter.routes.collect import collect_routes
+from hierrouter.routes.embed import embeddings_folder, read_embeddings, replies_of
 from hierrouter.routes.encoder import open_encoder
 from hierrouter.routes.load import load_outcomes, tree_info
 from hierrouter.routes.nodes import NodeKey, read_nodes, write_nodes
@@ -25,6 +28,8 @@ from hierrouter.routes.tree import RouteTree
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from hierrouter.config import View
 
 
 def truncate(path: Path) -> None:
@@ -174,21 +179,56 @@ def encoded(tree: Path) -> list[str]:
     ]
 
 
-def test_each_distinct_context_is_encoded_once_by_the_encoder(tree: Path) -> None:
+CONTEXTS = [((), "solve"), *[((name,), role) for name in "ABC" for role in ("analyze", "solve")]]
+
+
+def test_each_distinct_text_is_encoded_once(tree: Path) -> None:
     opened = RouteTree(tree)
-    calls = [((), "solve"), *[((name,), role) for name in "ABC" for role in ("analyze", "solve")]]
-    texts = {context_text(opened, query, *call) for query in opened.queries for call in calls}
-    assert None not in texts
+    texts = set()
+    for query in opened.queries:
+        for call in CONTEXTS:
+            replies = replies_of(opened, query, *call)
+            assert replies is not None
+            texts |= {encoder_text(query.prompt, replies), query.prompt}
+            texts |= {text for _, text in replies}
     digests = encoded(tree)
     assert len(digests) == len(set(digests)) == len(texts)
-    outcomes = load_outcomes(tree, "accuracy")
+
+
+@pytest.mark.parametrize("view", ["paper", "two_part"])
+def test_a_state_is_what_the_encoder_says_of_the_view(tree: Path, view: View) -> None:
+    """Vectors are kept as bytes: a step is a 254th of the vector's range."""
+    opened = RouteTree(tree)
+    outcomes = load_outcomes(tree, "accuracy", view)
     encoder = open_encoder(EncoderConfig(model="hashing", dimensions=16))
     for row, query in enumerate(opened.queries):
-        contexts = [context_text(opened, query, path, "analyze") for path in ((), "A", "B", "C")]
-        assert all(contexts)
-        np.testing.assert_allclose(
-            outcomes.embeddings[row], encoder.encode([text or "" for text in contexts]), rtol=1e-6
-        )
+        for column, path in enumerate(((), ("A",), ("B",), ("C",))):
+            replies = replies_of(opened, query, path, "analyze")
+            assert replies is not None
+            if view == "paper":
+                (wanted,) = encoder.encode([encoder_text(query.prompt, replies)])
+            else:
+                newest = replies[-1][1] if replies else ""
+                wanted = np.concatenate(encoder.encode([query.prompt, newest]))
+            np.testing.assert_allclose(outcomes.embeddings[row, column], wanted, atol=1 / 254)
+
+
+def test_a_view_that_was_not_encoded_is_named_with_those_that_were(world, queries) -> None:
+    only = EncoderConfig(model="hashing", dimensions=16, views=["paper"])
+    world.record(world.pool(encoder=only), queries)
+    assert len(load_outcomes(world.tree, "accuracy", "paper")) == 8
+    with pytest.raises(HierRouterError, match=r"view two_part \(encoded: paper\)"):
+        load_outcomes(world.tree, "accuracy", "two_part")
+
+
+def test_direct_moves_take_queries_with_direct_answers_alone(world, queries, capfd) -> None:
+    collect_routes(world.pool(), queries, world.tree, Part(direct=True))
+    collect_routes(world.pool(), queries, world.tree, Part(per_task=1))
+    direct = load_outcomes(world.tree, "accuracy", moves="direct")
+    assert (len(direct), direct.hops, direct.solve_quality.shape) == (8, 1, (8, 1, 3))
+    capfd.readouterr()
+    assert len(load_outcomes(world.tree, "accuracy")) == 2
+    assert "6 of 8 queries left out, not all of their nodes" in capfd.readouterr().err
 
 
 def test_further_queries_encode_only_their_own_contexts(world, queries, tree) -> None:
@@ -278,7 +318,7 @@ def test_incomplete_queries_are_left_out_and_that_is_said(world, queries, tree, 
     outcomes = load_outcomes(tree, "accuracy")
     assert len(outcomes) == 5
     assert set(outcomes.query_ids) < whole
-    assert "3 of 8 queries left out, not fully recorded" in capfd.readouterr().err
+    assert "3 of 8 queries left out, not all of their nodes are recorded" in capfd.readouterr().err
 
 
 def test_no_complete_query_is_an_error(world, queries, tree) -> None:
