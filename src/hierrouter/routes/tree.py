@@ -10,6 +10,7 @@ from hierrouter.files import claim_folder, digest_of, read_json, sha256_text, wr
 from hierrouter.pool.open import identity
 from hierrouter.routes.encoder import encoder_identity
 from hierrouter.routes.nodes import Node, NodeKey, read_nodes, write_nodes
+from hierrouter.routes.restore import restore_queries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,7 +45,7 @@ class RouteTree:
         """
         self.folder = folder
         self.info: dict[str, Any] = read_info(folder)
-        self.queries: list[Query] = _read_queries(folder)
+        self.queries: list[Query] = _read_queries(folder, self.info)
         self.nodes: dict[NodeKey, Node] = {}
         self.by_key: dict[str, Node] = {}
         damaged: list[DamagedFileError] = []
@@ -202,14 +203,11 @@ def read_info(folder: Path) -> dict[str, Any]:
     return info
 
 
-def _read_queries(folder: Path) -> list[Query]:
+def _read_queries(folder: Path, info: dict[str, Any]) -> list[Query]:
     try:
         return read_queries(folder / QUERIES)
-    except HierRouterError as error:
-        raise DamagedFileError(
-            f"{folder / QUERIES} is missing or cannot be read back; run `hierrouter collect` again "
-            "with the same queries to restore it, no reply is generated twice"
-        ) from error
+    except HierRouterError:
+        return restore_queries(folder / QUERIES, info)
 
 
 def _recorded_digest(folder: Path) -> str | None:

@@ -95,14 +95,31 @@ def test_what_a_kill_left_half_written_is_neither_read_nor_kept(world, queries, 
     assert world.states() == before
 
 
-def test_a_tree_begun_but_for_its_queries_is_gone_on_with(world, queries, tree) -> None:
-    nodes = len(places(tree))
+@pytest.mark.parametrize("damage", [None, b"PAR1 half"])
+def test_a_tree_without_its_questions_takes_them_from_their_source(tree, damage) -> None:
+    whole = (tree / "queries.parquet").read_bytes()
     (tree / "queries.parquet").unlink()
-    with pytest.raises(DamagedFileError, match=r"run `hierrouter collect` again"):
-        RouteTree(tree)
+    if damage is not None:
+        (tree / "queries.parquet").write_bytes(damage)
+    assert len(RouteTree(tree).queries) == 8
+    assert (tree / "queries.parquet").read_bytes() == whole
+
+
+def test_questions_that_cannot_be_had_again_are_asked_for(world, queries, tree) -> None:
+    (tree / "queries.parquet").unlink()
+    info = json.loads((tree / "tree.json").read_text())
+    for change, reason in (
+        ({"data": {}}, "does not say how its queries were sampled"),
+        ({"query_digest": "0" * 64}, "its source gives other questions now"),
+    ):
+        (tree / "tree.json").write_text(json.dumps(info | change))
+        with pytest.raises(DamagedFileError, match=f"{reason}; collect again with the queries"):
+            RouteTree(tree)
+    (tree / "tree.json").write_text(json.dumps(info))
+    nodes = world.states()
     world.record(world.pool(), queries)
     assert len(RouteTree(tree).queries) == 8
-    assert len(places(tree)) == nodes
+    assert world.states() == nodes
 
 
 # What a tree takes.
