@@ -5,27 +5,39 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run test lint format clean
+.PHONY: help install run study study-record test lint format clean
 
 PYTHON ?= python3.11 python3.12 python3.13 python3
-CONFIG ?= configs/quickstart.yaml
+CONFIG ?= $(STUDY)
 OUT ?= runs/$(basename $(notdir $(CONFIG)))
 ARGS ?=
 PYTEST_ARGS ?=
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
+STUDY := configs/small_pool.yaml
+RECORDED := studies/small_pool
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 BASE := .venv/.installed
 FULL := .venv/.installed-for-tests
 
 help: ## say what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(BASE) ## make .venv with hierrouter in it
 
-run: $(BASE) ## sample, record, train, evaluate and register (CONFIG=…, OUT=…, ARGS='--set …')
-	@$(BIN)/hierrouter run --config $(CONFIG) --out $(OUT) $(ARGS)
+run: $(BASE) ## train on the recorded study, register, answer live; or all stages of CONFIG=… (OUT=…, ARGS='--set …')
+	@$(BIN)/hierrouter run --config $(CONFIG) --out $(OUT) $(if $(filter $(STUDY),$(CONFIG)),--tree $(RECORDED) --live 12) $(ARGS)
+
+study: $(BASE) ## train and evaluate on the recorded study, and print its table (ARGS='--set …')
+	@$(BIN)/hierrouter run --config $(STUDY) --out runs/small_pool --tree $(RECORDED) $(ARGS)
+
+study-record: $(BASE) ## record what is missing of the study, in the background at low priority
+	@mkdir -p runs/record
+	@$(BIN)/hierrouter sample --config $(STUDY) --out runs/record/queries
+	@nohup nice -n 19 $(BIN)/hierrouter collect --config $(STUDY) --queries runs/record/queries \
+	  --out $(RECORDED) --part-size 10 $(ARGS) >>runs/record/log 2>&1 & \
+	  printf 'recording into $(RECORDED); look: tail -f runs/record/log; stop: kill %s\n' "$$!"
 
 test: lint ## lint, types and all tests (PYTEST_ARGS='tests/unit -x')
 	@printf '\n== tests (pytest)\n'

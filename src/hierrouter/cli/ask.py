@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from hierrouter import hub
+from hierrouter.cli.hops import say_hop
 from hierrouter.errors import ConfigError
 from hierrouter.learning.answer import Answerer
 from hierrouter.learning.router import Router
@@ -47,12 +48,7 @@ def ask_once(question: str, where: str, alpha: float, show_replies: bool) -> Non
             took, started = time.monotonic() - started, time.monotonic()
             spent += hop.cost_usd
             path.append(hop.model)
-            first, *others = (f"{name} {chance:.2f}" for name, chance in hop.chances.items())
-            tokens = f"{hop.completion.tokens_in} + {hop.completion.tokens_out} tokens"
-            say(
-                f"hop {hop.index}: {hop.model} {hop.role}, {tokens}, ${hop.cost_usd:.6f}, "
-                f"{took:.1f} s  (chose {first}; {', '.join(others[:2]) or 'no other choice'})"
-            )
+            say_hop(hop, took)
             if show_replies and hop.role == "analyze":
                 out.print(hop.completion.reply, style="dim", soft_wrap=True)
             answer = hop.completion

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -59,13 +60,20 @@ def run(
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder of the run; default runs/<config's name>.")
     ] = None,
+    tree: Annotated[
+        Path | None,
+        typer.Option("--tree", help="A recorded tree to use as it is, instead of recording one."),
+    ] = None,
+    live: Annotated[
+        int, typer.Option("--live", min=0, help="Fresh queries to answer with it at the end.")
+    ] = 0,
     overrides: Overrides = None,
 ) -> None:
     """Sample, collect, train, evaluate and register; goes on where it stopped."""
     from hierrouter.cli.run import run_all
     from hierrouter.configfile import load_config
 
-    run_all(load_config(config, overrides or []), out or Path("runs") / config.stem)
+    run_all(load_config(config, overrides or []), out or Path("runs") / config.stem, tree, live)
 
 
 @app.command()
@@ -90,6 +98,18 @@ def collect(
     shard: Annotated[
         str, typer.Option("--shard", metavar="I/N", help="Only this recorder's share, from 0/N.")
     ] = "0/1",
+    part_size: Annotated[
+        int | None,
+        typer.Option(
+            "--part-size",
+            min=1,
+            help="Finish so many queries of each task at a time, direct answers first.",
+        ),
+    ] = None,
+    max_dollars: Annotated[
+        float | None,
+        typer.Option("--max-dollars", min=0, help="Stop before these calls cost more."),
+    ] = None,
     overrides: Overrides = None,
 ) -> None:
     """Record the route tree: every reply once; goes on where it stopped."""
@@ -98,7 +118,8 @@ def collect(
     from hierrouter.routes.collect import collect_routes
 
     part = Part(per_task, direct, Shard.parse(shard))
-    collect_routes(load_config(config, overrides or []).pool, queries, out, part)
+    pool = load_config(config, overrides or []).pool
+    collect_routes(pool, queries, out, part, part_size, max_dollars)
 
 
 @app.command()
@@ -234,6 +255,8 @@ def main() -> None:
     # Threads that spin while they wait make a model several times slower as soon as another program
     # uses a core; asleep they cost nothing. Read when torch is loaded, so it is set before.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # A plain `kill` ends like Ctrl-C: replies that are there are kept.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app(prog_name="hierrouter", standalone_mode=True)
     except HierRouterError as error:

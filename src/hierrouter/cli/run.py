@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from hierrouter.cli.live import answer_fresh
 from hierrouter.cli.notice import announce
 from hierrouter.data.sample import sample_queries
 from hierrouter.evaluation.evaluate import METRICS, REPORT, evaluate_router, is_evaluated
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from hierrouter.config import Config
 
 
-def run_all(config: Config, out: Path) -> None:
+def run_all(config: Config, out: Path, recorded: Path | None = None, live: int = 0) -> None:
     """Samples, collects, trains, evaluates and registers under one folder.
 
     What is finished and still follows from the config is kept; the rest is made.
@@ -33,6 +34,9 @@ def run_all(config: Config, out: Path) -> None:
     Args:
         config: the experiment.
         out: gets `queries/`, `tree/`, `router/`, `evaluation/`, and `run.json` (the config).
+        recorded: a tree to train on as it is. Nothing is sampled or recorded then, and the
+            config's data and pool are not used: the tree has its own.
+        live: how many fresh queries the router answers with its pool at the end.
 
     Raises:
         ConfigError: `out` is not ours.
@@ -42,20 +46,27 @@ def run_all(config: Config, out: Path) -> None:
     if not (out / "run.json").exists():
         write_json(out / "run.json", described)
     started = time.monotonic()
-    tree, router, evaluation = out / "tree", out / "router", out / "evaluation"
-    announce(config, out)
-    _stage(1, "sample queries")
-    queries = sample_queries(config.data, out / "queries")
-    _stage(2, "record the route tree")
-    collect_routes(config.pool, queries, tree)
+    tree, router, evaluation = recorded or out / "tree", out / "router", out / "evaluation"
+    titles = ["train the router", "evaluate", "register in MLflow"]
+    if recorded is None:
+        titles = ["sample queries", "record the route tree", *titles]
+    if live:
+        titles.append("answer fresh queries live")
+    steps = (f"[{n}/{len(titles)}] {title}" for n, title in enumerate(titles, start=1))
+    if recorded is None:
+        announce(config, out)
+        say(next(steps))
+        queries = sample_queries(config.data, out / "queries")
+        say(next(steps))
+        collect_routes(config.pool, queries, tree)
     # Only now: a config that the recorded tree refuses must not pass for the one it came from.
     write_json(out / "run.json", described)
-    _stage(3, "train the router")
+    say(next(steps))
     if is_trained(config.training, tree, router):
         say(f"router: the one in {router} is kept")
     else:
         train_router(config.training, tree, router)
-    _stage(4, "evaluate")
+    say(next(steps))
     if is_evaluated(config.evaluation, tree, router, evaluation):
         say(f"evaluation: the one in {evaluation} is kept")
     else:
@@ -64,15 +75,14 @@ def run_all(config: Config, out: Path) -> None:
     card = model_card(Router.load(router).info, evaluation_table(metrics))
     if card != (router / "README.md").read_text(encoding="utf-8"):
         write_text(router / "README.md", card)
-    _stage(5, "register in MLflow")
+    say(next(steps))
     register_router(config.evaluation, router, evaluation, tree)
     print_table(metrics)
     say(f"finished in {duration(time.monotonic() - started)}")
+    if live:
+        say(next(steps))
+        answer_fresh(tree, router, config.evaluation.alpha, live)
     say(f"report      {evaluation / REPORT}")
     say(f"MLflow UI   {ui_command()}")
     asking = f'{program("hierrouter")} ask "What is 17 plus 25?" --router {router}'
     say(f"ask it      {asking}")
-
-
-def _stage(number: int, title: str) -> None:
-    say(f"[{number}/5] {title}")

@@ -19,6 +19,7 @@ from hierrouter.routes.views import encode_context
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from hierrouter.config import AnswerKind
     from hierrouter.learning.router import Router
     from hierrouter.pool.backend import Backend, Completion
     from hierrouter.pool.prompts import Role
@@ -59,12 +60,22 @@ class Answerer:
         self._encoder = open_matching_encoder(self._pool.encoder, router.info.encoder["identity"])
         self._backends: dict[tuple[str, str], Backend] = {}
 
-    def answer(self, query: str, alpha: float) -> Iterator[Hop]:
+    @property
+    def router(self) -> Router:
+        """The router that decides."""
+        return self._router
+
+    def answer(
+        self, query: str, alpha: float, kind: AnswerKind | None = None, task: str | None = None
+    ) -> Iterator[Hop]:
         """Plays one route; the last hop's reply is the answer.
 
         Args:
             query: the question, as a user puts it.
             alpha: quality given up for one cost unit saved.
+            kind: of a benchmark query, how its answer is to be written; the models are told, the
+                encoder is not.
+            task: of a benchmark query, its task, which may have token limits of its own.
 
         Yields:
             Each hop as soon as its reply is there.
@@ -79,7 +90,7 @@ class Answerer:
                 self._encoder, info.view, query, replies, self._pool.encoder.max_tokens
             )
             scores = self._router.scores(state[None], index, np.array([spent]), alpha)[0]
-            hop = self._call(query, replies, index, scores)
+            hop = self._call(query, replies, index, scores, kind, task)
             yield hop
             if hop.role == "solve":
                 return
@@ -93,7 +104,13 @@ class Answerer:
         self._backends.clear()
 
     def _call(
-        self, query: str, replies: list[tuple[Role, str]], index: int, scores: np.ndarray
+        self,
+        query: str,
+        replies: list[tuple[Role, str]],
+        index: int,
+        scores: np.ndarray,
+        kind: AnswerKind | None,
+        task: str | None,
     ) -> Hop:
         action = int(scores.argmax())
         spec = self._pool.models[action // 2]
@@ -104,11 +121,12 @@ class Answerer:
             query,
             replies,
             instruction_for(prompts, spec, index, role, any_before=bool(replies)),
-            "",
+            getattr(prompts.answer_formats, kind) if kind is not None and role == "solve" else "",
             backend.count_tokens,
             prompts.max_context_tokens,
         )
-        completion = backend.generate([backend.render(message)], [limit_for(spec, role, None)])[0]
+        limit = limit_for(spec, role, task)
+        completion = backend.generate([backend.render(message)], [limit])[0]
         return Hop(
             index=index,
             model=spec.name,

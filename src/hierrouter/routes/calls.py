@@ -7,7 +7,7 @@ records, so that batches are the same however the work is interrupted or shared 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from hierrouter.errors import ConfigError
@@ -77,6 +77,22 @@ class Part:
 
 WHOLE = Part()
 """All of a tree."""
+
+
+def in_parts(queries: Sequence[Query], part: Part, size: int) -> Iterator[Part]:
+    """Parts of `size` queries of each task: first direct answers, then, if wanted, all nodes.
+
+    Args:
+        queries: the sample.
+        part: what is wanted in the end.
+        size: how many queries of each task a part adds.
+    """
+    most = max(ranks(queries).values(), default=-1) + 1
+    most = most if part.per_task is None else min(most, part.per_task)
+    ends = [*range(size, most, size), most]
+    for direct in (True,) if part.direct else (True, False):
+        for end in ends:
+            yield replace(part, per_task=end, direct=direct)
 
 
 def planned_calls(

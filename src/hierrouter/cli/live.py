@@ -1,0 +1,78 @@
+"""Fresh benchmark queries answered live by a router and its pool, hop by hop on the screen."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from hierrouter.cli.hops import say_hop
+from hierrouter.config import DataConfig
+from hierrouter.data.sample import choose
+from hierrouter.data.sources import load_questions
+from hierrouter.learning.answer import Answerer
+from hierrouter.learning.router import Router
+from hierrouter.progress import say
+from hierrouter.quality.score import score_replies
+from hierrouter.routes.scores import answer_kind, expected_of
+from hierrouter.routes.tree import RouteTree
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hierrouter.data.queries import Query
+
+SHOWN = 300
+"""Characters of a question and of an answer's end that are printed."""
+
+
+def answer_fresh(tree: Path, router: Path, alpha: float, count: int) -> None:
+    """Answers queries that no model of the tree was asked, and says which answers are right.
+
+    Args:
+        tree: the recorded tree that the router was trained on.
+        router: the router's folder.
+        alpha: quality given up for one cost unit saved.
+        count: how many queries, spread over the tasks.
+    """
+    queries = fresh_queries(tree, count)
+    answerer = Answerer(Router.load(router))
+    unit = answerer.router.info.cost_unit_usd
+    right, spent = 0, 0.0
+    try:
+        for number, query in enumerate(queries, start=1):
+            say(f"\n[{number} of {len(queries)}] {query.task}: {_short(query.prompt)}")
+            started = time.monotonic()
+            for hop in answerer.answer(query.prompt, alpha, answer_kind(query), query.task):
+                say_hop(hop, time.monotonic() - started)
+                started = time.monotonic()
+                spent += hop.cost_usd
+                reply = hop.completion.reply
+            (scored,) = score_replies([(reply, expected_of(query))])
+            good = scored.accuracy == 1
+            right += good
+            given = query.reference[0] if query.task != "mbpp" else "to pass its tests"
+            say(f"answer: {_short(scored.answer or reply)}")
+            say(f"{'right' if good else 'wrong'} (wanted: {_short(given)})")
+    finally:
+        answerer.close()
+    mean = spent / len(queries) / unit
+    say(
+        f"\n{right} of {len(queries)} right, mean cost {mean:.2f} cost units; too few to judge by: "
+        "the table above is on recorded replies"
+    )
+
+
+def fresh_queries(tree: Path, count: int) -> list[Query]:
+    """The next queries of each task, in the order in which a growing sample takes them."""
+    opened = RouteTree(tree)
+    config = DataConfig.model_validate(opened.info["data"]["config"])
+    per_task = -(-count // len(config.tasks))
+    larger = config.model_copy(update={"queries_per_task": config.queries_per_task + per_task})
+    known = {query.query_id for query in opened.queries}
+    queries, _ = choose(larger, load_questions(larger))
+    return [query for query in queries if query.query_id not in known][:count]
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= SHOWN else line[:SHOWN] + " …"
