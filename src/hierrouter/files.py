@@ -7,22 +7,28 @@ import hashlib
 import json
 import os
 import tempfile
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from hierrouter.errors import ConfigError, DamagedFileError, HierRouterError
+from hierrouter.errors import ConfigError, DamagedFileError, HierRouterError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @contextlib.contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
     """Yields a temporary path beside `target`, renamed onto it when the block succeeds.
 
+    In an object store, which shows an object when it is whole, `target` is put there in one piece.
+
     Raises:
         HierRouterError: the disk is full or the folder cannot be written; `target` is untouched.
     """
+    if is_remote(target):
+        with _uploaded(target) as local:
+            yield local
+        return
     temporary: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -42,6 +48,64 @@ def atomic_path(target: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def folder_at(text: str) -> Path:
+    """The folder that a user names: a path, or an address such as s3://bucket/tree.
+
+    An address is served by fsspec, and behaves like a path.
+
+    Raises:
+        ConfigError: no such kind of store is known, or what reads it is not installed.
+        HierRouterError: the store cannot be reached.
+    """
+    scheme, found, rest = text.partition("://")
+    if not found or scheme == "file":
+        return Path(rest if found else text)
+    from upath import UPath
+
+    try:
+        folder = UPath(text)
+        folder.exists()
+    except (ImportError, ValueError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise ConfigError(
+            f"{text}: no store of this kind can be used here ({reason}); "
+            f"install what fsspec needs for {scheme}, for example `pip install s3fs`"
+        ) from error
+    except Exception as error:  # each kind of store has errors of its own
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise UnreachableError(
+            f"{text} cannot be reached ({reason}); look at the address, its credentials and the "
+            "network, then run the same command again"
+        ) from error
+    return cast("Path", folder)
+
+
+def is_remote(path: Path) -> bool:
+    """Whether a path is an address of `folder_at` and not one of this machine."""
+    return not isinstance(path, Path)
+
+
+def readable(path: Path) -> Path | BinaryIO:
+    """What pyarrow reads a file from: the path, or for an object a stream with random access."""
+    return path.open("rb") if is_remote(path) else path
+
+
+@contextlib.contextmanager
+def _uploaded(target: Any) -> Iterator[Path]:
+    """A local file that is put at `target` in one piece when the block succeeds."""
+    with tempfile.TemporaryDirectory(prefix="hierrouter-") as folder:
+        local = Path(folder) / target.name
+        yield local
+        try:
+            target.fs.put_file(str(local), target.path)
+        except Exception as error:  # each kind of store has errors of its own
+            reason = " ".join(str(error).split())[:160] or type(error).__name__
+            raise UnreachableError(
+                f"cannot write {target} ({reason}); then run the same command again: what was "
+                "written before is kept"
+            ) from error
 
 
 def write_text(target: Path, text: str) -> None:
@@ -96,7 +160,11 @@ def claim_folder(folder: Path, marker: str) -> None:
     try:
         if folder.exists() and not folder.is_dir():
             raise ConfigError(f"{folder} is a file; name a folder for the output")
-        folder.mkdir(parents=True, exist_ok=True)
+        if is_remote(folder):
+            if not folder.exists():
+                return  # an object store has no empty folders
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
         entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".tmp-")]
     except OSError as error:
         raise HierRouterError(f"cannot make the folder {folder}: {error.strerror}") from error

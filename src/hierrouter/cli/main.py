@@ -12,6 +12,7 @@ import typer
 
 from hierrouter import __version__
 from hierrouter.errors import HierRouterError
+from hierrouter.files import folder_at
 from hierrouter.progress import console, say
 
 # Commands import what they need when they run, so that `--help` answers at once.
@@ -35,7 +36,20 @@ Overrides = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Replace one value, e.g. training.seed=7."),
 ]
 Out = Annotated[Path, typer.Option("--out", help="Folder for the result: new, empty or ours.")]
-TreeFolder = Annotated[Path, typer.Option("--tree", help="Folder of a route tree.")]
+TREE_HELP = "Folder of a route tree, or an address such as s3://bucket/tree."
+TreeFolder = Annotated[
+    Path, typer.Option("--tree", metavar="DIR", parser=folder_at, help=TREE_HELP)
+]
+TreeOut = Annotated[
+    Path,
+    typer.Option(
+        "--out",
+        metavar="DIR",
+        parser=folder_at,
+        help="Folder of the tree, new, empty or ours, or an address such as s3://bucket/tree.",
+    ),
+]
+TreeArgument = Annotated[Path, typer.Argument(metavar="DIR", parser=folder_at, help=TREE_HELP)]
 RouterFolder = Annotated[Path, typer.Option("--router", help="Folder of a router.")]
 
 
@@ -62,7 +76,12 @@ def run(
     ] = None,
     tree: Annotated[
         Path | None,
-        typer.Option("--tree", help="A recorded tree to use as it is, instead of recording one."),
+        typer.Option(
+            "--tree",
+            metavar="DIR",
+            parser=folder_at,
+            help="A recorded tree to use as it is, instead of recording one.",
+        ),
     ] = None,
     live: Annotated[
         int, typer.Option("--live", min=0, help="Fresh queries to answer with it at the end.")
@@ -89,7 +108,7 @@ def sample(config: ConfigFile, out: Out, overrides: Overrides = None) -> None:
 def collect(
     config: ConfigFile,
     queries: Annotated[Path, typer.Option("--queries", help="queries.parquet, or its folder.")],
-    out: Out,
+    out: TreeOut,
     per_task: Annotated[
         int | None,
         typer.Option("--per-task", min=1, help="Only the first so many queries of each task."),
@@ -155,7 +174,13 @@ def register(
     router: RouterFolder,
     evaluation: Annotated[Path, typer.Option("--evaluation", help="Folder of its evaluation.")],
     tree: Annotated[
-        Path | None, typer.Option("--tree", help="Its route tree, for the dataset inputs.")
+        Path | None,
+        typer.Option(
+            "--tree",
+            metavar="DIR",
+            parser=folder_at,
+            help="Its route tree, for the dataset inputs.",
+        ),
     ] = None,
 ) -> None:
     """Log a router and its evaluation to MLflow and register it as challenger."""
@@ -227,16 +252,50 @@ def config_command(
 
 
 @tree_app.command("info")
-def tree_info(tree: Annotated[Path, typer.Argument(help="Folder of a route tree.")]) -> None:
+def tree_info(tree: TreeArgument) -> None:
     """Say what a tree holds: queries, nodes, tokens, cost."""
     from hierrouter.cli.trees import print_info
 
     print_info(tree)
 
 
+@tree_app.command("verify")
+def tree_verify(
+    tree: TreeArgument,
+    keys: Annotated[
+        bool, typer.Option("--keys", help="Also compute each generation key anew (tokenizers).")
+    ] = False,
+) -> None:
+    """Check that all of a tree can be read and fits together."""
+    from hierrouter.cli.trees import verify
+
+    verify(tree, keys)
+
+
+@tree_app.command("merge")
+def tree_merge(
+    trees: Annotated[
+        list[Path], typer.Argument(metavar="DIR…", parser=folder_at, help="Trees, such as shards.")
+    ],
+    out: TreeOut,
+) -> None:
+    """Add the nodes of trees to one; they stay as they are."""
+    from hierrouter.routes.upkeep import merge_trees
+
+    merge_trees(trees, out)
+
+
+@tree_app.command("compact")
+def tree_compact(tree: TreeArgument) -> None:
+    """Join a tree's small files into few large ones."""
+    from hierrouter.routes.upkeep import compact_tree
+
+    compact_tree(tree)
+
+
 @tree_app.command("rescore")
 def tree_rescore(
-    tree: Annotated[Path, typer.Argument(help="Folder of a route tree.")],
+    tree: TreeArgument,
     config: Annotated[
         Path | None, typer.Option("--config", help="Take rates from this config's pool.")
     ] = None,

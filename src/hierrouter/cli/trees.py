@@ -3,19 +3,42 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
 from hierrouter.config import PoolConfig
+from hierrouter.errors import HierRouterError
 from hierrouter.progress import say
 from hierrouter.routes.lock import sole_writer
 from hierrouter.routes.scores import read_scores, score_tree
 from hierrouter.routes.tree import RouteTree, read_info
+from hierrouter.routes.verify import verify_tree
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from hierrouter.routes.nodes import Node
+
+
+@dataclass
+class _Group:
+    """Nodes of one model and role, added up."""
+
+    nodes: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cut: int = 0
+    made: Counter[str] = field(default_factory=Counter)
+
+    def add(self, node: Node) -> None:
+        self.nodes += 1
+        self.tokens_in += node.tokens_in
+        self.tokens_out += node.tokens_out
+        self.cut += node.finish_reason == "length"
+        self.made[f"{node.backend} {node.device} {node.dtype}"] += 1
 
 
 def print_info(folder: Path) -> None:
@@ -29,24 +52,37 @@ def print_info(folder: Path) -> None:
         soft_wrap=True,
     )
     table = Table("model", "role", "nodes", "tokens in", "tokens out", "cut off", "made on")
-    kinds = sorted({(node.models[-1], node.role) for node in tree.nodes.values()})
-    for model, role in kinds:
-        nodes = [n for n in tree.nodes.values() if (n.models[-1], n.role) == (model, role)]
-        cut = sum(node.finish_reason == "length" for node in nodes)
-        made = Counter(f"{node.backend} {node.device} {node.dtype}" for node in nodes)
+    groups: dict[tuple[str, str], _Group] = {}
+    for node in tree.nodes.stream():
+        groups.setdefault((node.models[-1], node.role), _Group()).add(node)
+    for (model, role), group in sorted(groups.items()):
         table.add_row(
             model,
             role,
-            str(len(nodes)),
-            str(sum(node.tokens_in for node in nodes)),
-            str(sum(node.tokens_out for node in nodes)),
-            f"{cut / len(nodes):.0%}",
-            ", ".join(made),
+            str(group.nodes),
+            str(group.tokens_in),
+            str(group.tokens_out),
+            f"{group.cut / group.nodes:.0%}",
+            ", ".join(group.made),
         )
     out.print(table)
     if (folder / "scores.parquet").exists():
         _, scores = read_scores(folder)
         out.print(f"cost of all calls: ${sum(score.cost for score in scores.values()):.4f}")
+
+
+def verify(folder: Path, keys: bool) -> None:
+    """Checks a tree.
+
+    Raises:
+        HierRouterError: something is wrong; each fault was printed.
+    """
+    faults = verify_tree(folder, keys)
+    for fault in faults:
+        say(fault)
+    if faults:
+        raise HierRouterError(f"{folder}: {len(faults)} fault(s), see above")
+    say(f"{folder}: no fault found")
 
 
 def rescore(folder: Path, pool: PoolConfig | None) -> None:

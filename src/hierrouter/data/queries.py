@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hierrouter.errors import DamagedFileError, HierRouterError
-from hierrouter.files import atomic_path, digest_of
+from hierrouter.files import atomic_path, digest_of, readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -84,7 +84,7 @@ def read_queries(path: Path) -> list[Query]:
     if not path.is_file():
         raise HierRouterError(f"{path} does not exist; make it with `hierrouter sample`")
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(readable(path))
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())[:160]
         raise DamagedFileError(

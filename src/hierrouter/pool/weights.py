@@ -11,6 +11,7 @@ import io
 import re
 import shutil
 import struct
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +97,9 @@ def prepare_openvino(spec: ModelSpec) -> Path:
     label = prepared.provenance["repo"].rstrip("/").rsplit("/", 1)[-1]
 
     def make(folder: Path) -> None:
+        # OpenVINO's tools do without this package where there is none. With it, each conversion
+        # reports to a statistics service and leaves files in the user's home folder.
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         from hierrouter.pool.openvino_convert import convert
 
         convert(prepared.folder, folder)

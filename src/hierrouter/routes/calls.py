@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from itertools import compress
 from typing import TYPE_CHECKING, Self
 
 from hierrouter.errors import ConfigError
@@ -15,7 +16,7 @@ from hierrouter.routes.estimate import call_seconds
 from hierrouter.routes.nodes import NodeKey, full_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from hierrouter.config import ModelSpec, PoolConfig
     from hierrouter.data.queries import Query
@@ -95,9 +96,23 @@ def in_parts(queries: Sequence[Query], part: Part, size: int) -> Iterator[Part]:
             yield replace(part, per_task=end, direct=direct)
 
 
-def planned_calls(
-    queries: Sequence[Query], config: PoolConfig, part: Part = WHOLE
-) -> Iterator[Call]:
+@dataclass(frozen=True)
+class Branch:
+    """The same call for many queries: what is planned and looked up together."""
+
+    models: tuple[str, ...]
+    role: Role
+    spec: ModelSpec
+    queries: Sequence[Query]
+
+    def calls(self, wanted: Iterable[bool] | None = None) -> Iterator[Call]:
+        """Its calls; with flags, one a query, those that are wanted."""
+        queries = self.queries if wanted is None else compress(self.queries, wanted)
+        for query in queries:
+            yield Call(query, self.models, self.role, self.spec)
+
+
+def branches(queries: Sequence[Query], config: PoolConfig, part: Part = WHOLE) -> Iterator[Branch]:
     """Every call of the full tree, then the references' direct answers, whether made or not.
 
     Args:
@@ -116,13 +131,18 @@ def planned_calls(
     specs = {spec.name: spec for spec in config.models}
     for depth in range(1, (1 if part.direct else config.hops) + 1):
         for models, role in full_tree(list(specs), config.hops, depth):
-            if part.direct and role != "solve":
-                continue
-            for query in wanted:
-                yield Call(query, models, role, specs[models[-1]])
+            if role == "solve" or not part.direct:
+                yield Branch(models, role, specs[models[-1]], wanted)
     for spec in config.references:
-        for query in wanted:
-            yield Call(query, (spec.name,), "solve", spec)
+        yield Branch((spec.name,), "solve", spec, wanted)
+
+
+def planned_calls(
+    queries: Sequence[Query], config: PoolConfig, part: Part = WHOLE
+) -> Iterator[Call]:
+    """The calls of all `branches`, one by one."""
+    for branch in branches(queries, config, part):
+        yield from branch.calls()
 
 
 def ranks(queries: Sequence[Query]) -> dict[str, int]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hierrouter.errors import DamagedFileError
-from hierrouter.files import atomic_path, digest_of, sha256_text
+from hierrouter.files import atomic_path, digest_of, readable, sha256_text
 from hierrouter.progress import Progress, say
 from hierrouter.routes.encoder import open_encoder
 from hierrouter.routes.nodes import NodeKey
@@ -104,7 +104,7 @@ def _parts(folder: Path) -> list[Path]:
 
 def _read_part(path: Path) -> dict[str, NDArray[np.float32]]:
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(readable(path))
         digests = table["text_digest"].to_pylist()
         scale = table["scale"].to_numpy()[:, None]
         steps = table["vector"].combine_chunks().values.to_numpy()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hierrouter.errors import DamagedFileError
-from hierrouter.files import atomic_path
+from hierrouter.files import atomic_path, readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -57,6 +57,8 @@ class Node:
         return NodeKey(self.query_id, self.models, self.role)
 
 
+GROUP = 2048
+"""Most nodes that are read together when one of them is wanted."""
 SCHEMA = pa.schema(
     [
         ("query_id", pa.string()),
@@ -98,10 +100,37 @@ def full_tree(
 
 def write_nodes(path: Path, nodes: Iterable[Node]) -> None:
     """Writes nodes to a Parquet file in one step."""
-    rows = [asdict(node) for node in nodes]
-    table = pa.Table.from_pylist(rows, schema=SCHEMA)
-    with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+    with NodeWriter(path) as writer:
+        writer.add(list(nodes))
+
+
+class NodeWriter:
+    """Writes a Parquet file of nodes bit by bit; it appears when all of it is there."""
+
+    def __init__(self, path: Path) -> None:
+        """Will write `path`."""
+        self._path = path
+
+    def __enter__(self) -> Self:
+        self._stack = contextlib.ExitStack()
+        temporary = self._stack.enter_context(atomic_path(self._path))
+        self._file = self._stack.enter_context(
+            pq.ParquetWriter(temporary, SCHEMA, compression="zstd", write_page_checksum=True)
+        )
+        return self
+
+    def add(self, nodes: Sequence[Node]) -> None:
+        """Adds some nodes, in row groups of at most `GROUP`."""
+        self._file.write_table(_table(nodes), row_group_size=GROUP)
+
+    def __exit__(self, *failure: Any) -> None:
+        self._stack.__exit__(*failure)
+
+
+def _table(nodes: Sequence[Node]) -> pa.Table:
+    # Column by column: a million rows as dictionaries would take minutes.
+    columns = [[getattr(node, name) for node in nodes] for name in SCHEMA.names]
+    return pa.table(columns, schema=SCHEMA)
 
 
 def read_nodes(path: Path) -> list[Node]:
@@ -111,11 +140,26 @@ def read_nodes(path: Path) -> list[Node]:
         DamagedFileError: the file is truncated or holds something else.
     """
     try:
-        rows = pq.read_table(path).select(SCHEMA.names).cast(SCHEMA).to_pylist()
+        return nodes_of(pq.read_table(readable(path), page_checksum_verification=True))
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise DamagedFileError(f"{path} cannot be read back ({reason})") from error
-    return [Node(**{**row, "models": tuple(row["models"])}) for row in rows]
+        raise damaged(path, error) from error
+
+
+def nodes_of(table: pa.Table) -> list[Node]:
+    """The rows of a table of nodes.
+
+    Raises:
+        KeyError, ValueError, pa.ArrowException: it holds something else.
+    """
+    columns = table.select(SCHEMA.names).cast(SCHEMA).to_pydict()
+    columns["models"] = [tuple(models) for models in columns["models"]]
+    return [Node(*row) for row in zip(*(columns[name] for name in SCHEMA.names), strict=True)]
+
+
+def damaged(path: Path, error: Exception) -> DamagedFileError:
+    """What to say of a file of nodes that cannot be read."""
+    reason = " ".join(str(error).split())[:160]
+    return DamagedFileError(f"{path} cannot be read back ({reason})")
 
 
 def recorded_nodes(tree: Path) -> int:
@@ -123,5 +167,5 @@ def recorded_nodes(tree: Path) -> int:
     count = 0
     for path in (tree / "nodes").glob("[!.]*.parquet"):
         with contextlib.suppress(OSError, pa.ArrowException):
-            count += pq.read_metadata(path).num_rows
+            count += pq.read_metadata(readable(path)).num_rows
     return count

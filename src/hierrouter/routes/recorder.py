@@ -11,7 +11,7 @@ from hierrouter.pool.fit import require_fit
 from hierrouter.pool.open import open_backend
 from hierrouter.pool.prompts import build_message, instruction_for, limit_for
 from hierrouter.progress import Progress, say
-from hierrouter.routes.calls import WHOLE, Part, planned_calls, stages, unit_numbers, units
+from hierrouter.routes.calls import WHOLE, Part, branches, stages, unit_numbers, units
 from hierrouter.routes.costs import call_cost
 from hierrouter.routes.nodes import Node, NodeKey
 from hierrouter.routes.scores import answer_kind
@@ -40,6 +40,7 @@ class Recorder:
             max_dollars: what all calls may cost by the pool's rates; none: anything.
         """
         self._tree, self._config, self._most = tree, config, max_dollars
+        self._backends: dict[str, Backend] = {}
         self.spent_usd = 0.0
         """What the calls made so far cost."""
         self.out_of_money = False
@@ -52,14 +53,17 @@ class Recorder:
             HierRouterError: a prompt would be too long; found before anything is generated.
         """
         tree, config = self._tree, self._config
-        calls = list(planned_calls(tree.queries, config, part))
-        queries = len({call.query.query_id for call in calls})
-        missing = [call for call in calls if call.place not in tree.nodes]
+        planned, queries = 0, 0
+        missing: list[Call] = []
+        for branch in branches(tree.queries, config, part):
+            ids = [query.query_id for query in branch.queries]
+            planned, queries = planned + len(ids), len(ids)
+            missing += branch.calls(tree.nodes.absent(ids, branch.models, branch.role))
         if not missing:
-            say(f"recorded: all {len(calls)} nodes of {queries} queries are there")
+            say(f"recorded: all {planned} nodes of {queries} queries are there")
             return
         self._require_fit(missing)
-        say(f"recording {len(missing)} of {len(calls)} nodes of {queries} queries")
+        say(f"recording {len(missing)} of {planned} nodes of {queries} queries")
         weights = {name: model["weights"] for name, model in tree.info["made"]["models"].items()}
         numbers = unit_numbers(tree.queries, config.queries_per_unit)
         # Work is counted in expected seconds, so that the time left does not jump between models.
@@ -105,11 +109,16 @@ class Recorder:
         tree = self._tree
         keyed: list[tuple[Call, str]] = []
         fresh: dict[str, tuple[str, int, Call]] = {}
+        known: dict[str, Node] = {}
         for call in calls:
             prompt, limit, key = self._prompt(backend, call)
             keyed.append((call, key))
-            if key not in tree.by_key:
-                fresh.setdefault(key, (prompt, limit, call))
+            if key in known or key in fresh:
+                continue
+            if (node := tree.nodes.with_key(key)) is not None:
+                known[key] = node
+            else:
+                fresh[key] = (prompt, limit, call)
         made: dict[str, Node] = {}
         try:
             waiting = list(fresh)
@@ -124,11 +133,11 @@ class Recorder:
             # Whatever stopped the rest, what was paid for is kept.
             nodes = []
             for call, key in keyed:
-                known = made.get(key) or tree.by_key.get(key)
-                if known is None:
+                node = made.get(key) or known.get(key)
+                if node is None:
                     continue
                 at = call.place
-                nodes.append(replace(known, query_id=at.query_id, models=at.models, role=at.role))
+                nodes.append(replace(node, query_id=at.query_id, models=at.models, role=at.role))
                 if key not in made or fresh[key][2] is not call:
                     progress.advance(1, call.spec.name, work=call.work)
             if nodes:
@@ -164,6 +173,16 @@ class Recorder:
         )
         left = self._most - self.spent_usd
         return sum(1 for _ in takewhile(lambda cost: cost <= left, dearest))
+
+    def key_of(self, call: Call) -> str:
+        """The generation key that the node of a call must have.
+
+        Raises:
+            KeyError: an analysis before it is not in the tree.
+        """
+        if call.spec.name not in self._backends:
+            self._backends[call.spec.name] = self._open(call.spec)
+        return self._prompt(self._backends[call.spec.name], call)[2]
 
     def _prompt(self, backend: Backend, call: Call) -> tuple[str, int, str]:
         """The rendered prompt of a call, its limit of new tokens, and its generation key."""

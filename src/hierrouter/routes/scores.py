@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from hierrouter.config import PoolConfig
 from hierrouter.data.queries import digest_queries
 from hierrouter.errors import DamagedFileError, HierRouterError
-from hierrouter.files import atomic_path, sha256_text
+from hierrouter.files import atomic_path, readable, sha256_text
 from hierrouter.progress import Progress, say
 from hierrouter.quality.score import METRICS, SCORER_VERSION, Expected, Scored, score_replies
 from hierrouter.routes.costs import call_cost
@@ -160,7 +160,7 @@ def read_scores(tree: Path) -> tuple[dict[str, Any], dict[NodeKey, NodeScore]]:
 
 def _read(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(readable(path))
         stamp = json.loads((table.schema.metadata or {}).get(METADATA, b"{}"))
         return stamp, table.cast(SCHEMA).to_pylist()
     except (OSError, ValueError, pa.ArrowException) as error:

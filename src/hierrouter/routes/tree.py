@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 from hierrouter.data.queries import Query, digest_queries, read_queries, write_queries
@@ -9,14 +10,15 @@ from hierrouter.errors import ConfigError, DamagedFileError, HierRouterError
 from hierrouter.files import claim_folder, digest_of, read_json, sha256_text, write_json
 from hierrouter.pool.open import identity
 from hierrouter.routes.encoder import encoder_identity
-from hierrouter.routes.nodes import Node, NodeKey, read_nodes, write_nodes
 from hierrouter.routes.restore import restore_queries
+from hierrouter.routes.store import NodeStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from hierrouter.config import PoolConfig
+    from hierrouter.routes.nodes import Node
 
 FORMAT_VERSION = 1
 QUERIES = "queries.parquet"
@@ -27,7 +29,7 @@ RETIRED = "earlier_queries.parquet"
 class RouteTree:
     """A folder with `tree.json`, `queries.parquet`, `nodes/`, `scores.parquet`, `embeddings/`.
 
-    `nodes` holds every readable node in memory, by place.
+    `nodes` gives every node by its place.
     """
 
     def __init__(self, folder: Path, set_aside: bool = False) -> None:
@@ -46,23 +48,7 @@ class RouteTree:
         self.folder = folder
         self.info: dict[str, Any] = read_info(folder)
         self.queries: list[Query] = _read_queries(folder, self.info)
-        self.nodes: dict[NodeKey, Node] = {}
-        self.by_key: dict[str, Node] = {}
-        damaged: list[DamagedFileError] = []
-        for path in self.node_files():
-            try:
-                self._add(read_nodes(path))
-            except DamagedFileError as error:
-                damaged.append(error)
-                if set_aside:
-                    path.rename(path.with_suffix(".damaged"))
-        if damaged:
-            others = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
-            aside = " and is set aside as .damaged" if set_aside else ""
-            raise DamagedFileError(
-                f"{damaged[0]}{others}{aside}; run `hierrouter collect` or "
-                "`hierrouter run` again: what it held is generated anew, all else is kept"
-            )
+        self.nodes = NodeStore(folder / "nodes", set_aside)
 
     @classmethod
     def create_or_open(
@@ -92,7 +78,7 @@ class RouteTree:
         }
         made = _made(pool, identities)
         if before:
-            _refuse_other_pool(folder, before["made"], made)
+            refuse_other_pool(folder, before["made"], made)
             made["models"] = {**before["made"]["models"], **made["models"]}
             _retire_queries(folder, before["query_digest"], queries)
         info = {
@@ -111,10 +97,6 @@ class RouteTree:
             write_queries(folder / QUERIES, queries)
         return cls(folder, set_aside=True)
 
-    def node_files(self) -> Iterator[Path]:
-        """The files of nodes, in a fixed order."""
-        yield from sorted((self.folder / "nodes").glob("[!.]*.parquet"))
-
     def commit(self, name: str, nodes: Sequence[Node]) -> None:
         """Adds nodes as one file, all or none.
 
@@ -123,8 +105,7 @@ class RouteTree:
             nodes: the new nodes.
         """
         places = digest_of([[*node.place[:1], list(node.models), node.role] for node in nodes])
-        write_nodes(self.folder / "nodes" / f"{name}-{places[:8]}.parquet", nodes)
-        self._add(nodes)
+        self.nodes.append(f"{name}-{places[:8]}.parquet", nodes)
 
     def take_rates(self, pool: PoolConfig) -> None:
         """Takes over the rates of `pool`, and nothing else of it.
@@ -155,25 +136,18 @@ class RouteTree:
 
     def digest(self) -> str:
         """SHA-256 of what was recorded, whatever the files: places, replies and token counts."""
-        return digest_of(
-            sorted(
-                [
-                    node.query_id,
-                    list(node.models),
-                    node.role,
-                    sha256_text(node.reply),
-                    node.tokens_in,
-                    node.tokens_out,
-                ]
-                for node in self.nodes.values()
-            )
-        )
+        whole = hashlib.sha256()
+        for each in sorted(_node_digest(node) for node in self.nodes.stream()):
+            whole.update(each)
+        return whole.hexdigest()
 
-    def _add(self, nodes: Sequence[Node]) -> None:
-        for node in nodes:
-            # The first recorded wins: it is what was paid for, and what later hops were built on.
-            self.nodes.setdefault(node.place, node)
-            self.by_key.setdefault(node.key, node)
+
+def _node_digest(node: Node) -> bytes:
+    parts = (
+        *(node.query_id, *node.models, node.role, sha256_text(node.reply)),
+        *(str(node.tokens_in), str(node.tokens_out)),
+    )
+    return hashlib.sha256("\x1f".join(parts).encode()).digest()
 
 
 def read_info(folder: Path) -> dict[str, Any]:
@@ -225,13 +199,7 @@ def _retire_queries(folder: Path, digest: str, now: Sequence[Query]) -> None:
         ConfigError: a query of `now` had another text.
         DamagedFileError: the earlier texts are lost and `now` are other queries.
     """
-    retired = folder / RETIRED
-    try:
-        earlier = read_queries(retired) if retired.exists() else []
-    except DamagedFileError:
-        raise DamagedFileError(
-            f"{retired} cannot be read back; restore it from a copy, or name another folder"
-        ) from None
+    earlier = read_retired(folder)
     known = {query.query_id: query for query in earlier}
     try:
         present = read_queries(folder / QUERIES)
@@ -255,7 +223,22 @@ def _retire_queries(folder: Path, digest: str, now: Sequence[Query]) -> None:
     staying = {query.query_id for query in now} - {query.query_id for query in earlier}
     gone = [query for query in known.values() if query.query_id not in staying]
     if len(gone) > len(earlier):
-        write_queries(retired, gone)
+        write_queries(folder / RETIRED, gone)
+
+
+def read_retired(folder: Path) -> list[Query]:
+    """Queries that were recorded and are not of the present sample.
+
+    Raises:
+        DamagedFileError: they cannot be read.
+    """
+    retired = folder / RETIRED
+    try:
+        return read_queries(retired) if retired.exists() else []
+    except DamagedFileError:
+        raise DamagedFileError(
+            f"{retired} cannot be read back; restore it from a copy, or name another folder"
+        ) from None
 
 
 def _made(pool: PoolConfig, identities: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -274,7 +257,17 @@ def _made(pool: PoolConfig, identities: dict[str, dict[str, Any]]) -> dict[str, 
     }
 
 
-def _refuse_other_pool(folder: Path, earlier: dict[str, Any], now: dict[str, Any]) -> None:
+def refuse_other_pool(folder: Path, earlier: dict[str, Any], now: dict[str, Any]) -> None:
+    """Makes sure that replies made as `now` says may stand beside those of the tree in `folder`.
+
+    Args:
+        folder: the tree.
+        earlier: `made` of its tree.json.
+        now: `made` of what is to be recorded or added.
+
+    Raises:
+        ConfigError: prompts, weights, settings or limits differ.
+    """
     if earlier["prompts"] != now["prompts"]:
         raise ConfigError(
             f"{folder} was recorded with other pool.prompts; name another folder or restore them"

@@ -1,0 +1,201 @@
+"""Looking after recorded trees: several joined into one, small files joined into large ones."""
+
+from __future__ import annotations
+
+import contextlib
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.parquet as pq
+
+from hierrouter.data.queries import read_queries, write_queries
+from hierrouter.errors import ConfigError, HierRouterError
+from hierrouter.files import atomic_path, claim_folder, digest_of, readable, write_json
+from hierrouter.progress import Progress, say
+from hierrouter.routes.lock import sole_writer
+from hierrouter.routes.nodes import NodeWriter
+from hierrouter.routes.scores import score_tree
+from hierrouter.routes.store import NodeStore
+from hierrouter.routes.tree import QUERIES, RETIRED, RouteTree, read_info, refuse_other_pool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from hierrouter.routes.nodes import Node
+
+CHUNK = 16_384
+"""Nodes that are held in memory at a time."""
+FILE_ROWS = 1_000_000
+"""Most nodes of a joined file."""
+
+
+def merge_trees(sources: Sequence[Path], out: Path) -> Path:
+    """Adds the nodes and embeddings of trees, such as shards of one, to the tree in `out`.
+
+    The sources stay as they are. What is in `out` already is not added again, so that the same
+    call goes on after an interruption and shards can be added as they finish.
+
+    Args:
+        sources: folders of trees that were recorded with one pool and one sample.
+        out: new, empty, or the folder of a tree of the same pool and sample.
+
+    Returns:
+        `out`.
+
+    Raises:
+        ConfigError: the trees differ in what their replies depend on, or in their queries.
+        DamagedFileError: a file of a source cannot be read back.
+    """
+    infos = [read_info(source) for source in sources]
+    claim_folder(out, "tree.json")
+    with sole_writer(out):
+        known = [read_info(out)] if (out / "tree.json").exists() else []
+        info = _joined([out] * len(known) + list(sources), [*known, *infos])
+        if known != [info]:
+            write_json(out / "tree.json", info)
+        for source in sources:
+            _take_queries(source, out)
+        store = NodeStore(out / "nodes", set_aside=True)
+        for source in sources:
+            added = _take_nodes(NodeStore(source / "nodes"), store)
+            vectors = _take_embeddings(source, out)
+            say(f"{source}: {added} nodes and {vectors} files of embeddings added")
+        tree = RouteTree(out)
+        score_tree(tree)
+    say(f"{out}: {len(tree.nodes)} nodes of {len(tree.queries)} queries")
+    return out
+
+
+def compact_tree(folder: Path) -> None:
+    """Joins a tree's files of nodes and of embeddings into few; nothing else changes.
+
+    The joined file is there before what it holds is removed, so an interruption leaves at most
+    a node twice, which counts once.
+
+    Raises:
+        HierRouterError: there is no tree in `folder`, or the disk is full.
+        DamagedFileError: a file cannot be read back.
+    """
+    read_info(folder)
+    with sole_writer(folder):
+        store = NodeStore(folder / "nodes")
+        files = store.files()
+        with Progress("joining", len(files), "files") as progress:
+            for group in _groups(files):
+                if len(group) > 1:
+                    _join_nodes(store, group)
+                progress.advance(len(group))
+        left = len(NodeStore(folder / "nodes").files())
+        say(f"{folder}: {len(files)} files of nodes are {left} now")
+        for vectors in sorted((folder / "embeddings").glob("*")):
+            parts = sorted(vectors.glob("[!.]*.parquet"))
+            if len(parts) > 1:
+                _join_embeddings(parts)
+                say(f"{vectors}: {len(parts)} files of embeddings are 1 now")
+
+
+def _joined(folders: Sequence[Path], infos: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """`tree.json` of trees taken together; that of the first, with the models of all."""
+    first, *others = infos
+    made = first["made"]
+    for folder, other in zip(folders[1:], others, strict=True):
+        refuse_other_pool(folders[0], made, other["made"])
+        if other["query_digest"] != first["query_digest"]:
+            raise ConfigError(
+                f"{folder} holds other queries than {folders[0]}; merge trees of one sample "
+                "(the same data part of the config)"
+            )
+        if other["pool"]["models"] != first["pool"]["models"]:
+            say(f"{folder} was recorded with other rates or settings; those of {folders[0]} stay")
+        made = {**made, "models": {**other["made"]["models"], **made["models"]}}
+    return {**first, "made": made}
+
+
+def _take_queries(source: Path, out: Path) -> None:
+    for name in (QUERIES, RETIRED):
+        if not (out / name).exists():
+            # A tree that was passed on without its questions takes them from their source.
+            with contextlib.suppress(HierRouterError):
+                write_queries(out / name, read_queries(source / name))
+
+
+def _take_nodes(source: NodeStore, store: NodeStore) -> int:
+    added = 0
+    for path in source.files():
+        nodes = source.stream({path})
+        names = _names(path.name)
+        while chunk := list(islice(nodes, CHUNK)):
+            fresh = [node for node in chunk if node.place not in store]
+            if fresh:
+                added += len(fresh)
+                store.append(names(fresh, whole=len(fresh) == len(chunk)), fresh)
+            else:
+                names(chunk, whole=True)
+    return added
+
+
+def _names(name: str) -> Callable[..., str]:
+    """Names for the pieces of a file: its own for the first, if that is taken as it is."""
+    taken = 0
+
+    def next_name(nodes: Sequence[Node], whole: bool) -> str:
+        nonlocal taken
+        taken += 1
+        if whole and taken == 1:
+            return name
+        return f"{name.removesuffix('.parquet')}-{_digest(nodes)}.parquet"
+
+    return next_name
+
+
+def _digest(nodes: Sequence[Node]) -> str:
+    return digest_of([[node.query_id, list(node.models), node.role] for node in nodes])[:8]
+
+
+def _take_embeddings(source: Path, out: Path) -> int:
+    taken = 0
+    for path in sorted((source / "embeddings").glob("*/[!.]*.parquet")):
+        target = out / "embeddings" / path.parent.name / path.name
+        if not target.exists():
+            with atomic_path(target) as temporary:
+                temporary.write_bytes(path.read_bytes())
+            taken += 1
+    return taken
+
+
+def _groups(files: Sequence[Path]) -> list[list[Path]]:
+    """Neighbouring files that fit into one."""
+    groups: list[list[Path]] = []
+    rows = FILE_ROWS
+    for path in files:
+        count = pq.read_metadata(readable(path)).num_rows
+        if rows + count > FILE_ROWS:
+            groups.append([])
+            rows = 0
+        groups[-1].append(path)
+        rows += count
+    return groups
+
+
+def _join_nodes(store: NodeStore, group: Sequence[Path]) -> None:
+    first, last = (path.name.split("-")[0] for path in (group[0], group[-1]))
+    name = f"{first}-to-{last}-{digest_of([path.name for path in group])[:8]}.parquet"
+    with NodeWriter(group[0].with_name(name)) as writer:
+        nodes = store.stream(set(group))
+        while chunk := list(islice(nodes, CHUNK)):
+            writer.add(chunk)
+    for path in group:
+        path.unlink()
+
+
+def _join_embeddings(parts: Sequence[Path]) -> None:
+    name = f"{digest_of([path.name for path in parts])[:12]}.parquet"
+    with (
+        atomic_path(parts[0].with_name(name)) as temporary,
+        pq.ParquetWriter(temporary, pq.read_schema(readable(parts[0])), compression="zstd") as file,
+    ):
+        for path in parts:
+            file.write_table(pq.read_table(readable(path)))
+    for path in parts:
+        path.unlink()
