@@ -66,7 +66,7 @@ $(BASE): pyproject.toml constraints.txt | $(BIN)/python
 
 $(FULL): pyproject.toml constraints.txt | $(BASE)
 	@echo 'Installing what the tests need into .venv.'
-	@$(call pip_install,.[dev$(comma)openvino$(comma)kubeflow$(comma)serving])
+	@$(call pip_install,.[dev$(comma)openvino$(comma)kubeflow$(comma)serving$(comma)s3])
 	@touch $@
 
 $(BIN)/python:
