@@ -87,7 +87,10 @@ def test_trees_that_do_not_belong_together_are_refused(world, queries, tree) -> 
     elsewhere = collect_routes(
         world.pool(), world.sample(5, name="more"), world.folder / "elsewhere"
     )
-    for wrong, said in ((other, r"other pool\.prompts"), (elsewhere, "more holds other queries")):
+    for wrong, said in (
+        (other, r"other pool\.prompts"),
+        (elsewhere, "elsewhere holds other queries"),
+    ):
         with pytest.raises(ConfigError, match=said):
             merge_trees([tree, wrong], world.folder / "merged")
     assert not (world.folder / "merged" / "nodes").exists()
