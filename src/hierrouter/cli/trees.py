@@ -6,13 +6,16 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from hierrouter.config import PoolConfig
 from hierrouter.errors import HierRouterError
 from hierrouter.progress import say
+from hierrouter.routes.calls import Part, branches
 from hierrouter.routes.lock import sole_writer
+from hierrouter.routes.nodes import NodeKey
 from hierrouter.routes.scores import read_scores, score_tree
 from hierrouter.routes.tree import RouteTree, read_info
 from hierrouter.routes.verify import verify_tree
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hierrouter.routes.nodes import Node
+    from hierrouter.routes.scores import NodeScore
 
 
 @dataclass
@@ -51,7 +55,15 @@ def print_info(folder: Path) -> None:
         f"format {tree.info['format_version']}, digest {tree.digest()[:16]}",
         soft_wrap=True,
     )
-    table = Table("model", "role", "nodes", "tokens in", "tokens out", "cut off", "made on")
+    table = Table(
+        Column("model", no_wrap=True),
+        "role",
+        "nodes",
+        "tokens in",
+        "tokens out",
+        "cut off",
+        "made on",
+    )
     groups: dict[tuple[str, str], _Group] = {}
     for node in tree.nodes.stream():
         groups.setdefault((node.models[-1], node.role), _Group()).add(node)
@@ -66,9 +78,43 @@ def print_info(folder: Path) -> None:
             ", ".join(group.made),
         )
     out.print(table)
+    direct, whole = (_complete(tree, pool, Part(direct=only)) for only in (True, False))
+    out.print(f"queries with all direct answers: {direct}, with all nodes: {whole}")
     if (folder / "scores.parquet").exists():
         _, scores = read_scores(folder)
+        out.print(_direct_answers(tree, pool, scores))
         out.print(f"cost of all calls: ${sum(score.cost for score in scores.values()):.4f}")
+
+
+def _complete(tree: RouteTree, pool: PoolConfig, part: Part) -> int:
+    """How many queries have every node of `part`."""
+    there = np.ones(len(tree.queries), dtype=np.bool_)
+    for branch in branches(tree.queries, pool, part):
+        ids = [query.query_id for query in branch.queries]
+        there &= ~tree.nodes.absent(ids, branch.models, branch.role)
+    return int(there.sum())
+
+
+def _direct_answers(tree: RouteTree, pool: PoolConfig, scores: dict[NodeKey, NodeScore]) -> Table:
+    """How good, how long and how often cut off each model's direct answers are, by task."""
+    table = Table(
+        Column("direct answers", no_wrap=True), "task", "n", "accuracy", "tokens out", "cut off"
+    )
+    for spec in (*pool.models, *pool.references):
+        rows: dict[str, list[tuple[float, int, bool]]] = {}
+        for query in tree.queries:
+            place = NodeKey(query.query_id, (spec.name,), "solve")
+            node, score = tree.nodes.get(place), scores.get(place)
+            if node is not None and score is not None:
+                cut = node.finish_reason == "length"
+                right = float(score.metrics["accuracy"] or 0.0)
+                rows.setdefault(query.task, []).append((right, node.tokens_out, cut))
+        for task, found in rows.items():
+            right, tokens, cut = np.mean(found, axis=0)
+            table.add_row(
+                spec.name, task, str(len(found)), f"{right:.3f}", f"{tokens:.0f}", f"{cut:.0%}"
+            )
+    return table
 
 
 def verify(folder: Path, keys: bool) -> None:

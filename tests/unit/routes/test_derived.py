@@ -349,3 +349,18 @@ def test_tree_info_prints_what_is_there(tree: Path, capsys) -> None:
     printed = capsys.readouterr().out
     assert "8 queries, 120 nodes, L = 2" in printed
     assert "cost of all calls: $0." in printed
+    assert "queries with all direct answers: 8, with all nodes: 8" in printed
+
+
+def test_tree_info_tells_complete_queries_and_direct_answers_by_task(
+    world, queries, capsys
+) -> None:
+    collect_routes(world.pool(), queries, world.tree, Part(direct=True))
+    path = next((world.tree / "nodes").glob("*.parquet"))
+    lost = read_nodes(path)
+    write_nodes(path, lost[1:])
+    print_info(world.tree)
+    printed = capsys.readouterr().out
+    assert "queries with all direct answers: 7, with all nodes: 0" in printed
+    rows = [line for line in printed.splitlines() if "│ x " in line or "│ y " in line]
+    assert len(rows) == 6
