@@ -12,8 +12,9 @@ from rich.table import Column, Table
 
 from hierrouter.config import PoolConfig
 from hierrouter.errors import HierRouterError
-from hierrouter.progress import say
+from hierrouter.progress import duration, say
 from hierrouter.routes.calls import Part, branches
+from hierrouter.routes.journal import read_journal
 from hierrouter.routes.lock import sole_writer
 from hierrouter.routes.nodes import NodeKey
 from hierrouter.routes.scores import read_scores, score_tree
@@ -80,6 +81,12 @@ def print_info(folder: Path) -> None:
     out.print(table)
     direct, whole = (_complete(tree, pool, Part(direct=only)) for only in (True, False))
     out.print(f"queries with all direct answers: {direct}, with all nodes: {whole}")
+    made: dict[str, tuple[int, float]] = {}
+    for entry in read_journal(folder):
+        nodes, seconds = made.get(entry["machine"], (0, 0.0))
+        made[entry["machine"]] = nodes + entry["nodes"], seconds + entry["seconds"]
+    for machine, (nodes, seconds) in made.items():
+        out.print(f"recorded: {nodes} nodes in {duration(seconds)} on {machine}", soft_wrap=True)
     if (folder / "scores.parquet").exists():
         _, scores = read_scores(folder)
         out.print(_direct_answers(tree, pool, scores))

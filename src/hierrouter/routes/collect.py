@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from hierrouter.data.queries import read_queries
@@ -9,6 +10,7 @@ from hierrouter.files import claim_folder, read_json
 from hierrouter.progress import say
 from hierrouter.routes.calls import WHOLE, Part, in_parts
 from hierrouter.routes.embed import embed_tree
+from hierrouter.routes.journal import note_recording
 from hierrouter.routes.lock import sole_writer
 from hierrouter.routes.recorder import Recorder
 from hierrouter.routes.scores import score_tree
@@ -60,7 +62,7 @@ def collect_routes(
         tree = RouteTree.create_or_open(out, config, sampled, data)
         recorder = Recorder(tree, config, max_dollars)
         for each in [part] if part_size is None else in_parts(tree.queries, part, part_size):
-            recorder.record(each)
+            _record(recorder, each, out)
             score_tree(tree)
             embed_tree(tree, config.encoder)
             if recorder.out_of_money:
@@ -68,3 +70,13 @@ def collect_routes(
         if max_dollars is not None:
             say(f"these calls cost ${recorder.spent_usd:.4f} of ${max_dollars:g}")
     return out
+
+
+def _record(recorder: Recorder, part: Part, out: Path) -> None:
+    """Records a part and notes, however it ends, what was recorded and how long it took."""
+    before, started = recorder.recorded, time.monotonic()
+    try:
+        recorder.record(part)
+    finally:
+        if recorder.recorded > before:
+            note_recording(out, recorder.recorded - before, time.monotonic() - started)

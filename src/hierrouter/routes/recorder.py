@@ -45,6 +45,8 @@ class Recorder:
         """What the calls made so far cost."""
         self.out_of_money = False
         """Whether a call was left out because it might have cost too much."""
+        self.recorded = 0
+        """How many nodes were committed."""
 
     def record(self, part: Part = WHOLE) -> None:
         """Makes every call of `part` whose node is missing.
@@ -142,6 +144,7 @@ class Recorder:
                     progress.advance(1, call.spec.name, work=call.work)
             if nodes:
                 tree.commit(f"{number:05d}-hop{len(calls[0].models) - 1}", nodes)
+                self.recorded += len(nodes)
 
     def _generate(
         self,

@@ -12,6 +12,7 @@ from hierrouter.data.queries import read_queries, write_queries
 from hierrouter.errors import ConfigError, HierRouterError
 from hierrouter.files import atomic_path, claim_folder, digest_of, readable, write_json
 from hierrouter.progress import Progress, say
+from hierrouter.routes.journal import merge_journals
 from hierrouter.routes.lock import sole_writer
 from hierrouter.routes.nodes import NodeWriter
 from hierrouter.routes.scores import score_tree
@@ -61,6 +62,7 @@ def merge_trees(sources: Sequence[Path], out: Path) -> Path:
             added = _take_nodes(NodeStore(source / "nodes"), store)
             vectors = _take_embeddings(source, out)
             say(f"{source}: {added} nodes and {vectors} files of embeddings added")
+        merge_journals(list(sources), out)
         tree = RouteTree(out)
         score_tree(tree)
     say(f"{out}: {len(tree.nodes)} nodes of {len(tree.queries)} queries")

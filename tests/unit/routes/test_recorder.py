@@ -13,8 +13,10 @@ from hierrouter.errors import ConfigError, HierRouterError
 from hierrouter.pool.scripted import ScriptedBackend
 from hierrouter.routes.calls import Part, Shard, in_parts, planned_calls, unit_numbers
 from hierrouter.routes.collect import collect_routes
+from hierrouter.routes.journal import read_journal
 from hierrouter.routes.scores import read_scores
 from hierrouter.routes.tree import RouteTree
+from hierrouter.routes.upkeep import merge_trees
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -178,3 +180,33 @@ def test_free_models_need_no_budget(world, queries) -> None:
     free = world.pool(world.model("A", 0.9, 0.0), world.model("B", 0.5, 0.0))
     collect_routes(free, queries, world.tree, max_dollars=0)
     assert len(RouteTree(world.tree).nodes) == 8 * 8
+
+
+# The journal.
+
+
+def test_each_recording_notes_what_made_it(world, queries, calls) -> None:
+    with pytest.raises(HierRouterError, match="went dead"):
+        world.record(world.pool(), queries)
+    world.record(world.pool(), queries)
+    world.record(world.pool(), queries)
+    entries = read_journal(world.tree)
+    assert len(entries) == 2
+    assert sum(entry["nodes"] for entry in entries) == 120
+    assert all(entry["seconds"] >= 0 and "cores" in entry["machine"] for entry in entries)
+    assert all(entry["versions"]["hierrouter"] for entry in entries)
+    (world.tree / "recordings.json").write_text("[")
+    assert read_journal(world.tree) == []
+
+
+def test_merged_trees_keep_each_entry_once(world, queries) -> None:
+    shards = [
+        collect_routes(
+            world.pool(), queries, world.folder / f"s{index}", Part(shard=Shard(index, 2))
+        )
+        for index in range(2)
+    ]
+    for _ in range(2):
+        merged = merge_trees(shards, world.folder / "merged")
+        assert sum(entry["nodes"] for entry in read_journal(merged)) == 120
+        assert len(read_journal(merged)) == 2
