@@ -107,19 +107,22 @@ class ScriptedSkills(Section):
 class Endpoint(Section):
     """An OpenAI-compatible server that answers for a model."""
 
-    url: Annotated[str, Field(pattern=r"^https?://")]
-    """Its base address, up to and including /v1, for example http://localhost:8000/v1."""
+    url: Annotated[str, Field(pattern=r"^https?://[^\s@]+$")]
+    """Its base address, up to and including /v1, for example http://localhost:8000/v1. No user and
+    password in it: it is recorded."""
     served_name: str = ""
     """What the server calls the model; empty: the model's own id."""
-    api_key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = "OPENAI_API_KEY"
-    """The environment variable that holds the key; not set: none is sent."""
-    concurrency: Annotated[int, Field(gt=0, le=4096)] = 32
+    api_key_env: Annotated[str, Field(pattern=r"^([A-Za-z_][A-Za-z0-9_]*)?$")] = ""
+    """The environment variable that holds the key; empty, or not set: none is sent."""
+    concurrency: Annotated[int, Field(gt=0, le=1000)] = 32
     """Calls under way at the same time."""
     timeout_s: Annotated[float, Field(gt=0)] = 300.0
-    """Seconds that one call may take."""
+    """Seconds that a server may be silent in one try of a call; it is silent until the reply is
+    complete."""
     retries: Annotated[int, Field(ge=0, le=100)] = 6
-    """Further tries after a refusal, a time-out, a broken connection or 408, 409, 429 and 5xx, with
-    growing waits, or as long as the server's Retry-After says."""
+    """Further tries after a refused or broken connection, a time-out, and 408, 409, 429 and 5xx:
+    after growing waits of up to 8 seconds, or when the server's Retry-After of up to 2 minutes
+    says; where it says more the call fails at once."""
 
 
 class ModelSpec(Section):
@@ -131,7 +134,9 @@ class ModelSpec(Section):
     """A Hugging Face model id, or a local folder with safetensors and a tokenizer. For the
     `scripted` backend any word."""
     revision: str = "main"
-    """Commit, tag or branch on the hub; resolved to a commit at first use and recorded."""
+    """Commit, tag or branch on the hub; resolved to a commit at first use and recorded. With
+    `backend: openai` model and revision are all that tells one model from another: change the
+    revision when the server runs other weights."""
     backend: Literal["auto", "transformers", "openvino", "openai", "scripted"] = "auto"
     """What runs it. `auto`: openvino on a processor where it is installed and `dtype` leaves it
     the choice, else transformers; what an existing tree or router was made with stays. `openai`:

@@ -49,7 +49,7 @@ def examine(config: Config | None) -> None:
     """Prints one line a finding to standard output.
 
     Args:
-        config: also looks for this experiment's models.
+        config: also looks for this experiment's models and endpoints.
 
     Raises:
         HierRouterError: something that every run needs is missing.
@@ -73,6 +73,7 @@ def findings(config: Config | None) -> Iterator[Finding]:
     yield _memory()
     yield _disk()
     yield from _sources(config)
+    yield from _endpoints(config)
     yield _mlflow()
     yield _service("Kubeflow Pipelines", "KF_PIPELINES_ENDPOINT", "/apis/v2beta1/healthz")
     yield _cluster()
@@ -148,6 +149,31 @@ def _sources(config: Config | None) -> Iterator[Finding]:
     )
     yield _index()
     yield from described
+
+
+def _endpoints(config: Config | None) -> Iterator[Finding]:
+    from hierrouter.pool.openai_backend import OpenAIBackend
+
+    pool = [] if config is None else [*config.pool.models, *config.pool.references]
+    for spec in pool:
+        if spec.endpoint is None:
+            continue
+        what, served = f"endpoint of {spec.name}", spec.endpoint.served_name or spec.model
+        backend = OpenAIBackend(spec)
+        try:
+            names = backend.listed_models()
+        except HierRouterError as error:
+            yield what, False, str(error)
+            continue
+        finally:
+            backend.close()
+        if served in names:
+            yield what, True, f"{spec.endpoint.url} answers and serves {served}"
+        else:
+            # No fault: a server may have models that it does not list.
+            listed = ", ".join(names[:5]) or "none"
+            found = f"answers; it lists {listed}, not {served} (endpoint.served_name)"
+            yield what, None, f"{spec.endpoint.url} {found}"
 
 
 def _index() -> Finding:

@@ -218,7 +218,8 @@ def ask(
 @app.command()
 def doctor(
     config: Annotated[
-        Path | None, typer.Option("--config", help="Also look at this config's models.")
+        Path | None,
+        typer.Option("--config", help="Also look at this config's models and endpoints."),
     ] = None,
 ) -> None:
     """Say what is reachable: processor, disk, hub, mirror, MLflow, Kubeflow, versions."""

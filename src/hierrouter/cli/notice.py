@@ -76,7 +76,7 @@ def needed_models(config: Config) -> set[tuple[str, str]]:
     models = {
         (spec.model, spec.revision)
         for spec in (*config.pool.models, *config.pool.references)
-        if spec.backend != "scripted"
+        if spec.backend not in ("scripted", "openai")
     }
     if config.pool.encoder.model != HASHING:
         models.add((config.pool.encoder.model, config.pool.encoder.revision))

@@ -8,22 +8,26 @@ from __future__ import annotations
 
 import math
 import os
-import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
+import threading
+from concurrent.futures import as_completed
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from hierrouter.errors import HierRouterError, UnreachableError
+from hierrouter.errors import ConfigError, HierRouterError, UnreachableError
 from hierrouter.pool.backend import Completion
+from hierrouter.pool.openai_line import CONNECT_S, Line
 from hierrouter.progress import say
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+    from concurrent.futures import Future
 
     from hierrouter.config import ModelSpec
     from hierrouter.pool.backend import OnReply
 
 BYTES_PER_TOKEN = 3
 """A cautious guess where a server's tokenizer is not at hand: real text has about 4."""
+KEPT = "run the same command again: what was answered is kept"
 
 
 class OpenAIBackend:
@@ -43,8 +47,12 @@ class OpenAIBackend:
             raise HierRouterError(f"model {spec.name} has no endpoint")
         self._spec, self._endpoint = spec, spec.endpoint
         self._served = spec.endpoint.served_name or spec.model
+        # What this server refused once it is not asked again. Each only ever changes one way, so
+        # calls that run at the same time cannot undo what another one found out.
         self._with_logprobs = True
-        self._client: Any = None
+        self._limit_name = "max_tokens"
+        self._line: Line | None = None
+        self._opening = threading.Lock()
 
     def render(self, message: str) -> str:
         """The message itself: the server applies the chat template."""
@@ -71,135 +79,226 @@ class OpenAIBackend:
             on_reply: called with every reply when it is there.
 
         Raises:
+            ConfigError: the variable of the key holds what cannot be a key.
             UnreachableError: the server still does not answer, or refuses, after all retries. Calls
                 that are under way then are waited for and told to `on_reply`; no new ones are made.
             HierRouterError: it refuses the call itself, or what it answers is no chat completion.
+            KeyboardInterrupt: pressed by the user; calls under way are treated in the same way.
         """
-        self._connected()
-        done: dict[int, Completion] = {}
-        failures: list[BaseException] = []
-        pool = ThreadPoolExecutor(self._endpoint.concurrency)
-        waiting = {
-            pool.submit(self._call, prompt, limit): position
+        line = self._connected()
+        halt = threading.Event()
+        waiting: dict[Future[Completion | None], int] = {
+            line.start(self._call(line, prompt, limit, halt)): position
             for position, (prompt, limit) in enumerate(zip(prompts, max_new_tokens, strict=True))
         }
+        done: dict[int, Completion] = {}
+        failures: list[BaseException] = []
 
         def take_answers() -> None:
             for future in as_completed(list(waiting)):
-                position = waiting.pop(future)
-                if future.cancelled():
-                    continue
-                error = future.exception()
+                position, error = waiting[future], future.exception()
                 if error is not None:
                     failures.append(error)
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    continue
-                done[position] = future.result()
-                if on_reply is not None:
-                    on_reply(position, done[position])
+                    halt.set()
+                elif (completion := future.result()) is not None:
+                    done[position] = completion
+                    if on_reply is not None:
+                        on_reply(position, completion)
+                # Last: a reply whose telling was interrupted is rather told twice than never.
+                del waiting[future]
 
         try:
             take_answers()
         except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)
+            halt.set()
             say(
                 "stopping; calls under way are waited for, as they are paid for (Ctrl-C: drop them)"
             )
             take_answers()
             raise
         finally:
-            if waiting:  # interrupted twice: closing the connections ends what is under way
-                self.close()
-            pool.shutdown(wait=False, cancel_futures=True)
+            halt.set()
+            for future in waiting:
+                future.cancel()
         if failures:
             raise failures[0]
         return [done[position] for position in range(len(prompts))]
 
-    def close(self) -> None:
-        """Closes the connections."""
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+    def listed_models(self) -> list[str]:
+        """Names of the models that the server says it has, asked once and not again.
 
-    def _call(self, prompt: str, limit: int) -> Completion:
+        Raises:
+            HierRouterError: as `generate`.
+        """
+        line = self._connected()
+
+        async def ask() -> list[str]:
+            with self._in_words(1, CONNECT_S):
+                asked = line.client.with_options(max_retries=0, timeout=CONNECT_S)
+                answer = await asked.models.with_raw_response.list()
+                try:
+                    return [str(each.id) for each in answer.parse().data]
+                except (AttributeError, TypeError, ValueError) as error:
+                    raise self._garbage(answer.text, "list of models") from error
+
+        names: list[str] = line.start(ask()).result()
+        return names
+
+    def close(self) -> None:
+        """Closes the connections; calls under way are given up."""
+        with self._opening:
+            if self._line is not None:
+                self._line.close()
+                self._line = None
+
+    def _connected(self) -> Line:
+        with self._opening:
+            if self._line is None:
+                self._line = Line(self._endpoint, self._key())
+            return self._line
+
+    async def _call(
+        self, line: Line, prompt: str, limit: int, halt: threading.Event
+    ) -> Completion | None:
+        """One call when its turn comes; none if `halt` is set by then."""
         import openai
 
-        settings: dict[str, Any] = {"logprobs": True} if self._with_logprobs else {}
-        started = time.perf_counter()
-        try:
-            answer = self._connected().chat.completions.create(
-                model=self._served,
-                messages=[{"role": "user", "content": prompt}],
-                max_tokens=limit,
-                temperature=0,
-                **settings,
-            )
-        except openai.BadRequestError as error:
-            if settings and "logprob" in str(error).lower():
-                # Not every server tells log-probabilities; the reply is worth having without.
-                self._with_logprobs = False
-                return self._call(prompt, limit)
-            raise self._refused(error) from error
-        except openai.APIStatusError as error:
-            raise self._refused(error) from error
-        except openai.APIConnectionError as error:
-            cause = error.__cause__ or error
-            raise UnreachableError(
-                f"model {self._spec.name}: {self._endpoint.url} does not answer "
-                f"({str(cause) or type(cause).__name__}, {self._endpoint.retries + 1} tries); "
-                "start it, then run the same command again: what was answered is kept"
-            ) from error
-        except (openai.OpenAIError, ValueError) as error:
-            raise self._garbage(error) from error
-        return self._completion(answer, time.perf_counter() - started)
+        async with line.places:
+            while not halt.is_set():
+                with_logprobs, limit_name = self._with_logprobs, self._limit_name
+                settings: dict[str, Any] = {"logprobs": True} if with_logprobs else {}
+                settings[limit_name] = limit
+                with self._in_words(self._endpoint.retries + 1, self._endpoint.timeout_s):
+                    try:
+                        answer = await line.client.chat.completions.with_raw_response.create(
+                            model=self._served,
+                            messages=[{"role": "user", "content": prompt}],
+                            temperature=0,
+                            **settings,
+                        )
+                    except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+                        said = str(error).lower()
+                        if with_logprobs and "logprob" in said:
+                            # Not every server tells them; a reply is worth having without.
+                            self._with_logprobs = False
+                        elif limit_name == "max_tokens" and "max_completion_tokens" in said:
+                            self._limit_name = "max_completion_tokens"
+                        else:
+                            raise
+                        continue
+                    return self._completion(answer)
+        return None
 
-    def _completion(self, answer: Any, latency: float) -> Completion:
+    def _completion(self, answer: Any) -> Completion:
         try:
-            choice = answer.choices[0]
-            logprobs = [
-                each.logprob for each in (choice.logprobs and choice.logprobs.content) or ()
-            ]
+            body = answer.parse()
+            choice = body.choices[0]
+            reply = choice.message.content or ""  # a model that still reasons at its limit has none
+            told = [each.logprob for each in (choice.logprobs and choice.logprobs.content) or ()]
+            if body.usage is None:
+                raise HierRouterError(
+                    f"model {self._spec.name}: {self._endpoint.url} answers without `usage`, and "
+                    "what is not counted cannot be priced; let the server report it"
+                )
+            if choice.finish_reason in ("abort", "error"):
+                raise UnreachableError(
+                    f"model {self._spec.name}: {self._endpoint.url} broke a reply off "
+                    f"(finish_reason {choice.finish_reason}); {KEPT}"
+                )
             return Completion(
-                reply=(choice.message.content or "").strip(),
-                tokens_in=int(answer.usage.prompt_tokens),
-                tokens_out=int(answer.usage.completion_tokens),
+                reply=reply.strip(),
+                tokens_in=int(body.usage.prompt_tokens),
+                tokens_out=int(body.usage.completion_tokens),
                 finish_reason="length" if choice.finish_reason == "length" else "stop",
-                latency_s=latency,
-                logprob_mean=sum(logprobs) / len(logprobs) if logprobs else math.nan,
-                logprob_min=min(logprobs, default=math.nan),
+                # Of the try that succeeded: waits after a refusal say nothing about the model.
+                latency_s=answer.elapsed.total_seconds(),
+                logprob_mean=sum(told) / len(told) if told else math.nan,
+                logprob_min=min(told, default=math.nan),
             )
         except (AttributeError, IndexError, TypeError, ValueError) as error:
-            raise self._garbage(error) from error
+            raise self._garbage(answer.text, "chat completion") from error
 
-    def _connected(self) -> Any:
-        if self._client is None:
-            import openai
+    def _key(self) -> str:
+        """The key, or nothing.
 
-            key = os.environ.get(self._endpoint.api_key_env, "")
-            self._client = openai.OpenAI(
-                base_url=self._endpoint.url,
-                api_key=key or "none",
-                timeout=self._endpoint.timeout_s,
-                max_retries=self._endpoint.retries,
+        Raises:
+            ConfigError: it has characters that no header may hold; it is not shown.
+        """
+        key = os.environ.get(self._endpoint.api_key_env, "").strip()
+        if not (key.isascii() and key.isprintable()) or " " in key:
+            raise ConfigError(
+                f"model {self._spec.name}: {self._endpoint.api_key_env} holds characters that no "
+                "key has; set it again"
             )
-        return self._client
+        return key
 
-    def _refused(self, error: Any) -> HierRouterError:
-        kind = UnreachableError if error.status_code in (408, 409, 429) else HierRouterError
-        kind = UnreachableError if error.status_code >= 500 else kind
-        hint = {
-            401: f"; put a valid key into {self._endpoint.api_key_env}",
-            403: f"; put a valid key into {self._endpoint.api_key_env}",
-            404: f"; does it serve {self._served} (endpoint.served_name)?",
-        }.get(error.status_code, "")
-        said = " ".join(str(error).split())[:160]
-        return kind(
-            f"model {self._spec.name}: {self._endpoint.url} refused the call ({said}){hint}"
-        )
+    @contextmanager
+    def _in_words(self, tries: int, timeout_s: float) -> Iterator[None]:
+        """Turns what the client raises into one line that names the culprit and the remedy."""
+        import openai
 
-    def _garbage(self, error: Exception) -> HierRouterError:
-        said = " ".join(str(error).split())[:120] or type(error).__name__
+        at = f"model {self._spec.name}: {self._endpoint.url}"
+        times = "1 try" if tries == 1 else f"{tries} tries"
+        try:
+            yield
+        except openai.APIStatusError as error:
+            lasting = error.status_code < 500 and error.status_code not in (408, 409, 429)
+            kind = HierRouterError if lasting else UnreachableError
+            said = self._quoted(str(error))
+            raise kind(f"{at} refused the call ({said}); {self._remedy(error)}") from error
+        except openai.APIConnectionError as error:
+            at_once = type(error.__cause__).__name__ == "ConnectTimeout"
+            if isinstance(error, openai.APITimeoutError) and not at_once:
+                raise UnreachableError(
+                    f"{at} gave no answer within {timeout_s:g} s ({times}); raise "
+                    f"endpoint.timeout_s or lower endpoint.concurrency, then {KEPT}"
+                ) from error
+            why = "no connection in time" if at_once else _first_cause(error)
+            raise UnreachableError(
+                f"{at} does not answer ({self._quoted(why)}, {times}); start it or correct "
+                f"endpoint.url, then {KEPT}"
+            ) from error
+        except openai.OpenAIError as error:
+            raise self._garbage(str(error), "chat completion") from error
+
+    def _remedy(self, error: Any) -> str:
+        variable = self._endpoint.api_key_env
+        if error.status_code in (401, 403):
+            if not variable:
+                return "name the environment variable that holds its key in endpoint.api_key_env"
+            unset = f"{variable} is not set: " if not self._key() else ""
+            return f"{unset}put a valid key into {variable}"
+        if error.status_code in (400, 404) and self._served in str(error):
+            return f"set endpoint.served_name to what the server calls {self._spec.model}"
+        if error.status_code == 404:
+            return (
+                f"is that its base address, up to and including /v1, and does it serve "
+                f"{self._served} (endpoint.served_name)?"
+            )
+        if error.status_code == 429:
+            wait = error.response.headers.get("retry-after")
+            later = f"when its Retry-After of {wait} has passed" if wait else "later"
+            return f"lower endpoint.concurrency, or, {later}, {KEPT}"
+        if error.status_code in (408, 409) or error.status_code >= 500:
+            return f"look at the server's log, then {KEPT}"
+        return "look at what it says, and at the model's limits and pool.prompts.max_context_tokens"
+
+    def _garbage(self, text: str, wanted: str) -> HierRouterError:
         return HierRouterError(
-            f"model {self._spec.name}: {self._endpoint.url} answered with what is no chat "
-            f"completion ({said}); is it an OpenAI-compatible address that ends in /v1?"
+            f"model {self._spec.name}: {self._endpoint.url} answered with what is no {wanted} "
+            f"({self._quoted(text)[:120] or 'nothing'}); is it the base address of an "
+            "OpenAI-compatible server, up to and including /v1?"
         )
+
+    def _quoted(self, text: str) -> str:
+        """What a server said, in one short line and without the key, should it repeat that."""
+        key = self._key()
+        hidden = text.replace(key, "***") if key else text
+        return " ".join(hidden.split())[:200]
+
+
+def _first_cause(error: BaseException) -> str:
+    """What began it, in its words: clients wrap a refused connection several times."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    return str(error) or type(error).__name__
