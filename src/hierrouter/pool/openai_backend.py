@@ -99,7 +99,6 @@ class OpenAIBackend:
                 position, error = waiting[future], future.exception()
                 if error is not None:
                     failures.append(error)
-                    halt.set()
                 elif (completion := future.result()) is not None:
                     done[position] = completion
                     if on_reply is not None:
@@ -135,7 +134,7 @@ class OpenAIBackend:
         async def ask() -> list[str]:
             with self._in_words(1, CONNECT_S):
                 asked = line.client.with_options(max_retries=0, timeout=CONNECT_S)
-                answer = await asked.models.with_raw_response.list()
+                answer = await asked.models.with_raw_response.list(extra_headers=line.headers)
                 try:
                     return [str(each.id) for each in answer.parse().data]
                 except (AttributeError, TypeError, ValueError) as error:
@@ -161,39 +160,47 @@ class OpenAIBackend:
         self, line: Line, prompt: str, limit: int, halt: threading.Event
     ) -> Completion | None:
         """One call when its turn comes; none if `halt` is set by then."""
+        async with line.places:
+            try:
+                return None if halt.is_set() else await self._ask(line, prompt, limit)
+            except Exception:
+                halt.set()  # before the place is free for a call that waits
+                raise
+
+    async def _ask(self, line: Line, prompt: str, limit: int) -> Completion:
         import openai
 
-        async with line.places:
-            while not halt.is_set():
-                with_logprobs, limit_name = self._with_logprobs, self._limit_name
-                settings: dict[str, Any] = {"logprobs": True} if with_logprobs else {}
-                settings[limit_name] = limit
-                with self._in_words(self._endpoint.retries + 1, self._endpoint.timeout_s):
-                    try:
-                        answer = await line.client.chat.completions.with_raw_response.create(
-                            model=self._served,
-                            messages=[{"role": "user", "content": prompt}],
-                            temperature=0,
-                            **settings,
-                        )
-                    except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                        said = str(error).lower()
-                        if with_logprobs and "logprob" in said:
-                            # Not every server tells them; a reply is worth having without.
-                            self._with_logprobs = False
-                        elif limit_name == "max_tokens" and "max_completion_tokens" in said:
-                            self._limit_name = "max_completion_tokens"
-                        else:
-                            raise
-                        continue
-                    return self._completion(answer)
-        return None
+        while True:
+            with_logprobs, limit_name = self._with_logprobs, self._limit_name
+            settings: dict[str, Any] = {"logprobs": True} if with_logprobs else {}
+            settings[limit_name] = limit
+            with self._in_words(self._endpoint.retries + 1, self._endpoint.timeout_s):
+                try:
+                    answer = await line.client.chat.completions.with_raw_response.create(
+                        model=self._served,
+                        messages=[{"role": "user", "content": prompt}],
+                        temperature=0,
+                        extra_headers=line.headers,
+                        **settings,
+                    )
+                except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+                    said = str(error).lower()
+                    if with_logprobs and "logprob" in said:
+                        # Not every server tells them; a reply is worth having without.
+                        self._with_logprobs = False
+                    elif limit_name == "max_tokens" and "max_completion_tokens" in said:
+                        self._limit_name = "max_completion_tokens"
+                    else:
+                        raise
+                    continue
+                return self._completion(answer)
 
     def _completion(self, answer: Any) -> Completion:
         try:
             body = answer.parse()
             choice = body.choices[0]
-            reply = choice.message.content or ""  # a model that still reasons at its limit has none
+            # A model that still reasons at its limit has no content.
+            reply = (choice.message.content or "").strip()
             told = [each.logprob for each in (choice.logprobs and choice.logprobs.content) or ()]
             if body.usage is None:
                 raise HierRouterError(
@@ -206,7 +213,7 @@ class OpenAIBackend:
                     f"(finish_reason {choice.finish_reason}); {KEPT}"
                 )
             return Completion(
-                reply=reply.strip(),
+                reply=reply,
                 tokens_in=int(body.usage.prompt_tokens),
                 tokens_out=int(body.usage.completion_tokens),
                 finish_reason="length" if choice.finish_reason == "length" else "stop",

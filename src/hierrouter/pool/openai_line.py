@@ -32,12 +32,12 @@ class Line:
         import openai
 
         # Without a key nothing that the user has set up for OpenAI itself may reach this server.
-        kept_back = ("Authorization", "OpenAI-Organization", "OpenAI-Project")
-        unsent: dict[str, Any] = dict.fromkeys(kept_back, openai.Omit())
+        kept_back = () if key else ("Authorization", "OpenAI-Organization", "OpenAI-Project")
+        self.headers: dict[str, Any] = dict.fromkeys(kept_back, openai.Omit())
+        """What every call has to be made with."""
         self.client: Any = openai.AsyncOpenAI(
             base_url=endpoint.url,
             api_key=key or "none",
-            default_headers={} if key else unsent,
             timeout=openai.Timeout(endpoint.timeout_s, connect=min(CONNECT_S, endpoint.timeout_s)),
             max_retries=endpoint.retries,
         )

@@ -1,0 +1,506 @@
+"""Endpoints: what a server may answer, refuse or break, over real connections."""
+
+from __future__ import annotations
+
+import math
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from hierrouter.config import ModelSpec
+from hierrouter.errors import ConfigError, HierRouterError, UnreachableError
+from hierrouter.pool.openai_backend import OpenAIBackend
+
+DEADLINE = 60
+"""Seconds after which a test that hangs has failed; nothing waits so long."""
+KEY = "sk-0123456789abcdef"
+
+
+@pytest.fixture
+def opened(endpoint):
+    """Makes backends of the played endpoint, and closes them."""
+    made = []
+
+    def make(url="", **settings):
+        fields = {"url": url or endpoint.url, "retries": 0, "timeout_s": DEADLINE, **settings}
+        spec = ModelSpec(name="E", model="org/m", backend="openai", endpoint=fields, base_rate=1)
+        made.append(OpenAIBackend(spec))
+        return made[-1]
+
+    yield make
+    for backend in made:
+        backend.close()
+
+
+@pytest.fixture(autouse=True)
+def no_settings_of_the_user(monkeypatch):
+    for name in ("OPENAI_API_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "ENDPOINT_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def ask(backend, *prompts, limit=5, on_reply=None):
+    return backend.generate(prompts, [limit] * len(prompts), on_reply)
+
+
+def failure(backend, kind=HierRouterError):
+    """The one line that asking ends in."""
+    with pytest.raises(kind) as caught:
+        ask(backend, "hi")
+    line = str(caught.value)
+    assert type(caught.value) is kind
+    assert "\n" not in line
+    assert line.startswith(f"model E: {backend._endpoint.url} ")
+    return line
+
+
+# What is asked, and what of an answer is kept.
+
+
+def test_a_reply_with_counts_and_log_probabilities(endpoint, opened):
+    def play(call):
+        told = {"content": [{"token": t, "logprob": x} for t, x in (("a", -0.5), ("b", -1.5))]}
+        made = {"index": 0, "finish_reason": "length", "message": {"content": " Yes. \n"}}
+        usage = {"prompt_tokens": 11, "completion_tokens": 2, "total_tokens": 13}
+        call.answer({"choices": [{**made, "logprobs": told}], "usage": usage})
+
+    endpoint.play = play
+    (made,) = ask(opened(served_name="m-served"), "Is it?", limit=2)
+    assert (made.reply, made.tokens_in, made.tokens_out) == ("Yes.", 11, 2)
+    assert (made.finish_reason, made.logprob_mean, made.logprob_min) == ("length", -1.0, -1.5)
+    assert made.latency_s > 0
+    (call,) = endpoint.calls
+    assert call.path == "/v1/chat/completions"
+    assert call.said == {
+        "model": "m-served",
+        "messages": [{"role": "user", "content": "Is it?"}],
+        "temperature": 0,
+        "max_tokens": 2,
+        "logprobs": True,
+    }
+
+
+def test_without_log_probabilities_there_are_none(opened):
+    (made,) = ask(opened(), "hi")
+    assert (made.reply, made.finish_reason) == ("HI", "stop")
+    assert math.isnan(made.logprob_mean)
+    assert math.isnan(made.logprob_min)
+
+
+@pytest.mark.parametrize("content", [None, ""])
+def test_a_model_that_reasons_up_to_its_limit_has_an_empty_reply(endpoint, opened, content):
+    thoughts = {"content": content, "reasoning_content": "Well, "}
+    endpoint.play = lambda call: call.complete("", (4, 5), "length", **thoughts)
+    (made,) = ask(opened(), "hi")
+    assert (made.reply, made.tokens_out, made.finish_reason) == ("", 5, "length")
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_log_probabilities_that_a_server_refuses_are_asked_for_once(endpoint, opened, status):
+    def play(call):
+        if "logprobs" in call.said:
+            call.refuse(status, "'logprobs' is not supported")
+        else:
+            call.complete()
+
+    endpoint.play = play
+    made = ask(opened(concurrency=1), "a", "b", "c")
+    assert [each.reply for each in made] == ["A", "B", "C"]
+    assert ["logprobs" in call.said for call in endpoint.calls] == [True, False, False, False]
+
+
+def test_a_server_that_wants_the_limit_by_its_newer_name_gets_it(endpoint, opened):
+    """And what calls find out at the same time adds up."""
+    together = threading.Barrier(2, timeout=DEADLINE)
+
+    def play(call):
+        if len(endpoint.calls) <= 2:
+            together.wait()
+        if "max_tokens" in call.said and call.prompt == "a":
+            call.refuse(400, "'max_tokens' is not supported; use 'max_completion_tokens' instead.")
+        elif "logprobs" in call.said:
+            call.refuse(400, "no logprobs")
+        elif "max_tokens" in call.said:
+            call.refuse(400, "use max_completion_tokens")
+        else:
+            call.complete()
+
+    endpoint.play = play
+    backend = opened(concurrency=2)
+    assert [each.reply for each in ask(backend, "a", "b")] == ["A", "B"]
+    asked = len(endpoint.calls)
+    ask(backend, "c")
+    (last,) = endpoint.calls[asked:]
+    assert last.said["max_completion_tokens"] == 5
+    assert not last.said.keys() & {"max_tokens", "logprobs"}
+
+
+# Many at a time.
+
+
+def test_never_more_calls_at_once_than_allowed_whoever_asks(endpoint, opened):
+    places = threading.Semaphore(3)
+    together = threading.Barrier(3, timeout=DEADLINE)
+    too_many = []
+
+    def play(call):
+        if not places.acquire(blocking=False):
+            too_many.append(call.prompt)
+            call.refuse(400)
+            return
+        together.wait()  # three are under way at once, or this breaks
+        places.release()
+        call.complete()
+
+    endpoint.play = play
+    backend = opened(concurrency=3)
+    with ThreadPoolExecutor(2) as askers:
+        halves = askers.map(lambda half: ask(backend, *half), ("abcdef", "ghijkl"))
+    assert "".join(each.reply for half in halves for each in half) == "ABCDEFGHIJKL"
+    assert too_many == []
+
+
+def test_replies_are_told_as_they_come_and_returned_in_order(endpoint, opened):
+    """Each call is answered only when the next prompt's reply has been told."""
+    told = []
+    turns = [threading.Event() for _ in range(4)]
+    turns[3].set()
+
+    def play(call):
+        assert turns[int(call.prompt)].wait(DEADLINE)
+        call.complete()
+
+    def on_reply(position, completion):
+        told.append((position, completion.reply))
+        if position:
+            turns[position - 1].set()
+
+    endpoint.play = play
+    made = ask(opened(concurrency=4), *"0123", on_reply=on_reply)
+    assert told == [(3, "3"), (2, "2"), (1, "1"), (0, "0")]
+    assert [each.reply for each in made] == list("0123")
+
+
+def test_no_prompts_ask_nothing(endpoint, opened):
+    assert ask(opened()) == []
+    assert endpoint.calls == []
+
+
+def test_after_a_failure_what_is_under_way_is_told_and_nothing_new_is_asked(endpoint, opened):
+    refused = threading.Event()
+
+    def play(call):
+        if call.prompt == "b":
+            call.refuse(400)
+            refused.set()
+        else:
+            assert refused.wait(DEADLINE)
+            call.complete()
+
+    endpoint.play = play
+    told = {}
+    with pytest.raises(HierRouterError, match="refused the call"):
+        ask(opened(concurrency=2), *"abcdef", on_reply=lambda at, made: told.update({at: made}))
+    assert {at: made.reply for at, made in told.items()} == {0: "A"}
+    assert sorted(call.prompt for call in endpoint.calls) == ["a", "b"]
+
+
+def test_a_closed_backend_answers_again(opened):
+    backend = opened()
+    assert ask(backend, "a")[0].reply == "A"
+    backend.close()
+    backend.close()
+    assert ask(backend, "b")[0].reply == "B"
+
+
+# Ctrl-C.
+
+ASKER = """
+import sys
+from hierrouter.config import ModelSpec
+from hierrouter.pool.openai_backend import OpenAIBackend
+at = {"url": sys.argv[1], "concurrency": 2}
+spec = ModelSpec(name="E", model="m", backend="openai", endpoint=at, base_rate=1)
+backend = OpenAIBackend(spec)
+try:
+    backend.generate("abcdef", [5] * 6, lambda at, made: print(made.reply, flush=True))
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+finally:
+    backend.close()
+"""
+
+
+@pytest.fixture
+def asker(endpoint):
+    """A process that asks for six replies, two at a time, with both calls under way."""
+    both = threading.Barrier(3, timeout=DEADLINE)
+
+    def play(call):
+        both.wait()
+        assert endpoint.let_go.wait(DEADLINE)
+        call.complete()
+
+    endpoint.play = play
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", ASKER, endpoint.url], **pipes) as process:
+        try:
+            both.wait()
+            yield process
+        finally:
+            process.kill()
+
+
+def interrupted_once(process):
+    process.send_signal(signal.SIGINT)
+    assert process.stderr.readline().startswith("stopping; calls under way are waited for")
+
+
+def test_ctrl_c_takes_the_answers_under_way_and_asks_no_more(endpoint, asker):
+    interrupted_once(asker)
+    endpoint.let_go.set()
+    said, complaints = asker.communicate(timeout=DEADLINE)
+    assert sorted(said.splitlines()[:2]) == ["A", "B"]
+    assert said.splitlines()[2:] == ["interrupted"]
+    assert complaints == ""
+    assert len(endpoint.calls) == 2
+
+
+def test_a_second_ctrl_c_ends_at_once_though_nothing_was_answered(endpoint, asker):
+    interrupted_once(asker)
+    asker.send_signal(signal.SIGINT)
+    said, complaints = asker.communicate(timeout=DEADLINE)
+    assert (said, complaints, asker.returncode) == ("interrupted\n", "", 0)
+    assert not endpoint.let_go.is_set()
+
+
+# Servers that are not well.
+
+
+def test_a_closed_port(opened):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
+        line = failure(opened(url), UnreachableError)
+    assert line.endswith(
+        "1 try); start it or correct endpoint.url, then run the same command again: what was "
+        "answered is kept"
+    )
+    assert "does not answer ([Errno " in line
+
+
+def test_a_machine_that_does_not_exist(opened):
+    line = failure(opened("http://nowhere.invalid:1/v1"), UnreachableError)
+    assert "does not answer (" in line
+
+
+def test_a_server_that_stalls(endpoint, opened):
+    endpoint.play = lambda call: endpoint.let_go.wait(DEADLINE)
+    line = failure(opened(timeout_s=0.05), UnreachableError)
+    assert "gave no answer within 0.05 s (1 try); raise endpoint.timeout_s or lower" in line
+
+
+def test_a_reply_that_stalls_halfway(endpoint, opened):
+    def play(call):
+        call.send_response(200)
+        call.send_header("Content-Type", "application/json")
+        call.send_header("Content-Length", "1000")
+        call.end_headers()
+        call.wfile.write(b'{"choices": [')
+        endpoint.let_go.wait(DEADLINE)
+
+    endpoint.play = play
+    assert "within 0.05 s (1 try)" in failure(opened(timeout_s=0.05), UnreachableError)
+
+
+@pytest.mark.parametrize("status", [408, 409, 429, 500, 503])
+def test_refused_for_now_then_answered(endpoint, opened, status):
+    def play(call):
+        call.refuse(status) if len(endpoint.calls) <= 2 else call.complete()
+
+    endpoint.play = play
+    assert ask(opened(retries=2), "hi")[0].reply == "HI"
+    assert len(endpoint.calls) == 3
+
+
+def test_a_server_error_that_lasts(endpoint, opened):
+    endpoint.play = lambda call: call.refuse(500, "out of\n memory")
+    line = failure(opened(retries=3), UnreachableError)
+    assert "out of" in line
+    assert line.endswith("look at the server's log, then run the same command again: what was "
+                         "answered is kept")  # fmt: skip
+    assert len(endpoint.calls) == 4
+
+
+def test_too_many_requests_to_the_end(endpoint, opened):
+    endpoint.play = lambda call: call.refuse(429)
+    line = failure(opened(retries=1), UnreachableError)
+    assert "lower endpoint.concurrency, or, when its Retry-After of 0.001 has passed, run" in line
+    assert len(endpoint.calls) == 2
+
+
+def test_a_server_that_wants_hours_is_not_waited_for(endpoint, opened):
+    endpoint.play = lambda call: call.refuse(429, **{"Retry-After": "7200"})
+    assert "when its Retry-After of 7200 has passed" in failure(opened(retries=6), UnreachableError)
+    assert len(endpoint.calls) == 1
+
+
+def test_a_reply_that_is_cut_off(endpoint, opened):
+    endpoint.play = lambda call: call.answer({"choices": ["x" * 100]}, cut=50)
+    line = failure(opened(), UnreachableError)
+    assert "does not answer (" in line
+    assert "without sending complete message body" in line
+
+
+def test_a_reply_that_is_cut_off_is_asked_for_again(endpoint, opened):
+    def play(call):
+        call.answer({"x": "x" * 100}, cut=50) if len(endpoint.calls) == 1 else call.complete()
+
+    endpoint.play = play
+    assert ask(opened(retries=1), "hi")[0].reply == "HI"
+
+
+@pytest.mark.parametrize("reason", ["abort", "error"])
+def test_a_reply_that_the_server_gave_up_is_none(endpoint, opened, reason):
+    endpoint.play = lambda call: call.complete("Half a", finish=reason)
+    assert f"broke a reply off (finish_reason {reason})" in failure(opened(), UnreachableError)
+
+
+# Answers that are none.
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ("<html>\n<h1>Welcome</h1></html>", "text/html"),
+        ("{'choices'", "application/json"),
+        ("", "application/json"),
+        ("[]", "application/json"),
+        ("null", "application/json"),
+        ('{"choices": []}', "application/json"),
+        ('{"choices": [{"index": 0}], "usage": {}}', "application/json"),
+        ('{"choices": [{"message": {"content": ["x"]}}]}', "application/json"),
+        ('{"error": {"message": "no such thing"}}', "application/json"),
+        ('{"choices": [{"message": {"content": "x"}}], "usage": {}}', "application/json"),
+    ],
+)  # fmt: skip
+def test_an_answer_that_is_no_completion_is_quoted(endpoint, opened, body, kind):
+    endpoint.play = lambda call: call.answer(body, kind=kind)
+    line = failure(opened())
+    quoted = " ".join(body.split()) or "nothing"
+    assert f"answered with what is no chat completion ({quoted[:60]}" in line
+    assert line.endswith("an OpenAI-compatible server, up to and including /v1?")
+
+
+def test_a_long_wrong_answer_is_quoted_in_short(endpoint, opened):
+    endpoint.play = lambda call: call.answer("word " * 1000, kind="text/plain")
+    assert len(failure(opened())) < 400
+
+
+def test_an_answer_without_counts_cannot_be_priced(endpoint, opened):
+    endpoint.play = lambda call: call.complete(usage=None)
+    assert "answers without `usage`, and what is not counted" in failure(opened())
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "remedy"),
+    [
+        (401, "who are you", "name the environment variable that holds its key in endpoint.api"),
+        (403, "not you", "name the environment variable that holds its key in endpoint.api_key"),
+        (404, "Not Found", "is that its base address, up to and including /v1, and does it serve"),
+        (404, "The model `org/m` does not exist.", "set endpoint.served_name to what the server"),
+        (400, "pinned to 'x'; requested 'org/m'", "set endpoint.served_name to what the server"),
+        (400, "maximum context length is 512", "pool.prompts.max_context_tokens"),
+    ],
+)
+def test_a_refusal_that_lasts_is_not_repeated_and_says_what_to_do(
+    endpoint, opened, status, message, remedy
+):
+    endpoint.play = lambda call: call.refuse(status, message)
+    line = failure(opened(retries=5))
+    assert message in line
+    assert f"; {remedy}" in line or line.endswith(remedy)
+    assert len(endpoint.calls) == 1
+
+
+# Keys.
+
+
+def test_the_key_comes_from_the_named_variable(endpoint, opened, monkeypatch):
+    monkeypatch.setenv("ENDPOINT_KEY", f" {KEY}\n")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-another")
+    ask(opened(api_key_env="ENDPOINT_KEY"), "hi")
+    assert endpoint.calls[0].headers["Authorization"] == f"Bearer {KEY}"
+
+
+@pytest.mark.parametrize("variable", ["", "ENDPOINT_KEY"])
+def test_without_a_key_nothing_of_the_users_is_sent(endpoint, opened, monkeypatch, variable):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_ADMIN_KEY", KEY)
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-mine")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-mine")
+    backend = opened(api_key_env=variable)
+    ask(backend, "hi")
+    endpoint.play = lambda call: call.answer({"object": "list", "data": []})
+    backend.listed_models()
+    for call in endpoint.calls:
+        sent = str(call.headers)
+        assert call.headers["Authorization"] is None
+        assert not any(each in sent for each in (KEY, "org-mine", "proj-mine"))
+
+
+@pytest.mark.parametrize("status", [200, 401, 500])
+def test_a_key_that_a_server_repeats_is_not_shown(endpoint, opened, monkeypatch, status):
+    monkeypatch.setenv("ENDPOINT_KEY", KEY)
+    endpoint.play = lambda call: call.refuse(status, f"wrong: {call.headers['Authorization']}")
+    kind = UnreachableError if status == 500 else HierRouterError
+    line = failure(opened(api_key_env="ENDPOINT_KEY"), kind)
+    assert KEY not in line
+    assert "wrong: Bearer ***" in line
+    assert ("put a valid key into ENDPOINT_KEY" in line) == (status == 401)
+
+
+def test_a_variable_that_is_not_set_is_named_when_a_key_is_wanted(endpoint, opened):
+    endpoint.play = lambda call: call.refuse(401)
+    line = failure(opened(api_key_env="ENDPOINT_KEY"))
+    assert line.endswith("; ENDPOINT_KEY is not set: put a valid key into ENDPOINT_KEY")
+
+
+@pytest.mark.parametrize("key", [f"{KEY}\nmore", f"{KEY} more", f"{KEY}…"])
+def test_what_cannot_be_a_key_is_refused_unseen(endpoint, opened, monkeypatch, key):
+    monkeypatch.setenv("ENDPOINT_KEY", key)
+    with pytest.raises(ConfigError, match="model E: ENDPOINT_KEY holds characters") as caught:
+        ask(opened(api_key_env="ENDPOINT_KEY"), "hi")
+    assert KEY not in str(caught.value)
+    assert endpoint.calls == []
+
+
+@pytest.mark.parametrize("url", ["localhost:8000/v1", "http://me:pw@host/v1", "http://a b/v1"])
+def test_an_address_that_cannot_be_one_is_refused(opened, url):
+    with pytest.raises(ValueError, match=r"endpoint\.url"):
+        opened(url)
+
+
+# What a server has.
+
+
+def test_the_models_that_a_server_lists(endpoint, opened, monkeypatch):
+    monkeypatch.setenv("ENDPOINT_KEY", KEY)
+    endpoint.play = lambda call: call.answer({"data": [{"id": "b"}, {"id": "a"}]})
+    assert opened(api_key_env="ENDPOINT_KEY").listed_models() == ["b", "a"]
+    (call,) = endpoint.calls
+    assert (call.path, call.headers["Authorization"]) == ("/v1/models", f"Bearer {KEY}")
+
+
+def test_a_server_that_lists_no_models_is_asked_once(endpoint, opened):
+    endpoint.play = lambda call: call.answer("<html>", kind="text/html")
+    with pytest.raises(HierRouterError, match=r"no list of models \(<html>\)"):
+        opened().listed_models()
+    endpoint.play = lambda call: call.refuse(503)
+    with pytest.raises(UnreachableError, match="refused the call"):
+        opened(retries=5).listed_models()
+    assert len(endpoint.calls) == 2
