@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import difflib
 from typing import TYPE_CHECKING, Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -107,7 +108,7 @@ class ScriptedSkills(Section):
 class Endpoint(Section):
     """An OpenAI-compatible server that answers for a model."""
 
-    url: Annotated[str, Field(pattern=r"^https?://[^\s@]+$")]
+    url: str
     """Its base address, up to and including /v1, for example http://localhost:8000/v1. No user and
     password in it: it is recorded."""
     served_name: str = ""
@@ -123,6 +124,16 @@ class Endpoint(Section):
     """Further tries after a refused or broken connection, a time-out, and 408, 409, 429 and 5xx:
     after growing waits of up to 8 seconds, or when the server's Retry-After of up to 2 minutes
     says; where it says more the call fails at once."""
+
+    @field_validator("url")
+    @classmethod
+    def _address(cls, url: str) -> str:
+        parts = urlsplit(url)
+        # Reading the port says whether it is one.
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        if not usable or "@" in parts.netloc or any(letter.isspace() for letter in url):
+            raise ValueError("give http(s)://HOST[:PORT]/v1, without user and password")
+        return url
 
 
 class ModelSpec(Section):

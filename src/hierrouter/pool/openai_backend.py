@@ -7,19 +7,18 @@ those that it reports. Retries, back-off and Retry-After are the openai client's
 from __future__ import annotations
 
 import math
-import os
 import threading
 from concurrent.futures import as_completed
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from hierrouter.errors import ConfigError, HierRouterError, UnreachableError
+from hierrouter.errors import HierRouterError, UnreachableError
 from hierrouter.pool.backend import Completion
 from hierrouter.pool.openai_line import CONNECT_S, Line
+from hierrouter.pool.openai_words import KEPT, Words
 from hierrouter.progress import say
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from concurrent.futures import Future
 
     from hierrouter.config import ModelSpec
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 BYTES_PER_TOKEN = 3
 """A cautious guess where a server's tokenizer is not at hand: real text has about 4."""
-KEPT = "run the same command again: what was answered is kept"
 
 
 class OpenAIBackend:
@@ -45,8 +43,9 @@ class OpenAIBackend:
         """
         if spec.endpoint is None:
             raise HierRouterError(f"model {spec.name} has no endpoint")
-        self._spec, self._endpoint = spec, spec.endpoint
-        self._served = spec.endpoint.served_name or spec.model
+        self._endpoint = spec.endpoint
+        self._words = Words(spec, spec.endpoint)
+        self._served = self._words.served
         # What this server refused once it is not asked again. Each only ever changes one way, so
         # calls that run at the same time cannot undo what another one found out.
         self._with_logprobs = True
@@ -132,13 +131,13 @@ class OpenAIBackend:
         line = self._connected()
 
         async def ask() -> list[str]:
-            with self._in_words(1, CONNECT_S):
+            with self._words.translating(1, CONNECT_S):
                 asked = line.client.with_options(max_retries=0, timeout=CONNECT_S)
                 answer = await asked.models.with_raw_response.list(extra_headers=line.headers)
                 try:
                     return [str(each.id) for each in answer.parse().data]
                 except (AttributeError, TypeError, ValueError) as error:
-                    raise self._garbage(answer.text, "list of models") from error
+                    raise self._words.garbage(answer.text, "list of models") from error
 
         names: list[str] = line.start(ask()).result()
         return names
@@ -153,7 +152,7 @@ class OpenAIBackend:
     def _connected(self) -> Line:
         with self._opening:
             if self._line is None:
-                self._line = Line(self._endpoint, self._key())
+                self._line = Line(self._endpoint, self._words.key())
             return self._line
 
     async def _call(
@@ -174,7 +173,7 @@ class OpenAIBackend:
             with_logprobs, limit_name = self._with_logprobs, self._limit_name
             settings: dict[str, Any] = {"logprobs": True} if with_logprobs else {}
             settings[limit_name] = limit
-            with self._in_words(self._endpoint.retries + 1, self._endpoint.timeout_s):
+            with self._words.translating(self._endpoint.retries + 1, self._endpoint.timeout_s):
                 try:
                     answer = await line.client.chat.completions.with_raw_response.create(
                         model=self._served,
@@ -204,13 +203,13 @@ class OpenAIBackend:
             told = [each.logprob for each in (choice.logprobs and choice.logprobs.content) or ()]
             if body.usage is None:
                 raise HierRouterError(
-                    f"model {self._spec.name}: {self._endpoint.url} answers without `usage`, and "
-                    "what is not counted cannot be priced; let the server report it"
+                    f"{self._words.at} answers without `usage`, and what is not counted cannot be "
+                    "priced; let the server report it"
                 )
             if choice.finish_reason in ("abort", "error"):
                 raise UnreachableError(
-                    f"model {self._spec.name}: {self._endpoint.url} broke a reply off "
-                    f"(finish_reason {choice.finish_reason}); {KEPT}"
+                    f"{self._words.at} broke a reply off (finish_reason {choice.finish_reason}); "
+                    f"{KEPT}"
                 )
             return Completion(
                 reply=reply,
@@ -223,89 +222,4 @@ class OpenAIBackend:
                 logprob_min=min(told, default=math.nan),
             )
         except (AttributeError, IndexError, TypeError, ValueError) as error:
-            raise self._garbage(answer.text, "chat completion") from error
-
-    def _key(self) -> str:
-        """The key, or nothing.
-
-        Raises:
-            ConfigError: it has characters that no header may hold; it is not shown.
-        """
-        key = os.environ.get(self._endpoint.api_key_env, "").strip()
-        if not (key.isascii() and key.isprintable()) or " " in key:
-            raise ConfigError(
-                f"model {self._spec.name}: {self._endpoint.api_key_env} holds characters that no "
-                "key has; set it again"
-            )
-        return key
-
-    @contextmanager
-    def _in_words(self, tries: int, timeout_s: float) -> Iterator[None]:
-        """Turns what the client raises into one line that names the culprit and the remedy."""
-        import openai
-
-        at = f"model {self._spec.name}: {self._endpoint.url}"
-        times = "1 try" if tries == 1 else f"{tries} tries"
-        try:
-            yield
-        except openai.APIStatusError as error:
-            lasting = error.status_code < 500 and error.status_code not in (408, 409, 429)
-            kind = HierRouterError if lasting else UnreachableError
-            said = self._quoted(str(error))
-            raise kind(f"{at} refused the call ({said}); {self._remedy(error)}") from error
-        except openai.APIConnectionError as error:
-            at_once = type(error.__cause__).__name__ == "ConnectTimeout"
-            if isinstance(error, openai.APITimeoutError) and not at_once:
-                raise UnreachableError(
-                    f"{at} gave no answer within {timeout_s:g} s ({times}); raise "
-                    f"endpoint.timeout_s or lower endpoint.concurrency, then {KEPT}"
-                ) from error
-            why = "no connection in time" if at_once else _first_cause(error)
-            raise UnreachableError(
-                f"{at} does not answer ({self._quoted(why)}, {times}); start it or correct "
-                f"endpoint.url, then {KEPT}"
-            ) from error
-        except openai.OpenAIError as error:
-            raise self._garbage(str(error), "chat completion") from error
-
-    def _remedy(self, error: Any) -> str:
-        variable = self._endpoint.api_key_env
-        if error.status_code in (401, 403):
-            if not variable:
-                return "name the environment variable that holds its key in endpoint.api_key_env"
-            unset = f"{variable} is not set: " if not self._key() else ""
-            return f"{unset}put a valid key into {variable}"
-        if error.status_code in (400, 404) and self._served in str(error):
-            return f"set endpoint.served_name to what the server calls {self._spec.model}"
-        if error.status_code == 404:
-            return (
-                f"is that its base address, up to and including /v1, and does it serve "
-                f"{self._served} (endpoint.served_name)?"
-            )
-        if error.status_code == 429:
-            wait = error.response.headers.get("retry-after")
-            later = f"when its Retry-After of {wait} has passed" if wait else "later"
-            return f"lower endpoint.concurrency, or, {later}, {KEPT}"
-        if error.status_code in (408, 409) or error.status_code >= 500:
-            return f"look at the server's log, then {KEPT}"
-        return "look at what it says, and at the model's limits and pool.prompts.max_context_tokens"
-
-    def _garbage(self, text: str, wanted: str) -> HierRouterError:
-        return HierRouterError(
-            f"model {self._spec.name}: {self._endpoint.url} answered with what is no {wanted} "
-            f"({self._quoted(text)[:120] or 'nothing'}); is it the base address of an "
-            "OpenAI-compatible server, up to and including /v1?"
-        )
-
-    def _quoted(self, text: str) -> str:
-        """What a server said, in one short line and without the key, should it repeat that."""
-        key = self._key()
-        hidden = text.replace(key, "***") if key else text
-        return " ".join(hidden.split())[:200]
-
-
-def _first_cause(error: BaseException) -> str:
-    """What began it, in its words: clients wrap a refused connection several times."""
-    while inner := error.__cause__ or error.__context__:
-        error = inner
-    return str(error) or type(error).__name__
+            raise self._words.garbage(answer.text, "chat completion") from error

@@ -190,7 +190,16 @@ def test_no_prompts_ask_nothing(endpoint, opened):
     assert endpoint.calls == []
 
 
-def test_after_a_failure_what_is_under_way_is_told_and_nothing_new_is_asked(endpoint, opened):
+def test_after_a_failure_nothing_new_is_asked(endpoint, opened):
+    endpoint.play = lambda call: call.refuse(400) if call.prompt == "b" else call.complete()
+    told = {}
+    with pytest.raises(HierRouterError, match="refused the call"):
+        ask(opened(concurrency=1), *"abcdef", on_reply=told.__setitem__)
+    assert {at: made.reply for at, made in told.items()} == {0: "A"}
+    assert [call.prompt for call in endpoint.calls] == ["a", "b"]
+
+
+def test_after_a_failure_what_is_under_way_is_told(endpoint, opened):
     refused = threading.Event()
 
     def play(call):
@@ -204,9 +213,8 @@ def test_after_a_failure_what_is_under_way_is_told_and_nothing_new_is_asked(endp
     endpoint.play = play
     told = {}
     with pytest.raises(HierRouterError, match="refused the call"):
-        ask(opened(concurrency=2), *"abcdef", on_reply=lambda at, made: told.update({at: made}))
+        ask(opened(concurrency=2), *"ab", on_reply=told.__setitem__)
     assert {at: made.reply for at, made in told.items()} == {0: "A"}
-    assert sorted(call.prompt for call in endpoint.calls) == ["a", "b"]
 
 
 def test_a_closed_backend_answers_again(opened):
@@ -479,7 +487,11 @@ def test_what_cannot_be_a_key_is_refused_unseen(endpoint, opened, monkeypatch, k
     assert endpoint.calls == []
 
 
-@pytest.mark.parametrize("url", ["localhost:8000/v1", "http://me:pw@host/v1", "http://a b/v1"])
+@pytest.mark.parametrize(
+    "url",
+    ["localhost:8000/v1", "http:///v1", "http://me:pw@host/v1", "http://a b/v1", "http://[x/v1",
+     "http://a:99999/v1", "http://a:b/v1"],
+)  # fmt: skip
 def test_an_address_that_cannot_be_one_is_refused(opened, url):
     with pytest.raises(ValueError, match=r"endpoint\.url"):
         opened(url)
