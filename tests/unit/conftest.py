@@ -103,10 +103,10 @@ class Call(BaseHTTPRequestHandler):
         content = self.prompt.upper() if reply is None else reply
         self.answer(completion({"content": content, **message}, usage, finish))
 
-    def refuse(self, status: int, message: str = "no", **more: Any) -> None:
-        """Answers with an error as OpenAI words it; a short Retry-After keeps tests quick."""
-        headers = {"Retry-After": "0.001", **more}
-        self.answer({"error": {"message": message}}, status, headers=headers)
+    def refuse(self, status: int, what: Any = "no", **headers: str) -> None:
+        """Answers with an error, a text as OpenAI words it; a short Retry-After saves waiting."""
+        body = {"error": {"message": what}} if isinstance(what, str) else what
+        self.answer(body, status, headers={"Retry-After": "0.001", **headers})
 
 
 def completion(message: dict[str, Any], usage: Any = (7, 3), finish: str = "stop") -> Any:

@@ -73,7 +73,8 @@ def findings(config: Config | None) -> Iterator[Finding]:
     yield _memory()
     yield _disk()
     yield from _sources(config)
-    yield from _endpoints(config)
+    if config is not None:
+        yield from endpoint_findings(config)
     yield _mlflow()
     yield _service("Kubeflow Pipelines", "KF_PIPELINES_ENDPOINT", "/apis/v2beta1/healthz")
     yield _cluster()
@@ -151,11 +152,11 @@ def _sources(config: Config | None) -> Iterator[Finding]:
     yield from described
 
 
-def _endpoints(config: Config | None) -> Iterator[Finding]:
+def endpoint_findings(config: Config) -> Iterator[Finding]:
+    """Asks the endpoint of every model that has one which models it serves."""
     from hierrouter.pool.openai_backend import OpenAIBackend
 
-    pool = [] if config is None else [*config.pool.models, *config.pool.references]
-    for spec in pool:
+    for spec in (*config.pool.models, *config.pool.references):
         if spec.endpoint is None:
             continue
         what, served = f"endpoint of {spec.name}", spec.endpoint.served_name or spec.model

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from hierrouter.errors import HierRouterError, UnreachableError
 from hierrouter.pool.backend import Completion
 from hierrouter.pool.openai_line import CONNECT_S, Line
-from hierrouter.pool.openai_words import KEPT, Words
+from hierrouter.pool.openai_words import KEPT, Words, server_said
 from hierrouter.progress import say
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ class OpenAIBackend:
                         **settings,
                     )
                 except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                    said = str(error).lower()
+                    said = server_said(error).lower()
                     if with_logprobs and "logprob" in said:
                         # Not every server tells them; a reply is worth having without.
                         self._with_logprobs = False

@@ -57,7 +57,7 @@ class Words:
         except openai.APIStatusError as error:
             lasting = error.status_code < 500 and error.status_code not in (408, 409, 429)
             kind = HierRouterError if lasting else UnreachableError
-            said = self._quoted(str(error))
+            said = self._quoted(server_said(error))
             raise kind(f"{self.at} refused the call ({said}); {self._remedy(error)}") from error
         except openai.APIConnectionError as error:
             at_once = type(error.__cause__).__name__ == "ConnectTimeout"
@@ -81,7 +81,7 @@ class Words:
                 return "name the environment variable that holds its key in endpoint.api_key_env"
             unset = f"{variable} is not set: " if not self.key() else ""
             return f"{unset}put a valid key into {variable}"
-        if error.status_code in (400, 404) and self.served in str(error):
+        if error.status_code in (400, 404) and self.served in server_said(error):
             return f"set endpoint.served_name to what the server calls {self._model}"
         if error.status_code == 404:
             return (
@@ -109,6 +109,14 @@ class Words:
         key = self.key()
         hidden = text.replace(key, "***") if key else text
         return " ".join(hidden.split())[:200]
+
+
+def server_said(error: Any) -> str:
+    """Status and text of a refusal: most servers word it as OpenAI does, some as `detail`."""
+    told = error.body if isinstance(error.body, dict) else {}
+    return (
+        f"{error.status_code}: {told.get('message') or told.get('detail') or error.response.text}"
+    )
 
 
 def _first_cause(error: BaseException) -> str:

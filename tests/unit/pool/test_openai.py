@@ -99,11 +99,16 @@ def test_a_model_that_reasons_up_to_its_limit_has_an_empty_reply(endpoint, opene
     assert (made.reply, made.tokens_out, made.finish_reason) == ("", 5, "length")
 
 
-@pytest.mark.parametrize("status", [400, 422])
-def test_log_probabilities_that_a_server_refuses_are_asked_for_once(endpoint, opened, status):
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(400, "'logprobs' is not supported"), (422, {"detail": "Unexpected fields: {'logprobs'}"})],
+)
+def test_log_probabilities_that_a_server_refuses_are_asked_for_once(
+    endpoint, opened, status, words
+):
     def play(call):
         if "logprobs" in call.said:
-            call.refuse(status, "'logprobs' is not supported")
+            call.refuse(status, words)
         else:
             call.complete()
 
@@ -336,9 +341,9 @@ def test_refused_for_now_then_answered(endpoint, opened, status):
 
 
 def test_a_server_error_that_lasts(endpoint, opened):
-    endpoint.play = lambda call: call.refuse(500, "out of\n memory")
+    endpoint.play = lambda call: call.refuse(500, "out of\n  memory")
     line = failure(opened(retries=3), UnreachableError)
-    assert "out of" in line
+    assert "refused the call (500: out of memory); " in line
     assert line.endswith("look at the server's log, then run the same command again: what was "
                          "answered is kept")  # fmt: skip
     assert len(endpoint.calls) == 4
@@ -415,22 +420,32 @@ def test_an_answer_without_counts_cannot_be_priced(endpoint, opened):
 
 
 @pytest.mark.parametrize(
-    ("status", "message", "remedy"),
+    ("status", "words", "remedy"),
     [
         (401, "who are you", "name the environment variable that holds its key in endpoint.api"),
         (403, "not you", "name the environment variable that holds its key in endpoint.api_key"),
-        (404, "Not Found", "is that its base address, up to and including /v1, and does it serve"),
+        (
+            404,
+            {"detail": "Not Found"},
+            "is that its base address, up to and including /v1, and does it serve",
+        ),
         (404, "The model `org/m` does not exist.", "set endpoint.served_name to what the server"),
-        (400, "pinned to 'x'; requested 'org/m'", "set endpoint.served_name to what the server"),
+        (404, "<h1>Not Found</h1>", "is that its base address, up to and including /v1, and does"),
+        (
+            400,
+            {"detail": "pinned to 'x'; requested 'org/m'"},
+            "set endpoint.served_name to what the server",
+        ),
         (400, "maximum context length is 512", "pool.prompts.max_context_tokens"),
     ],
 )
 def test_a_refusal_that_lasts_is_not_repeated_and_says_what_to_do(
-    endpoint, opened, status, message, remedy
+    endpoint, opened, status, words, remedy
 ):
-    endpoint.play = lambda call: call.refuse(status, message)
+    endpoint.play = lambda call: call.refuse(status, words)
     line = failure(opened(retries=5))
-    assert message in line
+    said = words if isinstance(words, str) else words["detail"]
+    assert f"refused the call ({status}: {said}); " in line
     assert f"; {remedy}" in line or line.endswith(remedy)
     assert len(endpoint.calls) == 1
 

@@ -1,0 +1,210 @@
+"""Recording from endpoints: a played one that fails, and a real `transformers serve`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sysconfig
+import threading
+import urllib.request
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from hierrouter.config import DataConfig, Prompts, TokenLimits
+from hierrouter.data.sample import sample_queries
+from hierrouter.errors import ConfigError, HierRouterError, UnreachableError
+from hierrouter.files import sha256_text
+from hierrouter.pool.openai_backend import OpenAIBackend
+from hierrouter.routes.tree import RouteTree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hierrouter.config import ModelSpec
+
+NODES = 8 * (2 + 2 + 4)
+"""Eight queries, two models, two hops; no two of them are asked the same."""
+
+
+def member(world, name: str, url: str, **more: Any) -> ModelSpec:
+    at = {"url": url, "retries": 0, **more.pop("endpoint", {})}
+    fields = {"model": f"org/{name}", "backend": "openai", "scripted": None, **more}
+    return world.model(name, endpoint=at, **fields)
+
+
+def pool(world, url: str, **more: Any):
+    return world.pool(*(member(world, name, url, **more) for name in "AB"))
+
+
+def answer(call) -> None:
+    """A reply of its own to every question; its counts are those of letters and one."""
+    call.complete(sha256_text(call.said["model"] + call.prompt)[:8], (len(call.prompt), 8))
+
+
+def asked(endpoint) -> Counter[tuple[str, str]]:
+    return Counter((call.said["model"], call.prompt) for call in endpoint.calls)
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_what_was_answered_before_a_failure_is_kept_and_never_asked_again(
+    world, queries, endpoint, concurrency
+) -> None:
+    answered: Counter[tuple[str, str]] = Counter()
+
+    def play(call) -> None:
+        if len(answered) == 19:
+            call.refuse(503)
+            return
+        with endpoint.counting:
+            answered[call.said["model"], call.prompt] += 1
+        answer(call)
+
+    endpoint.play = play
+    at = {"concurrency": concurrency}
+    with pytest.raises(UnreachableError, match="refused the call"):
+        world.record(pool(world, endpoint.url, endpoint=at), queries)
+    kept = {place: node.reply for place, node in RouteTree(world.tree).nodes.items()}
+    assert len(kept) == sum(answered.values())
+    endpoint.play = answer
+    before = asked(endpoint)
+    world.record(pool(world, endpoint.url, endpoint=at), queries)
+    nodes = RouteTree(world.tree).nodes
+    assert len(nodes) == NODES
+    assert {place: nodes[place].reply for place in kept} == kept
+    again = asked(endpoint) - before
+    assert len(again) == sum(again.values()) == NODES - len(kept)
+    assert not again.keys() & answered.keys()
+    for node in nodes.values():
+        assert (node.backend, node.device, node.dtype) == ("openai", "endpoint", "unknown")
+        assert node.tokens_out == 8
+    assert sum(node.tokens_in for node in nodes.values()) == sum(
+        len(prompt) for _, prompt in (answered | again)
+    )
+
+
+def test_a_server_that_moves_is_the_same_model_and_a_new_revision_is_not(
+    world, queries, endpoint
+) -> None:
+    endpoint.play = answer
+    world.record(pool(world, endpoint.url), queries)
+    count = len(endpoint.calls)
+    assert count == NODES
+    moved = {"served_name": "renamed", "concurrency": 2, "api_key_env": "ANY"}
+    world.record(pool(world, "http://moved.invalid/v1", endpoint=moved), queries)
+    assert len(endpoint.calls) == count
+    with pytest.raises(ConfigError, match="recorded with other weights of model A"):
+        world.record(pool(world, endpoint.url, revision="2"), queries)
+    assert len(endpoint.calls) == count
+
+
+# The real thing.
+
+
+class Served:
+    """A `transformers serve` process that has begun to listen."""
+
+    def __init__(self, model: Path, home: Path) -> None:
+        command = [Path(sysconfig.get_path("scripts")) / "transformers", "serve", model]
+        self.process = subprocess.Popen(
+            [*map(str, command), "--host", "127.0.0.1", "--port", "0", "--device", "cpu"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            # A cache of its own: what else lies on this machine is neither read nor listed.
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(home)},
+        )
+        assert self.process.stderr is not None
+        self.said: list[str] = []
+        for line in self.process.stderr:
+            self.said.append(line)
+            if listening := re.search(r"running on (http://\S+)", line):
+                self.url = f"{listening[1]}/v1"
+                break
+        else:  # it has ended
+            raise AssertionError("".join(self.said))
+        self._reader = threading.Thread(target=self.said.extend, args=(self.process.stderr,))
+        self._reader.start()
+
+    def stop(self) -> None:
+        self.process.kill()
+        self._reader.join()
+        self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def served(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    home = tmp_path_factory.mktemp("home")
+    (home / "hub").mkdir()  # without one it cannot list its models
+    server = Served(tiny_model, home)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def get(url: str, body: Any = None) -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    asking = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(asking) as answered:
+        return json.load(answered)
+
+
+def test_transformers_serve_is_recorded_as_the_same_model_here_is(
+    world, tiny_model: Path, served: Served
+) -> None:
+    """Replies, their ends and their counts are those of the same weights in this process."""
+    assert get(served.url.replace("/v1", "/health")) == {"status": "ok"}
+    config = DataConfig(source="scripted", tasks=["x"], queries_per_task=3, train_share=0.5)
+    queries = sample_queries(config, world.folder / "queries")
+    both = {"model": str(tiny_model), "limits": TokenLimits(solve=3, analyze=2)}
+
+    def of(first: ModelSpec, second: ModelSpec) -> Any:
+        return world.pool(first, second, prompts=Prompts(max_context_tokens=1500))
+
+    def at(url: str) -> Any:
+        return of(
+            member(world, "terse", url, **both),
+            member(world, "long", url, instruction="Think.", **both),
+        )
+
+    nodes = RouteTree(world.record(at(served.url), queries)).nodes
+    assert len(nodes) == 3 * 8
+    # Nothing is asked again: nobody could answer.
+    world.record(at("http://nowhere.invalid/v1"), queries)
+
+    world.tree = world.folder / "local"
+    here = {"backend": "transformers", "dtype": "float32", "scripted": None, **both}
+    local = of(world.model("terse", **here), world.model("long", instruction="Think.", **here))
+    expected = RouteTree(world.record(local, queries)).nodes
+    for place, node in nodes.items():
+        same = expected[place]
+        assert (node.reply, node.finish_reason) == (same.reply, same.finish_reason)
+        assert (node.tokens_in, node.tokens_out) == (same.tokens_in, same.tokens_out)
+
+
+def test_counts_are_those_that_transformers_serve_reports(
+    world, tiny_model: Path, served: Served
+) -> None:
+    spec = member(world, "tiny", served.url, model=str(tiny_model))
+    backend = OpenAIBackend(spec)
+    (made,) = backend.generate(["How many?"], [4])
+    assert backend.listed_models() == []  # it lists what lies in its cache, not what it runs
+    backend.close()
+    body = {"model": str(tiny_model), "max_tokens": 4, "temperature": 0}
+    message = {"role": "user", "content": "How many?"}
+    told = get(f"{served.url}/chat/completions", {**body, "messages": [message]})
+    usage = told["usage"]
+    assert (made.tokens_in, made.tokens_out) == (usage["prompt_tokens"], usage["completion_tokens"])
+    assert made.reply == told["choices"][0]["message"]["content"].strip()
+
+
+def test_another_model_than_the_served_one_is_refused_with_the_remedy(world, served) -> None:
+    backend = OpenAIBackend(member(world, "other", served.url, model="org/other"))
+    with pytest.raises(HierRouterError, match=r"pinned to .*; set endpoint\.served_name to what"):
+        backend.generate(["hi"], [3])
+    backend.close()
