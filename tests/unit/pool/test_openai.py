@@ -148,24 +148,28 @@ def test_a_server_that_wants_the_limit_by_its_newer_name_gets_it(endpoint, opene
 
 
 def test_never_more_calls_at_once_than_allowed_whoever_asks(endpoint, opened):
+    backend = opened(concurrency=3)
     places = threading.Semaphore(3)
-    together = threading.Barrier(3, timeout=DEADLINE)
     too_many = []
+    # Three have to be under way at once. They are held while the models are listed: that request
+    # is made after a fourth call would have been.
+    together = threading.Barrier(3, backend.listed_models, timeout=DEADLINE)
 
     def play(call):
-        if not places.acquire(blocking=False):
+        if call.path == "/v1/models":
+            call.answer({"data": []})
+        elif places.acquire(blocking=False):
+            together.wait()
+            places.release()
+            call.complete()
+        else:
             too_many.append(call.prompt)
             call.refuse(400)
-            return
-        together.wait()  # three are under way at once, or this breaks
-        places.release()
-        call.complete()
 
     endpoint.play = play
-    backend = opened(concurrency=3)
     with ThreadPoolExecutor(2) as askers:
         halves = askers.map(lambda half: ask(backend, *half), ("abcdef", "ghijkl"))
-    assert "".join(each.reply for half in halves for each in half) == "ABCDEFGHIJKL"
+        assert "".join(each.reply for half in halves for each in half) == "ABCDEFGHIJKL"
     assert too_many == []
 
 
@@ -220,6 +224,27 @@ def test_after_a_failure_what_is_under_way_is_told(endpoint, opened):
     with pytest.raises(HierRouterError, match="refused the call"):
         ask(opened(concurrency=2), *"ab", on_reply=told.__setitem__)
     assert {at: made.reply for at, made in told.items()} == {0: "A"}
+
+
+def test_calls_under_way_are_dropped_when_whoever_records_fails(endpoint, opened):
+    arrived, dropped = threading.Event(), threading.Event()
+
+    def play(call):
+        if call.prompt == "a":
+            assert arrived.wait(DEADLINE)
+            call.complete()
+            return
+        arrived.set()
+        if call.rfile.read(1) == b"":  # the client has closed the connection
+            dropped.set()
+
+    def on_reply(position, completion):
+        raise OSError("no space left")
+
+    endpoint.play = play
+    with pytest.raises(OSError, match="no space left"):
+        ask(opened(concurrency=2), *"ab", on_reply=on_reply)
+    assert dropped.wait(DEADLINE)
 
 
 def test_a_closed_backend_answers_again(opened):
