@@ -107,7 +107,7 @@ def check_contracts(ran: Ran) -> None:
     ]
     assert pq.read_metadata(scores).num_rows == 240 * 15
     for path in (out / "tree" / "embeddings").glob("*/*.parquet"):
-        assert columns(path) == ["text_digest", "vector"]
+        assert columns(path) == ["text_digest", "scale", "vector"]
     router = json.loads((out / "router" / "router.json").read_text())
     assert router["query_digest"] == described["query_digest"]
     assert (out / "router" / "router.safetensors").exists()

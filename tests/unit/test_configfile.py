@@ -127,7 +127,10 @@ def test_later_overrides_win_and_keep_what_was_written(minimal: Path) -> None:
         ("evaluation.alphas.0=-.1", "evaluation.alphas.0: -0.1 is not allowed; should be at least"),
         ("evaluation.alpha=.3", "evaluation: alpha 0.3 must be one of alphas"),
         ("evaluation.alphas=[0, .5]", "evaluation: alpha 0.1 must be one of alphas"),
-        ("training.moves=jump", "training.moves: \"jump\" is not allowed; should be 'paper' or"),
+        (
+            "training.moves=jump",
+            "training.moves: \"jump\" is not allowed; should be 'direct', 'paper' or 'early_exit'",
+        ),
         ("pool.models.0.name=a b", 'pool.models.0.name: "a b" is not allowed; should be text that'),
         ("pool.models.0.model=7", "pool.models.0.model: 7 is not allowed; should be text"),
         ("pool.models.0.backend=scripted", "pool.models.0: model small: `scripted` goes with"),
