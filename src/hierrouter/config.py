@@ -8,7 +8,8 @@ prints this file's descriptions.
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -22,12 +23,14 @@ BENCHMARK_TASKS = ("gsm8k", "math", "mbpp", "arc_easy", "arc_challenge", "mmlu")
 ALPHA_GRID = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
 """The alphas at which routers are chosen and reported."""
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=64)]
+NAME_PATTERN = r"^[A-Za-z0-9._-]+$"
+Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=64)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(gt=0)]
 MetricName = Literal["accuracy", "token_f1", "token_f1_multiset"]
 View = Literal["paper", "two_part"]
 AnswerKind = Literal["letter", "number", "math", "unit_tests", "text"]
+OwnMetric = Literal["exact_match", "token_f1", "letter", "number", "math", "unit_tests"]
 
 
 class KeyedError(ValueError):
@@ -45,6 +48,25 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
+class OwnTask(Section):
+    """A task of your own: questions with references, and how an answer is judged."""
+
+    file: Annotated[str, Field(min_length=1)]
+    """JSON lines with `question` and `reference` (docs/own_tasks.md). A relative path is taken
+    from the folder in which the command runs, like every other path."""
+    metric: OwnMetric
+    """What `accuracy` means on this task. `letter`, `number`, `math`, `unit_tests`: as on the
+    benchmarks. `exact_match`: the answer is an accepted text, but for case, punctuation and
+    spacing. `token_f1`: the share of words, in [0, 1], that it has in common with one."""
+
+    @property
+    def kind(self) -> AnswerKind:
+        """The kind of its answers."""
+        if self.metric == "exact_match" or self.metric == "token_f1":
+            return "text"
+        return self.metric
+
+
 class DataConfig(Section):
     """Which queries are asked (section 4 of the paper)."""
 
@@ -52,7 +74,10 @@ class DataConfig(Section):
     """`benchmarks`: the public data sets, from the hub or else a mirror. `scripted`: synthetic
     queries that the scripted pool understands."""
     tasks: Annotated[list[Name], Field(min_length=1)] = list(BENCHMARK_TASKS)
-    """Tasks to sample. With `source: scripted` any names will do."""
+    """Tasks to sample: benchmarks and those of `own`. Not given: those of `own`, if there are any,
+    else the six benchmarks. With `source: scripted` any names will do."""
+    own: dict[Name, OwnTask] = {}
+    """Tasks of your own, by name."""
     revisions: dict[Name, Annotated[str, Field(min_length=1)]] = {}
     """Commit, tag or branch of a task's data set on the hub, by task; tasks not named: main. The
     commit is recorded with the sample. A mirror holds one version only, so it serves for main."""
@@ -67,12 +92,33 @@ class DataConfig(Section):
     seed: int = 42
     """The data seed: which queries, which split, which folds."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _own_alone(cls, values: Any) -> Any:
+        """Takes the own tasks where none are named; a wrong name is left to be reported in own."""
+        if not isinstance(values, dict) or "tasks" in values:
+            return values
+        own = values.get("own")
+        if not own or not isinstance(own, dict):
+            return values
+        named = all(isinstance(name, str) and re.match(NAME_PATTERN, name) for name in own)
+        return {**values, "tasks": list(own)} if named else values
+
+    @model_validator(mode="after")
+    def _own_named(self) -> Self:
+        for task in self.own:
+            if task in BENCHMARK_TASKS:
+                raise KeyedError(("own", task), "is the name of a benchmark; choose another")
+        return self
+
     @model_validator(mode="after")
     def _pinned(self) -> Self:
         if self.revisions and self.source == "scripted":
             raise KeyedError(("revisions",), "goes with `source: benchmarks` only")
         for task in self.revisions:
-            if task not in (known := {*self.tasks, *BENCHMARK_TASKS}):
+            if task in self.own:
+                raise KeyedError(("revisions", task), "is a task of your own, which has a file")
+            if task not in (known := {*self.tasks, *BENCHMARK_TASKS} - self.own.keys()):
                 raise KeyedError(
                     ("revisions", task), f"no task has this name{_nearest(task, known)}"
                 )
@@ -85,7 +131,7 @@ class TokenLimits(Section):
     solve: Positive = 512
     """Most new tokens of an answer."""
     solve_by_task: dict[Name, Positive] = {}
-    """Other limits for the answers of some benchmark tasks."""
+    """Other limits for the answers of some tasks."""
     analyze: Positive = 256
     """Most new tokens of an analysis."""
 
@@ -202,7 +248,7 @@ class AnswerFormats(Section):
     unit_tests: str = "Give the complete function in one Python code block."
     """A program that unit tests judge: mbpp."""
     text: str = 'End with a line "Answer: X", where X is the answer.'
-    """Any other answer."""
+    """Any other answer: own tasks with metric exact_match or token_f1."""
 
 
 class Prompts(Section):
@@ -224,7 +270,7 @@ class Prompts(Section):
     )
     """The instruction of a `solve` hop after an analysis (the paper's hop 1)."""
     answer_formats: AnswerFormats = AnswerFormats()
-    """How a benchmark query is to be answered, by kind of answer. Served queries get none."""
+    """How a task's query is to be answered, by kind of answer. Served queries get none."""
     max_context_tokens: Positive = 2048
     """Most tokens of the message to a model (question, replies, instruction, answer format),
     before its chat template; beyond it the oldest reply loses its middle. With the template and
@@ -281,7 +327,8 @@ class TrainingConfig(Section):
     """Which routes are allowed. `direct`: one call, a solve, whatever L is. `paper`: analyze on
     hops 0..L-2, solve on hop L-1. `early_exit`: a solve on any hop ends the route."""
     metric: MetricName = "accuracy"
-    """The quality Q in the reward. `accuracy` is each task's own metric."""
+    """The quality Q in the reward. `accuracy` is each task's own metric (of your own tasks:
+    `data.own.NAME.metric`)."""
     view: View = "paper"
     """What the encoder sees. `paper`: one text, the query followed by all replies. `two_part`: the
     query, and the newest reply by itself."""
@@ -422,7 +469,7 @@ class Config(Section):
         Scripted tasks have free names, and an experiment may ask only some of those that its pool
         knows; there only what looks like a slip of a task's name is refused.
         """
-        known = {*self.data.tasks, *BENCHMARK_TASKS}
+        known = {*self.data.tasks, *self.data.own, *BENCHMARK_TASKS}
         for task in by_task:
             slips = difflib.get_close_matches(task, sorted(known - set(by_task)), n=1, cutoff=0.8)
             if task not in known and (slips or self.data.source == "benchmarks"):

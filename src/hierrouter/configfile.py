@@ -6,6 +6,7 @@ import difflib
 import json
 import math
 import re
+from itertools import chain
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -94,8 +95,8 @@ def dump_config(config: Section) -> str:
 def explain(section: type[Section] = Config) -> Iterator[tuple[str, str, str, str]]:
     """Every field there is: (dotted path, type in words, default, description).
 
-    The fields of a list's entries read `pool.models[].name`. A kind of entry that was explained
-    before is not explained again.
+    The fields of a list's entries read `pool.models[].name`, those of a map's `data.own.NAME.file`.
+    A kind of entry that was explained before is not explained again.
     """
     yield from _explain(section, "", set())
 
@@ -105,10 +106,10 @@ def _explain(
 ) -> Iterator[tuple[str, str, str, str]]:
     for name, field in section.model_fields.items():
         path = f"{prefix}{name}"
-        inner, is_list = _section_of(field.annotation)
+        inner, entry = _section_of(field.annotation)
         if field.is_required():
             default = "required"
-        elif inner is not None and not is_list and field.default is not None:
+        elif inner is not None and not entry and field.default is not None:
             default = ""
         else:
             default = _show(field.get_default(), 10_000)
@@ -116,9 +117,9 @@ def _explain(
         yield path, _in_words(field), default, description
         if inner is None or inner in listed:
             continue
-        if is_list:
+        if entry:
             listed.add(inner)
-        yield from _explain(inner, f"{path}[]." if is_list else f"{path}.", listed)
+        yield from _explain(inner, f"{path}{entry}.", listed)
 
 
 def _read(path: Path) -> bytes:
@@ -285,12 +286,14 @@ def _real_path(location: tuple[int | str, ...]) -> tuple[str, ...]:
     for part in location:
         arms = _arms(kind)
         sections = [arm for arm in arms if _is_section(arm)]
+        if part == "[key]":
+            continue
         if isinstance(part, int):
             kind = next(_alternatives(kind, list), Any)
         elif sections:
             field = sections[0].model_fields.get(part)
             kind = field.annotation if field else Any
-        elif any(get_origin(arm) is dict for arm in arms) and part != "[key]":
+        elif any(get_origin(arm) is dict for arm in arms):
             kind = next(_alternatives(kind, dict, 1))
         else:
             continue
@@ -305,9 +308,7 @@ def _siblings(keys: tuple[str, ...]) -> list[str]:
         if section is not None:
             kind = section.model_fields[key].annotation
         else:
-            kind = next(
-                _alternatives(kind, list) if key.isdecimal() else _alternatives(kind, dict, 1)
-            )
+            kind = next(chain(_alternatives(kind, list), _alternatives(kind, dict, 1)))
     section = next((arm for arm in _arms(kind) if _is_section(arm)), None)
     return list(section.model_fields) if section is not None else []
 
@@ -338,14 +339,16 @@ def _is_section(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, Section)
 
 
-def _section_of(annotation: Any) -> tuple[type[Section] | None, bool]:
-    """The section that a field holds (or None), and whether it holds a list of them."""
+def _section_of(annotation: Any) -> tuple[type[Section] | None, str]:
+    """The section that a field holds (or None), and how one is named if it holds several."""
     for arm in _arms(annotation):
         if _is_section(arm):
-            return arm, False
+            return arm, ""
         if get_origin(arm) is list and _is_section(get_args(arm)[0]):
-            return get_args(arm)[0], True
-    return None, False
+            return get_args(arm)[0], "[]"
+        if get_origin(arm) is dict and _is_section(get_args(arm)[1]):
+            return get_args(arm)[1], ".NAME"
+    return None, ""
 
 
 def _in_words(field: FieldInfo) -> str:

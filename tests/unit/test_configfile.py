@@ -313,6 +313,10 @@ def paths_of(section: type[Section], prefix: str = "") -> set[str]:
                 (entry,) = get_args(member)
                 if isinstance(entry, type) and issubclass(entry, Section):
                     found |= paths_of(entry, f"{prefix}{name}[].")
+            elif get_origin(member) is dict:
+                _, entry = get_args(member)
+                if isinstance(entry, type) and issubclass(entry, Section):
+                    found |= paths_of(entry, f"{prefix}{name}.NAME.")
     return found
 
 

@@ -35,9 +35,12 @@ def answer_fresh(tree: Path, router: Path, alpha: float, count: int) -> None:
         count: how many queries, spread over the tasks.
     """
     queries = fresh_queries(tree, count)
+    if not queries:
+        say("no fresh queries: the tree's models were asked every question that its tasks have")
+        return
     answerer = Answerer(Router.load(router))
     unit = answerer.router.info.cost_unit_usd
-    right, spent = 0, 0.0
+    right, spent = 0.0, 0.0
     try:
         for number, query in enumerate(queries, start=1):
             say(f"\n[{number} of {len(queries)}] {query.task}: {_short(query.prompt)}")
@@ -48,17 +51,19 @@ def answer_fresh(tree: Path, router: Path, alpha: float, count: int) -> None:
                 spent += hop.cost_usd
                 reply = hop.completion.reply
             (scored,) = score_replies([(reply, expected_of(query))])
-            good = scored.accuracy == 1
-            right += good
-            given = query.reference[0] if query.task != "mbpp" else "to pass its tests"
+            right += scored.accuracy
+            share = scored.accuracy
+            verdict = "wrong" if share == 0 else "right" if share == 1 else f"{share:.0%} right"
+            by_tests = answer_kind(query) == "unit_tests"
+            given = "to pass its tests" if by_tests else query.reference[0]
             say(f"answer: {_short(scored.answer or reply)}")
-            say(f"{'right' if good else 'wrong'} (wanted: {_short(given)})")
+            say(f"{verdict} (wanted: {_short(given)})")
     finally:
         answerer.close()
     mean = spent / len(queries) / unit
     say(
-        f"\n{right} of {len(queries)} right, mean cost {mean:.2f} cost units; too few to judge by: "
-        "the table above is on recorded replies"
+        f"\n{right:g} of {len(queries)} right, mean cost {mean:.2f} cost units; too few to judge "
+        "by: the table above is on recorded replies"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hierrouter import hub
-from hierrouter.data.sources import download_bytes
+from hierrouter.data.sources import download_bytes, most_queries
 from hierrouter.progress import duration, say
 from hierrouter.routes.encoder import HASHING
 from hierrouter.routes.estimate import recording_seconds
@@ -63,7 +63,7 @@ def announce(config: Config, out: Path) -> None:
 
 def _recording(config: Config, out: Path, device: str) -> float:
     """Seconds that recording what is missing will take."""
-    tasks = dict.fromkeys(config.data.tasks, config.data.queries_per_task)
+    tasks = most_queries(config.data)
     whole = recording_seconds(config.pool, tasks, device)
     models, hops = [spec.name for spec in config.pool.models], config.pool.hops
     calls = sum(len(list(full_tree(models, hops, depth))) for depth in range(1, hops + 1))

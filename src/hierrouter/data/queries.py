@@ -33,11 +33,11 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One benchmark question with its reference answer.
+    """One question of a task with its reference answer.
 
     Attributes:
         query_id: stable across runs and sources, "gsm8k/17".
-        task: the benchmark.
+        task: the benchmark, or a task of one's own.
         split: "train" or "test".
         fold: for cross-fitting, from 0.
         prompt: the question, with the choices if there are any.
@@ -45,7 +45,8 @@ class Query:
         reference_text: what token F1 is measured against.
         tests: statements that a program must pass, else empty.
         metadata: "kind" is the kind of answer (`config.AnswerKind`), which names the task's own
-            accuracy metric; "subject" and "level" where the benchmark has them.
+            accuracy metric; "subject" and "level" where the benchmark has them; "metric" of a
+            task of one's own (`config.OwnMetric`).
     """
 
     query_id: str

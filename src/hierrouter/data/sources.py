@@ -1,4 +1,4 @@
-"""Where questions come from: the Hugging Face hub, or else a mirror, or the scripted world."""
+"""Where questions come from: the hub, or else a mirror; the scripted world; files of one's own."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from hierrouter import hub, mirror
 from hierrouter.data.mirrored import ASSET, mirrored_rows
+from hierrouter.data.own import count_lines, has_changed, own_questions
 from hierrouter.data.scripted import scripted_questions
-from hierrouter.data.tasks import known_tasks, questions_of
+from hierrouter.data.tasks import TASKS, known_tasks, questions_of
 from hierrouter.errors import ConfigError, UnreachableError
 from hierrouter.progress import say
 
@@ -36,24 +37,44 @@ def load_questions(config: DataConfig) -> list[TaskQuestions]:
     """All questions of the configured tasks.
 
     Raises:
-        ConfigError: a task is unknown or named twice.
+        ConfigError: a task is unknown or named twice, or a file of one's own is wrong.
         UnreachableError: neither hub nor mirror answers.
         HierRouterError: a data set is missing on the hub, or the mirror's differs from its digest.
     """
     twice = sorted({task for task in config.tasks if config.tasks.count(task) > 1})
     if twice:
         raise ConfigError(f"data.tasks names {', '.join(twice)} twice; name each task once")
+    if config.source == "benchmarks":
+        known_tasks(config.tasks, config.own)
+    # Files first: a wrong line in one is said before anything is downloaded.
+    own = {name: _own(name, config) for name in config.tasks if name in config.own}
+    if unused := [name for name in config.own if name not in own]:
+        say(f"not sampled, as data.tasks does not name it: {', '.join(unused)}")
+    return [own[name] if name in own else _public(name, config) for name in config.tasks]
+
+
+def _own(name: str, config: DataConfig) -> TaskQuestions:
+    task = config.own[name]
+    read = own_questions(name, task)
+    say(f"{name}: {len(read.questions)} questions from {task.file}")
+    return TaskQuestions(name, read.questions, read.provenance)
+
+
+def _public(name: str, config: DataConfig) -> TaskQuestions:
     if config.source == "scripted":
         wanted = max(round(config.queries_per_task * SPARE), config.queries_per_task + 5)
-        return [
-            TaskQuestions(
-                task, scripted_questions(task, wanted, config.seed), scripted_provenance()
-            )
-            for task in config.tasks
-        ]
-    return [
-        _load(task, config.revisions.get(task.name, MAIN)) for task in known_tasks(config.tasks)
-    ]
+        questions = scripted_questions(name, wanted, config.seed)
+        return TaskQuestions(name, questions, scripted_provenance())
+    return _load(TASKS[name], config.revisions.get(name, MAIN))
+
+
+def most_queries(config: DataConfig) -> dict[str, int]:
+    """At most how many queries each task will have, asking neither hub nor mirror."""
+    most = dict.fromkeys(config.tasks, config.queries_per_task)
+    for name in config.tasks:
+        if name in config.own and (lines := count_lines(config.own[name])) is not None:
+            most[name] = min(most[name], lines)
+    return most
 
 
 def scripted_provenance() -> dict[str, Any]:
@@ -69,9 +90,11 @@ def mirror_provenance(asset: mirror.Asset) -> dict[str, Any]:
 def still_same(provenance: dict[str, Any]) -> bool:
     """Whether a recorded source is what would be read now, as far as this machine knows.
 
-    A mirror's entry may have changed; a commit of the hub stays what it is, and asking for a newer
-    one would need the network, so it is kept.
+    A mirror's entry and a file may have changed; a commit of the hub stays what it is, and asking
+    for a newer one would need the network, so it is kept, as is a file's sample when it is gone.
     """
+    if provenance.get("source") == "file":
+        return not has_changed(provenance)
     if provenance.get("source") != "mirror":
         return provenance.get("source") in ("hub", "scripted")
     asset = mirror.find(ASSET)
@@ -147,7 +170,7 @@ def download_bytes(config: DataConfig) -> int:
     if config.source == "scripted":
         return 0
     needed = 0
-    for task in known_tasks(config.tasks):
+    for task in known_tasks(config.tasks, config.own):
         revision = config.revisions.get(task.name, MAIN)
         if hub.dataset_revision(task.repo, revision) is not None:
             continue

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from hierrouter.errors import ConfigError, HierRouterError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from hierrouter.config import AnswerKind
 
@@ -65,15 +65,15 @@ class Task:
     balanced_by: str = ""
 
 
-def _text(value: Any) -> str:
+def tidy(value: Any) -> str:
     """A source's text with line ends as LF and without space around it."""
     return str(value).replace("\r\n", "\n").replace("\r", "\n").strip()
 
 
 def choices_prompt(question: str, choices: Sequence[str]) -> str:
     """The question, then one line a choice: "A. first", "B. second"."""
-    lines = [f"{letter}. {_text(c)}" for letter, c in zip(string.ascii_uppercase, choices)]  # noqa: B905
-    return "\n".join([_text(question), *lines])
+    lines = [f"{letter}. {tidy(c)}" for letter, c in zip(string.ascii_uppercase, choices)]  # noqa: B905
+    return "\n".join([tidy(question), *lines])
 
 
 def _chosen(
@@ -98,11 +98,11 @@ def _chosen(
 
 def _gsm8k(_config: str, number: int, row: Row) -> Question:
     # The hub's test split and the mirror hold the same 1,319 rows in the same order.
-    worked, _, final = _text(row["answer"]).rpartition("####")
+    worked, _, final = tidy(row["answer"]).rpartition("####")
     return Question(
         query_id=f"gsm8k/{number}",
         task="gsm8k",
-        prompt=_text(row["question"]),
+        prompt=tidy(row["question"]),
         reference=(final.strip().replace(",", ""),),
         reference_text=re.sub(r"<<[^<>]*>>", "", worked).strip(),
         tests=(),
@@ -131,29 +131,29 @@ def last_boxed(solution: str) -> str | None:
 
 def _math(config: str, number: int, row: Row) -> Question:
     # Both sources hold the 5,000 test rows of each subject in the same order.
-    solution = _text(row["solution"])
+    solution = tidy(row["solution"])
     answer = last_boxed(solution)
     if answer is None:
         raise HierRouterError(f"math/{config}/{number}: the solution has no boxed answer")
     return Question(
         query_id=f"math/{config}/{number}",
         task="math",
-        prompt=_text(row["problem"]),
+        prompt=tidy(row["problem"]),
         reference=(answer,),
         reference_text=solution,
         tests=(),
-        metadata={"kind": "math", "subject": config, "level": _text(row["level"])},
+        metadata={"kind": "math", "subject": config, "level": tidy(row["level"])},
     )
 
 
 def _mbpp(_config: str, _number: int, row: Row) -> Question:
-    code = _text(row["code"])
-    asserts = [_text(test) for test in row["test_list"]]
-    setup = _text(row.get("test_setup_code") or "")
+    code = tidy(row["code"])
+    asserts = [tidy(test) for test in row["test_list"]]
+    setup = tidy(row.get("test_setup_code") or "")
     return Question(
         query_id=f"mbpp/{row['task_id']}",
         task="mbpp",
-        prompt=f"{_text(row['text'])}\nYour code should satisfy: {asserts[0]}",
+        prompt=f"{tidy(row['text'])}\nYour code should satisfy: {asserts[0]}",
         reference=(code,),
         reference_text=code,
         tests=((setup,) if setup else ()) + tuple(asserts),
@@ -172,7 +172,7 @@ def _arc(task: str) -> Callable[[str, int, Row], Question]:
 
 
 def _mmlu(_config: str, number: int, row: Row) -> Question:
-    subject = _text(row["subject"])
+    subject = tidy(row["subject"])
     return _chosen(
         f"mmlu/{subject}/{number}",
         "mmlu",
@@ -199,19 +199,23 @@ TASKS: dict[str, Task] = {
 }
 
 
-def known_tasks(names: Sequence[str]) -> list[Task]:
-    """The tasks of these names.
+def known_tasks(names: Sequence[str], own: Collection[str] = ()) -> list[Task]:
+    """The benchmarks of these names.
+
+    Args:
+        names: the tasks' names.
+        own: those of one's own, which are passed over.
 
     Raises:
         ConfigError: a name is none of ours; lists those that are.
     """
-    unknown = [name for name in names if name not in TASKS]
+    unknown = [name for name in names if name not in TASKS and name not in own]
     if unknown:
         raise ConfigError(
-            f"data.tasks: unknown task {', '.join(unknown)}; known are {', '.join(TASKS)} "
-            "(any name will do with source: scripted)"
+            f"data.tasks: unknown task {', '.join(unknown)}; known are "
+            f"{', '.join([*TASKS, *own])} (any name will do with source: scripted)"
         )
-    return [TASKS[name] for name in names]
+    return [TASKS[name] for name in names if name not in own]
 
 
 def questions_of(task: Task, config: str, rows: Sequence[Row]) -> list[Question]:

@@ -41,6 +41,9 @@ class Expected:
     """Python source run after a `unit_tests` reply, in order: set-up snippets and asserts."""
     choices: int = 5
     """How many choices a `letter` question may have: A is the first."""
+    partial: bool = False
+    """Whether a `text` answer that has words in common with an accepted one is worth their share
+    (token F1 over sets) instead of nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ class Scored:
     answer: str | None
     """The extracted answer; none where the reply states none."""
     accuracy: float
-    """The task's own metric, 0 or 1."""
+    """The task's own metric, 0 or 1; between them only where the task gives partial credit."""
     token_f1: float
     """Token F1 over sets (Algorithm 3)."""
     token_f1_multiset: float
@@ -71,7 +74,7 @@ def score_reply(reply: str, expected: Expected, limits: SandboxLimits = DEFAULT_
     answer = _extract(reply, expected)
     return Scored(
         answer=answer,
-        accuracy=float(answer is not None and _right(answer, expected, limits)),
+        accuracy=0.0 if answer is None else _worth(answer, expected, limits),
         token_f1=token_f1(reply, expected.text),
         token_f1_multiset=token_f1(reply, expected.text, multiset=True),
     )
@@ -130,6 +133,12 @@ def _extract(reply: str, expected: Expected) -> str | None:
             return extract_program(reply, expected.tests)
         case "text":
             return extract_text(reply)
+
+
+def _worth(answer: str, expected: Expected, limits: SandboxLimits) -> float:
+    if expected.kind == "text" and expected.partial:
+        return token_f1(answer, expected.accepted)
+    return float(_right(answer, expected, limits))
 
 
 def _right(answer: str, expected: Expected, limits: SandboxLimits) -> bool:

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from hierrouter.config import DataConfig
 from hierrouter.data.queries import digest_queries, write_queries
 from hierrouter.data.sample import choose
-from hierrouter.data.sources import load_questions
-from hierrouter.errors import DamagedFileError, HierRouterError
+from hierrouter.data.sources import load_questions, still_same
+from hierrouter.errors import ConfigError, DamagedFileError, HierRouterError
 from hierrouter.progress import say
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def restore_queries(table: Path, info: dict[str, Any]) -> list[Query]:
     Raises:
         DamagedFileError: tree.json does not say how they were sampled, or the source gives other
             questions now.
+        HierRouterError: a file of one's own is missing or wrong.
         UnreachableError: the source is not reached.
     """
     again = "collect again with the queries it was recorded with: no reply is generated twice"
@@ -44,11 +45,19 @@ def restore_queries(table: Path, info: dict[str, Any]) -> list[Query]:
             f"queries were sampled; {again}"
         ) from None
     say(f"{table.parent} was passed on without its questions; they are taken from their source")
-    queries, _ = choose(config, load_questions(config))
+    try:
+        queries, _ = choose(config, load_questions(config))
+    except ConfigError as error:
+        raise HierRouterError(
+            f"{table} is missing or cannot be read back, and neither can its source: {error}"
+        ) from None
     if digest_queries(queries) != info["query_digest"]:
+        sources = info["data"].get("tasks", {}).values()
+        files = [one["file"] for one in sources if "file" in one and not still_same(one)]
+        changed = f" (changed: {', '.join(files)})" if files else ""
         raise DamagedFileError(
             f"{table} is missing or cannot be read back, and its source gives other questions "
-            f"now; {again}"
+            f"now{changed}; {again}"
         )
     with contextlib.suppress(HierRouterError):  # a folder that cannot be written serves as well
         write_queries(table, queries)

@@ -59,6 +59,7 @@ def expected_of(query: Query) -> Expected:
         accepted=query.reference,
         text=query.reference_text,
         tests=query.tests,
+        partial=query.metadata.get("metric") == "token_f1",
         **extra,
     )
 
