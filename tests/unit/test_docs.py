@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hierrouter.cli.main import app
+from hierrouter.configfile import load_config
 
 if TYPE_CHECKING:
     import typer
@@ -97,8 +98,8 @@ def test_every_command_and_path_that_is_named_exists(page: Path) -> None:
 def test_the_search_finds_what_does_not_exist() -> None:
     """Else the test above could pass by finding nothing."""
     assert unknown_commands("`hierrouter plan --config x`") == ["hierrouter plan --config x"]
-    assert unknown_commands("see\nhierrouter tree merge A\n`hierrouter tree info A`") == [
-        "hierrouter tree merge A"
+    assert unknown_commands("see\nhierrouter tree prune A\n`hierrouter tree info A`") == [
+        "hierrouter tree prune A"
     ]
     assert (
         unknown_commands("`hierrouter run`, .venv/bin/hierrouter ask Q; hierrouter is good") == []
@@ -110,5 +111,21 @@ def test_the_search_finds_what_does_not_exist() -> None:
     assert unknown_paths("`evaluation/gone.py`") == ["evaluation/gone.py"]
 
 
-def test_no_placeholder_is_left_in_the_readme() -> None:
-    assert re.findall(r"@[A-Z]+@", (ROOT / "README.md").read_text(encoding="utf-8")) == []
+@pytest.mark.parametrize("page", ["own_tasks.md", "own_models.md"])
+def test_what_a_page_configures_is_allowed(page: str, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert blocks
+    model = "pool:\n  models:\n    - {name: one, model: org/one, base_rate: 0.001}\n"
+    for block in blocks:
+        config = tmp_path / "config.yaml"
+        if block.startswith("data:"):
+            config.write_text(block + model)
+        else:  # entries of pool.models, with their heading or without
+            config.write_text(block if block.startswith("pool:") else f"pool:\n  models:\n{block}")
+        overrides = ["data.own.prices.file=f", "data.own.prices.metric=number"]
+        assert load_config(config, overrides).pool.models
+
+
+def test_no_placeholder_is_left() -> None:
+    assert [page.name for page in PAGES if re.search(r"@[A-Z]+@", page.read_text("utf-8"))] == []
