@@ -97,7 +97,7 @@ def test_every_command_and_path_that_is_named_exists(page: Path) -> None:
 
 def test_the_search_finds_what_does_not_exist() -> None:
     """Else the test above could pass by finding nothing."""
-    assert unknown_commands("`hierrouter plan --config x`") == ["hierrouter plan --config x"]
+    assert unknown_commands("`hierrouter dream --config x`") == ["hierrouter dream --config x"]
     assert unknown_commands("see\nhierrouter tree prune A\n`hierrouter tree info A`") == [
         "hierrouter tree prune A"
     ]

@@ -142,6 +142,36 @@ def collect(
 
 
 @app.command()
+def plan(
+    config: ConfigFile,
+    tree: Annotated[
+        Path | None,
+        typer.Option("--tree", help="Estimate from what this tree of the pool has recorded."),
+    ] = None,
+    queries: Annotated[
+        Path | None,
+        typer.Option("--queries", help="queries.parquet, or its folder; default: the tree's own."),
+    ] = None,
+    per_task: Annotated[
+        int | None,
+        typer.Option("--per-task", min=1, help="Only the first so many queries of each task."),
+    ] = None,
+    direct: Annotated[bool, typer.Option("--direct", help="Only direct answers.")] = False,
+    accelerators: Annotated[
+        int, typer.Option("--accelerators", min=1, help="How many record side by side.")
+    ] = 1,
+    overrides: Overrides = None,
+) -> None:
+    """Say what recording will take: nodes, tokens, hours, dollars, storage."""
+    from hierrouter.cli.plan import print_plan
+    from hierrouter.configfile import load_config
+    from hierrouter.routes.calls import Part
+
+    loaded = load_config(config, overrides or [])
+    print_plan(loaded, tree, queries, Part(per_task, direct), accelerators)
+
+
+@app.command()
 def train(config: ConfigFile, tree: TreeFolder, out: Out, overrides: Overrides = None) -> None:
     """Train a router with PPO on a route tree."""
     from hierrouter.configfile import load_config

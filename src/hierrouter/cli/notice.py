@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hierrouter import hub
-from hierrouter.data.sources import download_bytes, most_queries
+from hierrouter.data.sources import download_bytes
 from hierrouter.progress import duration, say
 from hierrouter.routes.encoder import HASHING
-from hierrouter.routes.estimate import recording_seconds
-from hierrouter.routes.nodes import full_tree, recorded_nodes
+from hierrouter.routes.nodes import recorded_nodes
+from hierrouter.routes.plan import plan_recording, stand_ins
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,22 +53,17 @@ def announce(config: Config, out: Path) -> None:
         f"{len(config.pool.models)} models, L = {config.pool.hops}, on the {device}; roughly:"
     )
     say(f"  sample    {'nothing to do' if sampled else duration(10)}")
-    recording = _recording(config, out, device)
-    say(f"  record    {duration(recording)}{preparing if conversions else ''}")
+    say(f"  record    {duration(_recording(config, out))}{preparing if conversions else ''}")
     say(f"  train     {duration(5 + transitions * training.epochs * UPDATE_SECONDS)}")
     say("  evaluate  5 s")
     say("  register  15 s")
     say("what is there already is not done again")
 
 
-def _recording(config: Config, out: Path, device: str) -> float:
+def _recording(config: Config, out: Path) -> float:
     """Seconds that recording what is missing will take."""
-    tasks = most_queries(config.data)
-    whole = recording_seconds(config.pool, tasks, device)
-    models, hops = [spec.name for spec in config.pool.models], config.pool.hops
-    calls = sum(len(list(full_tree(models, hops, depth))) for depth in range(1, hops + 1))
-    nodes = (calls + len(config.pool.references)) * sum(tasks.values())
-    return 5 + whole * max(0.0, 1 - recorded_nodes(out / "tree") / nodes)
+    plan = plan_recording(config.pool, stand_ins(config.data))
+    return 5 + plan.seconds_on(1) * max(0.0, 1 - recorded_nodes(out / "tree") / plan.left.nodes)
 
 
 def needed_models(config: Config) -> set[tuple[str, str]]:

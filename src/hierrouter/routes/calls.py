@@ -40,8 +40,7 @@ class Call:
     @property
     def work(self) -> float:
         """Its share of the whole, whatever the device: that models differ is what matters."""
-        seconds = call_seconds(self.spec, self.role, len(self.models), self.query.task, "cpu")
-        return seconds or 1.0
+        return call_seconds(self.spec, self.role, len(self.models), self.query.task) or 1.0
 
 
 @dataclass(frozen=True)

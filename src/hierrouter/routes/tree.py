@@ -76,7 +76,7 @@ class RouteTree:
             spec.name: identity(spec, known.get(spec.name, {}).get("weights"))
             for spec in (*pool.models, *pool.references)
         }
-        made = _made(pool, identities)
+        made = made_with(pool, identities)
         if before:
             refuse_other_pool(folder, before["made"], made)
             made["models"] = {**before["made"]["models"], **made["models"]}
@@ -241,7 +241,7 @@ def read_retired(folder: Path) -> list[Query]:
         ) from None
 
 
-def _made(pool: PoolConfig, identities: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def made_with(pool: PoolConfig, identities: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """What replies depend on: a tree refuses another one."""
     return {
         "prompts": pool.prompts.model_dump(mode="json"),

@@ -1,0 +1,108 @@
+"""What recording will take, as a table: `hierrouter plan`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from hierrouter.data.queries import read_queries
+from hierrouter.progress import duration
+from hierrouter.routes.plan import plan_recording, stand_ins
+from hierrouter.routes.tree import RouteTree
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hierrouter.config import Config
+    from hierrouter.routes.amounts import Amount, Plan
+    from hierrouter.routes.calls import Part
+
+COLUMNS = ("nodes", "recorded", "generated", "tokens in", "tokens out", "hours", "dollars", "MB")
+FILE_WIDTH = 120
+"""Columns of the table where it does not go to a terminal."""
+
+
+def print_plan(
+    config: Config, folder: Path | None, queries: Path | None, part: Part, accelerators: int
+) -> None:
+    """Prints what a part of a tree takes, and what of it is left.
+
+    Args:
+        config: the experiment.
+        folder: a tree of its pool, from which is estimated; none: from limits and model sizes.
+        queries: what is asked; none: the tree's queries, or else so many as the config says.
+        part: what of it is wanted.
+        accelerators: how many recorders share the work.
+
+    Raises:
+        ConfigError: the tree is that of another pool.
+        HierRouterError: there is no tree in `folder`, or no sample in `queries`.
+    """
+    tree = None if folder is None else RouteTree(folder)
+    if queries is not None:
+        sample = read_queries(queries / "queries.parquet" if queries.is_dir() else queries)
+    else:
+        sample = stand_ins(config.data) if tree is None else tree.queries
+    plan = plan_recording(config.pool, sample, part, tree)
+    out = Console(highlight=False, markup=False, emoji=False)
+    if not out.is_terminal:
+        out.width = max(out.width, FILE_WIDTH)
+    out.print(_table(plan))
+    for line in _remarks(plan, accelerators):
+        out.print(line, soft_wrap=True)
+
+
+def _table(plan: Plan) -> Table:
+    """One row a kind of call, then the sums."""
+    table = Table("hop", "role", "model", "based on", box=box.SIMPLE_HEAD)
+    for column in COLUMNS:
+        table.add_column(column, justify="right")
+    for row in plan.rows:
+        hop, role, model = row.kind
+        cells = _cells(plan, row.recorded + row.left, row.recorded.nodes)
+        table.add_row(str(hop), role, model, row.basis, *cells)
+    table.add_section()
+    recorded, left = plan.recorded, plan.left
+    table.add_row("", "", "all", "", *_cells(plan, recorded + left, recorded.nodes))
+    if recorded.nodes:
+        table.add_row("", "", "recorded", "", *_cells(plan, recorded, recorded.nodes))
+        table.add_row("", "", "left", "", *_cells(plan, left, 0))
+    return table
+
+
+def _cells(plan: Plan, amount: Amount, recorded: float) -> list[str]:
+    """One amount as the cells of COLUMNS."""
+    return [
+        f"{amount.nodes:,.0f}",
+        f"{recorded:,.0f}",
+        f"{amount.generations:,.0f}",
+        f"{amount.tokens_in:,.0f}",
+        f"{amount.tokens_out:,.0f}",
+        f"{amount.seconds / 3600:.2f}",
+        f"{amount.dollars:.4f}",
+        f"{plan.storage(amount) / 1e6:.1f}",
+    ]
+
+
+def _remarks(plan: Plan, accelerators: int) -> list[str]:
+    """What is left in words, and how far it can be relied on."""
+    lines = [f"left for one accelerator: {duration(plan.seconds_on(1))}, loading models included"]
+    if accelerators > 1:
+        longest = duration(plan.seconds_on(accelerators))
+        lines.append(f"for {accelerators}: {longest}, the longest of {accelerators} shards")
+    if plan.made_on:
+        lines.append(
+            f"estimated from {plan.measured_nodes:,} recorded nodes ({', '.join(plan.made_on)}) "
+            "and their latencies; based on relatives, limits: kinds of call that are not recorded "
+            "yet for every task"
+        )
+    else:
+        lines.append(
+            "rough: by token limits and model sizes; for a good estimate record a few queries "
+            "(`hierrouter collect --per-task 10`), then plan with --tree"
+        )
+    lines.append("not counted: embedding, scoring, downloading and converting models")
+    return lines

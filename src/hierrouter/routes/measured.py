@@ -1,0 +1,270 @@
+"""What calls took as a tree has recorded them, to tell what further calls will take.
+
+Every figure is a ratio of two sums over recorded nodes, kept for narrower and wider kinds of call:
+a call is estimated by the narrowest kind of which something was recorded.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from hierrouter.pool.prompts import instruction_for, limit_for, whole_message
+from hierrouter.routes.calls import Call, unit_numbers
+from hierrouter.routes.embed import embeddings_folder
+from hierrouter.routes.encoder import HASHING
+from hierrouter.routes.estimate import USED, pace_of, token_seconds
+from hierrouter.routes.nodes import Node, NodeKey, read_nodes
+from hierrouter.routes.scores import answer_kind
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator, Sequence
+
+    from hierrouter.config import ModelSpec, PoolConfig, Prompts
+    from hierrouter.pool.prompts import Role
+    from hierrouter.routes.amounts import Basis
+    from hierrouter.routes.estimate import Pace
+    from hierrouter.routes.tree import RouteTree
+
+CHARACTERS = 4.0
+"""Characters of a prompt for each of its tokens, in English text."""
+TEMPLATE = 25
+"""Tokens of a chat template around a message."""
+FILE_BYTES, NODE_BYTES, TOKEN_BYTES = 4500.0, 65.0, 1.1
+"""Of a file of nodes, of a node in it, of a written token: compressed, with small models' text."""
+WIDTH = 768
+"""Numbers of a vector, a byte each, where the encoder was not used yet."""
+VECTOR_BYTES = 70
+"""What lies beside a vector: its scale and the digest of its text."""
+
+
+def signature(spec: ModelSpec) -> Hashable:
+    """What tells weights apart without looking at them: members that share it share replies."""
+    if spec.backend == "scripted":
+        return spec.name
+    return spec.model, spec.revision, spec.backend, spec.dtype
+
+
+def asked(spec: ModelSpec, role: Role) -> str:
+    """The member's own part of what it is asked for."""
+    return spec.instruction if role == "solve" else ""
+
+
+class Ratios:
+    """Ratios of two sums, each of several kinds of call."""
+
+    def __init__(self) -> None:
+        """Starts with nothing recorded."""
+        self._sums: dict[Hashable, list[float]] = defaultdict(lambda: [0.0, 0.0])
+
+    def add(self, kinds: Sequence[Hashable], amount: float, base: float) -> None:
+        """Counts an amount and what it is measured against for each of these kinds."""
+        for kind in kinds:
+            self._sums[kind][0] += amount
+            self._sums[kind][1] += base
+
+    def find(self, kinds: Sequence[Hashable]) -> tuple[float, int] | None:
+        """The ratio of the first kind that was met, and the number of that kind; else none."""
+        for number, kind in enumerate(kinds):
+            amount, base = self._sums.get(kind, (0.0, 0.0))
+            if base > 0:
+                return amount / base, number
+        return None
+
+
+class Measured:
+    """What the calls of a pool take, as far as a tree tells."""
+
+    def __init__(self, pool: PoolConfig, tree: RouteTree | None = None) -> None:
+        """Reads the tree.
+
+        Args:
+            pool: the pool, whose prompts, instructions and limits are those of the tree.
+            tree: what was recorded; none: nothing.
+        """
+        self._prompts = pool.prompts
+        self.specs = {spec.name: spec for spec in (*pool.models, *pool.references)}
+        self.paces: dict[str, Pace] = {name: pace_of(spec) for name, spec in self.specs.items()}
+        self._written, self._read, self._time = Ratios(), Ratios(), Ratios()
+        self.bytes_factor = 1.0
+        """Bytes of the tree's files over those that the constants above give."""
+        self.bytes_per_text = float(_width(pool) + VECTOR_BYTES)
+        """Bytes of a context's vector."""
+        self.nodes = 0
+        """How many recorded nodes the estimates are from."""
+        self.made_on: list[str] = []
+        """What made the recorded nodes."""
+        if tree is not None:
+            self._learn(tree, pool)
+
+    def written(self, call: Call) -> tuple[float, Basis]:
+        """Tokens of a call's reply, and what they are taken from."""
+        limit = limit_for(call.spec, call.role, call.query.task)
+        found = self._written.find(self._written_kinds(call))
+        if found is None:
+            return USED * limit, "limits"
+        return found[0] * limit, "relatives" if found[1] else "recorded"
+
+    def read(self, call: Call, replies: float) -> float:
+        """Tokens of a call's prompt, of which `replies` are earlier replies."""
+        ratio, _ = self._read.find(self._read_kinds(call)) or (1 / CHARACTERS, None)
+        most = self._prompts.max_context_tokens + TEMPLATE
+        return min(ratio * characters(self._prompts, call) + replies, most)
+
+    def seconds(self, call: Call, tokens_in: float, tokens_out: float) -> float:
+        """A call's share of the time of the calls that are made together."""
+        kinds = self._time_kinds(call.spec, len(call.models))
+        factor, _ = self._time.find(kinds) or (1.0, None)
+        pace = self.paces[call.spec.name]
+        return factor * token_seconds(call.spec, tokens_in, tokens_out, pace)
+
+    def _written_kinds(self, call: Call) -> list[Hashable]:
+        spec, role, task = call.spec, call.role, call.query.task
+        shared = signature(spec), asked(spec, role), role
+        return [
+            (spec.name, role, len(call.models), task),
+            (spec.name, role, task),
+            (spec.name, role),
+            (shared, task),
+            shared,
+        ]
+
+    def _read_kinds(self, call: Call) -> list[Hashable]:
+        name, weights, task = call.spec.name, signature(call.spec), call.query.task
+        return [
+            (name, call.role, len(call.models), task),
+            (name, task),
+            (weights, task, "weights"),
+            (name,),
+            (weights, "weights"),
+        ]
+
+    def _time_kinds(self, spec: ModelSpec, depth: int) -> list[Hashable]:
+        return [(signature(spec), depth), signature(spec), ()]
+
+    def _learn(self, tree: RouteTree, pool: PoolConfig) -> None:
+        queries = {query.query_id: query for query in tree.queries}
+        numbers = unit_numbers(tree.queries, tree.info["pool"]["queries_per_unit"])
+        calls = {
+            node.place: Call(
+                queries[node.query_id], node.models, node.role, self.specs[node.models[-1]]
+            )
+            for node in tree.nodes.values()
+            if node.query_id in queries and node.models[-1] in self.specs
+        }
+        self.nodes = len(calls)
+        self.made_on = sorted(
+            {f"{n.backend} {n.device} {n.dtype}" for n in tree.nodes.values() if n.place in calls}
+        )
+        for place, call in calls.items():
+            node = tree.nodes[place]
+            before = [
+                NodeKey(place.query_id, place.models[:depth], "analyze")
+                for depth in range(1, len(place.models))
+            ]
+            replies = sum(tree.nodes[each].tokens_out for each in before if each in tree.nodes)
+            limit = limit_for(call.spec, call.role, call.query.task)
+            self._written.add(self._written_kinds(call), node.tokens_out, limit)
+            read = max(node.tokens_in - replies, 0)
+            self._read.add(self._read_kinds(call), read, characters(self._prompts, call))
+        size = modelled = 0.0
+        known: set[str] = set()
+        for path in tree.node_files():
+            nodes = read_nodes(path)
+            fresh = [node for node in nodes if node.key not in known]
+            known |= {node.key for node in nodes}
+            size += path.stat().st_size
+            modelled += node_bytes(len(nodes), sum(node.tokens_out for node in fresh), 1)
+            timed = [node for node in fresh if node.place in calls]
+            for group in self._made_together(timed, numbers):
+                self._learn_time(group, calls)
+        if modelled:
+            self.bytes_factor = size / modelled
+        self._learn_vectors(tree, pool, calls)
+
+    def _made_together(self, nodes: list[Node], numbers: dict[str, int]) -> Iterator[list[Node]]:
+        """Nodes of one file that were asked for in one call of a backend."""
+        groups: dict[Hashable, list[Node]] = defaultdict(list)
+        for node in nodes:
+            spec = self.specs[node.models[-1]]
+            groups[numbers[node.query_id], len(node.models), signature(spec)].append(node)
+        yield from groups.values()
+
+    def _learn_time(self, nodes: list[Node], calls: dict[NodeKey, Call]) -> None:
+        spec = calls[nodes[0].place].spec
+        expected = sum(
+            token_seconds(
+                calls[node.place].spec,
+                node.tokens_in,
+                node.tokens_out,
+                self.paces[node.models[-1]],
+            )
+            for node in nodes
+        )
+        took = elapsed(nodes, spec)
+        self._time.add(self._time_kinds(spec, len(nodes[0].models)), took, expected)
+
+    def _learn_vectors(self, tree: RouteTree, pool: PoolConfig, calls: dict[NodeKey, Call]) -> None:
+        """Bytes of a context's vector; some contexts have the same text, which is kept once."""
+        if tree.info["encoder"].get("model", HASHING) != pool.encoder.model:
+            return
+        members = {spec.name for spec in pool.models}
+        contexts = {place.query_id: 1 for place in calls}
+        keys: set[str] = set()
+        for place, call in calls.items():
+            if tree.nodes[place].key not in keys:
+                keys.add(tree.nodes[place].key)
+                contexts[place.query_id] += texts_after(call, members, pool)
+        files = list(embeddings_folder(tree).glob("[!.]*.parquet"))
+        if files and contexts:
+            total = sum(path.stat().st_size for path in files)
+            self.bytes_per_text = total / sum(contexts.values())
+
+
+def characters(prompts: Prompts, call: Call) -> int:
+    """Length of a call's prompt without the earlier replies' own texts."""
+    hop = len(call.models) - 1
+    message = whole_message(
+        call.query.prompt,
+        [("analyze", "")] * hop,
+        instruction_for(prompts, call.spec, hop, call.role, any_before=hop > 0),
+        getattr(prompts.answer_formats, answer_kind(call.query)) if call.role == "solve" else "",
+    )
+    return len(message) + round(TEMPLATE * CHARACTERS)
+
+
+def node_bytes(nodes: float, tokens_out: float, files: float) -> float:
+    """Roughly the bytes of so many nodes with so many distinct written tokens in so many files."""
+    return files * FILE_BYTES + nodes * NODE_BYTES + tokens_out * TOKEN_BYTES
+
+
+def texts_after(call: Call, members: set[str], pool: PoolConfig) -> int:
+    """How many new texts are encoded once a call is answered."""
+    routed = set(call.models) <= members
+    if routed and (call.role == "analyze" or len(call.models) == 1):
+        return len(pool.encoder.views)
+    return 0
+
+
+def elapsed(nodes: Sequence[Node], spec: ModelSpec) -> float:
+    """Seconds that one call of a backend took, from the latencies of its replies.
+
+    OpenVINO counts from handing over all prompts to each reply's end; transformers gives every
+    reply the time of its batch; a call of a server counts by itself while others are under way.
+
+    Args:
+        nodes: the replies that were generated in it.
+        spec: the model.
+    """
+    latencies: list[float] = [node.latency_s for node in nodes]
+    kind = nodes[0].backend
+    if kind == "transformers":
+        return sum(set(latencies))
+    if kind == "openai" and spec.endpoint is not None:
+        return max(max(latencies), sum(latencies) / spec.endpoint.concurrency)
+    return max(latencies)
+
+
+def _width(pool: PoolConfig) -> int:
+    encoder: Any = pool.encoder
+    return int(encoder.dimensions) if encoder.model == HASHING else WIDTH
