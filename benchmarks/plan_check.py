@@ -72,7 +72,9 @@ def compare(tree: RouteTree, known: int, direct: bool, off: float) -> bool:
     size, rank = pool.queries_per_unit, ranks(tree.queries)
     most = whole_queries(tree, pool, direct)
     if not 0 < known < most:
-        raise HierRouterError(f"--known {known}: give a number below {most}, which are recorded")
+        raise HierRouterError(
+            f"--known {known}: {most} queries of each task are recorded whole; give less than that"
+        )
     units = unit_numbers(tree.queries, size)
     first, others = (
         {units[q] for q, at in rank.items() if (at < known) == side} for side in (1, 0)

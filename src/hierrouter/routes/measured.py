@@ -171,8 +171,9 @@ class Measured:
         known: set[str] = set()
         for path in tree.node_files():
             nodes = read_nodes(path)
-            fresh = [node for node in nodes if node.key not in known]
-            known |= {node.key for node in nodes}
+            # Nodes that share a generation lie beside it, or were added later.
+            fresh = list({node.key: node for node in nodes if node.key not in known}.values())
+            known |= {node.key for node in fresh}
             size += path.stat().st_size
             modelled += node_bytes(len(nodes), sum(node.tokens_out for node in fresh), 1)
             timed = [node for node in fresh if node.place in calls]
