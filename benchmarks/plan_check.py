@@ -31,7 +31,7 @@ from hierrouter.data.queries import write_queries
 from hierrouter.errors import HierRouterError
 from hierrouter.files import write_json
 from hierrouter.routes.calls import Part, planned_calls, ranks, unit_numbers
-from hierrouter.routes.nodes import read_nodes, write_nodes
+from hierrouter.routes.nodes import write_nodes
 from hierrouter.routes.plan import plan_recording
 from hierrouter.routes.tree import RouteTree
 
@@ -59,8 +59,8 @@ def part_of(tree: RouteTree, places: Collection[NodeKey], folder: Path) -> Route
     """The same tree with these nodes only."""
     write_json(folder / "tree.json", tree.info)
     write_queries(folder / "queries.parquet", tree.queries)
-    for path in tree.node_files():
-        kept = [node for node in read_nodes(path) if node.place in places]
+    for path in tree.nodes.files():
+        kept = [node for node in tree.nodes.stream({path}) if node.place in places]
         if kept:
             write_nodes(folder / "nodes" / path.name, kept)
     return RouteTree(folder)

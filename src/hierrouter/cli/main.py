@@ -146,7 +146,12 @@ def plan(
     config: ConfigFile,
     tree: Annotated[
         Path | None,
-        typer.Option("--tree", help="Estimate from what this tree of the pool has recorded."),
+        typer.Option(
+            "--tree",
+            metavar="DIR",
+            parser=folder_at,
+            help="Estimate from what this tree of the pool has recorded.",
+        ),
     ] = None,
     queries: Annotated[
         Path | None,

@@ -7,23 +7,25 @@ a call is estimated by the narrowest kind of which something was recorded.
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from hierrouter.pool.prompts import instruction_for, limit_for, whole_message
 from hierrouter.routes.calls import Call, unit_numbers
 from hierrouter.routes.embed import embeddings_folder
 from hierrouter.routes.encoder import HASHING
 from hierrouter.routes.estimate import USED, pace_of, token_seconds
-from hierrouter.routes.nodes import Node, NodeKey, read_nodes
+from hierrouter.routes.nodes import NodeKey
 from hierrouter.routes.scores import answer_kind
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
 
     from hierrouter.config import ModelSpec, PoolConfig, Prompts
+    from hierrouter.data.queries import Query
     from hierrouter.pool.prompts import Role
     from hierrouter.routes.amounts import Basis
     from hierrouter.routes.estimate import Pace
+    from hierrouter.routes.nodes import Node
     from hierrouter.routes.tree import RouteTree
 
 CHARACTERS = 4.0
@@ -48,6 +50,14 @@ def signature(spec: ModelSpec) -> Hashable:
 def asked(spec: ModelSpec, role: Role) -> str:
     """The member's own part of what it is asked for."""
     return spec.instruction if role == "solve" else ""
+
+
+class Recorded(NamedTuple):
+    """A node without its reply."""
+
+    key: str
+    tokens_in: int
+    tokens_out: int
 
 
 class Ratios:
@@ -84,16 +94,19 @@ class Measured:
         """
         self._prompts = pool.prompts
         self.specs = {spec.name: spec for spec in (*pool.models, *pool.references)}
-        self.paces: dict[str, Pace] = {name: pace_of(spec) for name, spec in self.specs.items()}
+        self._paces: dict[str, Pace] = {name: pace_of(spec) for name, spec in self.specs.items()}
         self._written, self._read, self._time = Ratios(), Ratios(), Ratios()
         self.bytes_factor = 1.0
         """Bytes of the tree's files over those that the constants above give."""
         self.bytes_per_text = float(_width(pool) + VECTOR_BYTES)
         """Bytes of a context's vector."""
-        self.nodes = 0
-        """How many recorded nodes the estimates are from."""
+        self.recorded: dict[NodeKey, Recorded] = {}
+        """Every node of the tree."""
         self.made_on: list[str] = []
-        """What made the recorded nodes."""
+        """What made the recorded nodes of this pool's models and the tree's queries."""
+        self.nodes = 0
+        """How many those are; the estimates are from them."""
+        self._queries: dict[str, Query] = {}
         if tree is not None:
             self._learn(tree, pool)
 
@@ -115,7 +128,7 @@ class Measured:
         """A call's share of the time of the calls that are made together."""
         kinds = self._time_kinds(call.spec, len(call.models))
         factor, _ = self._time.find(kinds) or (1.0, None)
-        pace = self.paces[call.spec.name]
+        pace = self._paces[call.spec.name]
         return factor * token_seconds(call.spec, tokens_in, tokens_out, pace)
 
     def _written_kinds(self, call: Call) -> list[Hashable]:
@@ -143,83 +156,98 @@ class Measured:
         return [(signature(spec), depth), signature(spec), ()]
 
     def _learn(self, tree: RouteTree, pool: PoolConfig) -> None:
-        queries = {query.query_id: query for query in tree.queries}
+        self._queries = {query.query_id: query for query in tree.queries}
         numbers = unit_numbers(tree.queries, tree.info["pool"]["queries_per_unit"])
-        calls = {
-            node.place: Call(
-                queries[node.query_id], node.models, node.role, self.specs[node.models[-1]]
-            )
-            for node in tree.nodes.values()
-            if node.query_id in queries and node.models[-1] in self.specs
-        }
-        self.nodes = len(calls)
-        self.made_on = sorted(
-            {f"{n.backend} {n.device} {n.dtype}" for n in tree.nodes.values() if n.place in calls}
-        )
-        for place, call in calls.items():
-            node = tree.nodes[place]
-            before = [
-                NodeKey(place.query_id, place.models[:depth], "analyze")
-                for depth in range(1, len(place.models))
-            ]
-            replies = sum(tree.nodes[each].tokens_out for each in before if each in tree.nodes)
-            limit = limit_for(call.spec, call.role, call.query.task)
-            self._written.add(self._written_kinds(call), node.tokens_out, limit)
-            read = max(node.tokens_in - replies, 0)
-            self._read.add(self._read_kinds(call), read, characters(self._prompts, call))
+        made_on: set[str] = set()
+        keys: set[str] = set()
         size = modelled = 0.0
-        known: set[str] = set()
-        for path in tree.node_files():
-            nodes = read_nodes(path)
+        for path in tree.nodes.files():
+            nodes = list(tree.nodes.stream({path}))
             # Nodes that share a generation lie beside it, or were added later.
-            fresh = list({node.key: node for node in nodes if node.key not in known}.values())
-            known |= {node.key for node in fresh}
+            fresh = {node.key: node for node in nodes if node.key not in keys}
+            keys |= fresh.keys()
             size += path.stat().st_size
-            modelled += node_bytes(len(nodes), sum(node.tokens_out for node in fresh), 1)
-            timed = [node for node in fresh if node.place in calls]
+            modelled += node_bytes(len(nodes), sum(n.tokens_out for n in fresh.values()), 1)
+            self.recorded |= {
+                node.place: Recorded(node.key, node.tokens_in, node.tokens_out) for node in nodes
+            }
+            mine = [node for node in nodes if self._call_at(node.place)]
+            self.nodes += len(mine)
+            made_on |= {f"{node.backend} {node.device} {node.dtype}" for node in mine}
+            timed = [node for node in fresh.values() if self._call_at(node.place)]
             for group in self._made_together(timed, numbers):
-                self._learn_time(group, calls)
+                self._learn_time(group)
         if modelled:
             self.bytes_factor = size / modelled
-        self._learn_vectors(tree, pool, calls)
+        self.made_on = sorted(made_on)
+        self._learn_lengths()
+        self._learn_vectors(tree, pool)
+
+    def _call_at(self, place: NodeKey) -> Call | None:
+        """The call of a recorded node; none where query or model are not of this sample or pool."""
+        query, spec = self._queries.get(place.query_id), self.specs.get(place.models[-1])
+        return None if query is None or spec is None else Call(query, *place[1:], spec)
+
+    def _learn_lengths(self) -> None:
+        for place, node in self.recorded.items():
+            call = self._call_at(place)
+            if call is None:
+                continue
+            before = (
+                NodeKey(place.query_id, place.models[:depth], "analyze")
+                for depth in range(1, len(place.models))
+            )
+            known = (self.recorded[each] for each in before if each in self.recorded)
+            read = max(node.tokens_in - sum(each.tokens_out for each in known), 0)
+            limit = limit_for(call.spec, call.role, call.query.task)
+            self._written.add(self._written_kinds(call), node.tokens_out, limit)
+            self._read.add(self._read_kinds(call), read, characters(self._prompts, call))
 
     def _made_together(self, nodes: list[Node], numbers: dict[str, int]) -> Iterator[list[Node]]:
-        """Nodes of one file that were asked for in one call of a backend."""
+        """Nodes of one file that were asked for in one call of a backend.
+
+        That is all of a file as it was recorded; files may have been joined since.
+        """
         groups: dict[Hashable, list[Node]] = defaultdict(list)
         for node in nodes:
             spec = self.specs[node.models[-1]]
             groups[numbers[node.query_id], len(node.models), signature(spec)].append(node)
         yield from groups.values()
 
-    def _learn_time(self, nodes: list[Node], calls: dict[NodeKey, Call]) -> None:
-        spec = calls[nodes[0].place].spec
+    def _learn_time(self, nodes: list[Node]) -> None:
+        spec = self.specs[nodes[0].models[-1]]
         expected = sum(
             token_seconds(
-                calls[node.place].spec,
+                self.specs[node.models[-1]],
                 node.tokens_in,
                 node.tokens_out,
-                self.paces[node.models[-1]],
+                self._paces[node.models[-1]],
             )
             for node in nodes
         )
-        took = elapsed(nodes, spec)
-        self._time.add(self._time_kinds(spec, len(nodes[0].models)), took, expected)
+        kinds = self._time_kinds(spec, len(nodes[0].models))
+        self._time.add(kinds, elapsed(nodes, spec), expected)
 
-    def _learn_vectors(self, tree: RouteTree, pool: PoolConfig, calls: dict[NodeKey, Call]) -> None:
+    def _learn_vectors(self, tree: RouteTree, pool: PoolConfig) -> None:
         """Bytes of a context's vector; some contexts have the same text, which is kept once."""
-        if tree.info["encoder"].get("model", HASHING) != pool.encoder.model:
+        if tree.info["encoder"]["model"] != pool.encoder.model:
             return
         members = {spec.name for spec in pool.models}
-        contexts = {place.query_id: 1 for place in calls}
+        begun: set[str] = set()
         keys: set[str] = set()
-        for place, call in calls.items():
-            if tree.nodes[place].key not in keys:
-                keys.add(tree.nodes[place].key)
-                contexts[place.query_id] += texts_after(call, members, pool)
-        files = list(embeddings_folder(tree).glob("[!.]*.parquet"))
-        if files and contexts:
-            total = sum(path.stat().st_size for path in files)
-            self.bytes_per_text = total / sum(contexts.values())
+        texts = 0
+        for place, node in self.recorded.items():
+            call = self._call_at(place)
+            if call is None:
+                continue
+            texts += place.query_id not in begun
+            begun.add(place.query_id)
+            if node.key not in keys:
+                keys.add(node.key)
+                texts += texts_after(call, members, pool)
+        size = sum(path.stat().st_size for path in embeddings_folder(tree).glob("[!.]*.parquet"))
+        if size and texts:
+            self.bytes_per_text = size / texts
 
 
 def characters(prompts: Prompts, call: Call) -> int:
@@ -267,5 +295,4 @@ def elapsed(nodes: Sequence[Node], spec: ModelSpec) -> float:
 
 
 def _width(pool: PoolConfig) -> int:
-    encoder: Any = pool.encoder
-    return int(encoder.dimensions) if encoder.model == HASHING else WIDTH
+    return pool.encoder.dimensions if pool.encoder.model == HASHING else WIDTH

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
     from hierrouter.config import DataConfig, ModelSpec, PoolConfig
-    from hierrouter.routes.nodes import Node
     from hierrouter.routes.tree import RouteTree
 
 BASES: tuple[Basis, ...] = get_args(Basis)
@@ -117,7 +116,7 @@ class _Planner:
     def __init__(self, pool: PoolConfig, part: Part, tree: RouteTree | None) -> None:
         self.measured = Measured(pool, tree)
         self._pool, self._part = pool, part
-        self._nodes: dict[NodeKey, Node] = {} if tree is None else tree.nodes
+        self._nodes = self.measured.recorded
         self._begun = {place.query_id for place in self._nodes}
         self._members = {spec.name for spec in pool.models}
         self._alike: dict[Hashable, _Share] = {}

@@ -77,7 +77,7 @@ def test_a_finished_tree_has_nothing_left_and_cost_what_was_paid(world, queries,
 def test_storage_of_a_finished_tree_is_the_size_of_its_files(world) -> None:
     tree = RouteTree(world.record(world.pool(), world.sample(3)))  # two whole units
     plan = plan_recording(world.pool(), tree.queries, tree=tree)
-    nodes = sum(path.stat().st_size for path in tree.node_files())
+    nodes = sum(path.stat().st_size for path in tree.nodes.files())
     vectors = sum(path.stat().st_size for path in (tree.folder / "embeddings").rglob("*.parquet"))
     assert plan.recorded.bytes == pytest.approx(nodes)
     assert plan.storage(plan.recorded) - plan.recorded.bytes == pytest.approx(vectors)
