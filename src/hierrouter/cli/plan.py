@@ -57,13 +57,16 @@ def print_plan(
 
 def _table(plan: Plan) -> Table:
     """One row a kind of call, then the sums."""
-    table = Table("hop", "role", "model", "based on", box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in ("hop", "role", "model", "based on"):
+        table.add_column(column, overflow="fold")
     for column in COLUMNS:
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", overflow="fold")
     for row in plan.rows:
         hop, role, model = row.kind
+        shared = row.left.nodes and not row.left.generations
         cells = _cells(plan, row.recorded + row.left, row.recorded.nodes)
-        table.add_row(str(hop), role, model, row.basis, *cells)
+        table.add_row(str(hop), role, model, "shared" if shared else row.basis, *cells)
     table.add_section()
     recorded, left = plan.recorded, plan.left
     table.add_row("", "", "all", "", *_cells(plan, recorded + left, recorded.nodes))
@@ -96,8 +99,8 @@ def _remarks(plan: Plan, accelerators: int) -> list[str]:
     if plan.made_on:
         lines.append(
             f"estimated from {plan.measured_nodes:,} recorded nodes ({', '.join(plan.made_on)}) "
-            "and their latencies; based on relatives, limits: kinds of call that are not recorded "
-            "yet for every task"
+            "and their latencies; where a kind of call is not recorded yet for every task, from "
+            "relatives (other nodes of its model) or a share of its token limits"
         )
     else:
         lines.append(

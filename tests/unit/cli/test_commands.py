@@ -46,7 +46,18 @@ def test_every_command_explains_itself(hierrouter, command: tuple[str, ...]) -> 
 def test_the_commands_of_the_spine_are_there() -> None:
     names = {" ".join(command) for command in all_commands()}
     assert names >= {
-        *("run", "sample", "collect", "train", "evaluate", "register", "ask", "doctor", "config"),
+        *(
+            "run",
+            "sample",
+            "plan",
+            "collect",
+            "train",
+            "evaluate",
+            "register",
+            "ask",
+            "doctor",
+            "config",
+        ),
         *("tree info", "tree rescore"),
     }
 
