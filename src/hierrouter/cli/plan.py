@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from hierrouter.routes.amounts import Amount, Plan
     from hierrouter.routes.calls import Part
 
+HOURS = {
+    "latencies": "hours from their latencies",
+    "recordings": "hours from the durations of whole recordings",
+    "sizes": "hours by model sizes, since nothing tells how long they took",
+}
 COLUMNS = ("nodes", "recorded", "generated", "tokens in", "tokens out", "hours", "dollars", "MB")
 FILE_WIDTH = 120
 """Columns of the table where it does not go to a terminal."""
@@ -98,9 +103,9 @@ def _remarks(plan: Plan, accelerators: int) -> list[str]:
         lines.append(f"for {accelerators}: {longest}, the longest of {accelerators} shards")
     if plan.made_on:
         lines.append(
-            f"estimated from {plan.measured_nodes:,} recorded nodes ({', '.join(plan.made_on)}) "
-            "and their latencies; where a kind of call is not recorded yet for every task, from "
-            "relatives (other nodes of its model) or a share of its token limits"
+            f"estimated from {plan.measured_nodes:,} recorded nodes ({', '.join(plan.made_on)}), "
+            f"{HOURS[plan.hours_from]}; where a kind of call is not recorded yet for every task, "
+            "from relatives (other nodes of its model) or a share of its token limits"
         )
     else:
         lines.append(

@@ -14,6 +14,10 @@ Basis = Literal["recorded", "relatives", "limits"]
 """Where the length of replies is taken from: nodes of the same model, role, depth and task; other
 nodes of the model, or of one that shares its replies; a share of the token limits."""
 
+TimeBasis = Literal["latencies", "recordings", "sizes"]
+"""Where hours are taken from: recorded latencies; the durations of whole recordings, where
+latencies do not tell all; model sizes."""
+
 
 class Kind(NamedTuple):
     """The calls of one row of a plan."""
@@ -79,6 +83,7 @@ class Plan:
     """What made the nodes that were measured; empty where none were."""
     measured_nodes: int
     """From how many nodes of the tree is estimated."""
+    hours_from: TimeBasis
     unit_seconds: dict[int, float]
     """Seconds that are left of each unit."""
     unit_loads: dict[int, dict[Hashable, float]]

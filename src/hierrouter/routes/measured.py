@@ -7,15 +7,16 @@ a call is estimated by the narrowest kind of which something was recorded.
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hierrouter.pool.prompts import instruction_for, limit_for, whole_message
 from hierrouter.routes.calls import Call, unit_numbers
 from hierrouter.routes.embed import embeddings_folder
-from hierrouter.routes.encoder import HASHING
 from hierrouter.routes.estimate import USED, pace_of, token_seconds
+from hierrouter.routes.journal import read_journal
 from hierrouter.routes.nodes import NodeKey
 from hierrouter.routes.scores import answer_kind
+from hierrouter.routes.storage import node_bytes, text_bytes, texts_after
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from hierrouter.config import ModelSpec, PoolConfig, Prompts
     from hierrouter.data.queries import Query
     from hierrouter.pool.prompts import Role
-    from hierrouter.routes.amounts import Basis
+    from hierrouter.routes.amounts import Basis, TimeBasis
     from hierrouter.routes.estimate import Pace
     from hierrouter.routes.nodes import Node
     from hierrouter.routes.tree import RouteTree
@@ -32,12 +33,6 @@ CHARACTERS = 4.0
 """Characters of a prompt for each of its tokens, in English text."""
 TEMPLATE = 25
 """Tokens of a chat template around a message."""
-FILE_BYTES, NODE_BYTES, TOKEN_BYTES = 4500.0, 65.0, 1.1
-"""Of a file of nodes, of a node in it, of a written token: compressed, with small models' text."""
-WIDTH = 768
-"""Numbers of a vector, a byte each, where the encoder was not used yet."""
-VECTOR_BYTES = 70
-"""What lies beside a vector: its scale and the digest of its text."""
 
 
 def signature(spec: ModelSpec) -> Hashable:
@@ -97,11 +92,14 @@ class Measured:
         self._paces: dict[str, Pace] = {name: pace_of(spec) for name, spec in self.specs.items()}
         self._written, self._read, self._time = Ratios(), Ratios(), Ratios()
         self.bytes_factor = 1.0
-        """Bytes of the tree's files over those that the constants above give."""
-        self.bytes_per_text = float(_width(pool) + VECTOR_BYTES)
+        """Bytes of the tree's files over those that `storage` expects."""
+        self.bytes_per_text = text_bytes(pool)
         """Bytes of a context's vector."""
         self.recorded: dict[NodeKey, Recorded] = {}
         """Every node of the tree."""
+        self.hours_from: TimeBasis = "sizes"
+        """What tells how long calls take."""
+        self._timed = 0.0
         self.made_on: list[str] = []
         """What made the recorded nodes of this pool's models and the tree's queries."""
         self.nodes = 0
@@ -160,7 +158,7 @@ class Measured:
         numbers = unit_numbers(tree.queries, tree.info["pool"]["queries_per_unit"])
         made_on: set[str] = set()
         keys: set[str] = set()
-        size = modelled = 0.0
+        size = modelled = untimed = 0.0
         for path in tree.nodes.files():
             nodes = list(tree.nodes.stream({path}))
             # Nodes that share a generation lie beside it, or were added later.
@@ -176,12 +174,14 @@ class Measured:
             made_on |= {f"{node.backend} {node.device} {node.dtype}" for node in mine}
             timed = [node for node in fresh.values() if self._call_at(node.place)]
             for group in self._made_together(timed, numbers):
-                self._learn_time(group)
+                untimed += self._learn_time(group)
         if modelled:
             self.bytes_factor = size / modelled
         self.made_on = sorted(made_on)
         self._learn_lengths()
         self._learn_vectors(tree, pool)
+        if untimed:
+            self._learn_from_journal(read_journal(tree.folder), untimed)
 
     def _call_at(self, place: NodeKey) -> Call | None:
         """The call of a recorded node; none where query or model are not of this sample or pool."""
@@ -214,19 +214,33 @@ class Measured:
             groups[numbers[node.query_id], len(node.models), signature(spec)].append(node)
         yield from groups.values()
 
-    def _learn_time(self, nodes: list[Node]) -> None:
+    def _learn_time(self, nodes: list[Node]) -> float:
+        """Learns how long a backend's call took; the seconds expected of it if nothing tells."""
         spec = self.specs[nodes[0].models[-1]]
         expected = sum(
-            token_seconds(
-                self.specs[node.models[-1]],
-                node.tokens_in,
-                node.tokens_out,
-                self._paces[node.models[-1]],
-            )
+            token_seconds(self.specs[name], node.tokens_in, node.tokens_out, self._paces[name])
             for node in nodes
+            for name in node.models[-1:]
         )
-        kinds = self._time_kinds(spec, len(nodes[0].models))
-        self._time.add(kinds, elapsed(nodes, spec), expected)
+        took = elapsed(nodes, spec)
+        if took is None:
+            return expected
+        self._time.add(self._time_kinds(spec, len(nodes[0].models)), took, expected)
+        self._timed += took
+        self.hours_from = "latencies" if expected else self.hours_from
+        return 0.0
+
+    def _learn_from_journal(self, journal: list[dict[str, Any]], expected: float) -> None:
+        """Learns from whole recordings how long those nodes took whose latencies do not tell.
+
+        Recordings include loading models, and may be known for some of the nodes only.
+        """
+        noted = sum(entry["nodes"] for entry in journal)
+        share = min(noted / len(self.recorded), 1.0)
+        took = sum(entry["seconds"] for entry in journal) - share * self._timed
+        if noted and took > 0:
+            self._time.add([()], took, share * expected)
+            self.hours_from = "recordings"
 
     def _learn_vectors(self, tree: RouteTree, pool: PoolConfig) -> None:
         """Bytes of a context's vector; some contexts have the same text, which is kept once."""
@@ -262,37 +276,24 @@ def characters(prompts: Prompts, call: Call) -> int:
     return len(message) + round(TEMPLATE * CHARACTERS)
 
 
-def node_bytes(nodes: float, tokens_out: float, files: float) -> float:
-    """Roughly the bytes of so many nodes with so many distinct written tokens in so many files."""
-    return files * FILE_BYTES + nodes * NODE_BYTES + tokens_out * TOKEN_BYTES
-
-
-def texts_after(call: Call, members: set[str], pool: PoolConfig) -> int:
-    """How many new texts are encoded once a call is answered."""
-    routed = set(call.models) <= members
-    if routed and (call.role == "analyze" or len(call.models) == 1):
-        return len(pool.encoder.views)
-    return 0
-
-
-def elapsed(nodes: Sequence[Node], spec: ModelSpec) -> float:
+def elapsed(nodes: Sequence[Node], spec: ModelSpec) -> float | None:
     """Seconds that one call of a backend took, from the latencies of its replies.
 
-    OpenVINO counts from handing over all prompts to each reply's end; transformers gives every
-    reply the time of its batch; a call of a server counts by itself while others are under way.
+    OpenVINO counts from handing over all prompts to each reply's end; a call of a server counts by
+    itself while others are under way. With transformers each reply counts from where it joined a
+    batch, which does not tell how many ran beside it.
 
     Args:
         nodes: the replies that were generated in it.
         spec: the model.
+
+    Returns:
+        None where latencies do not tell.
     """
     latencies: list[float] = [node.latency_s for node in nodes]
     kind = nodes[0].backend
     if kind == "transformers":
-        return sum(set(latencies))
+        return None
     if kind == "openai" and spec.endpoint is not None:
         return max(max(latencies), sum(latencies) / spec.endpoint.concurrency)
     return max(latencies)
-
-
-def _width(pool: PoolConfig) -> int:
-    return pool.encoder.dimensions if pool.encoder.model == HASHING else WIDTH

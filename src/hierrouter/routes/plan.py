@@ -13,8 +13,9 @@ from hierrouter.routes.amounts import Amount, Basis, Kind, Plan, Row
 from hierrouter.routes.calls import WHOLE, Call, Part, planned_calls, ranks, unit_numbers
 from hierrouter.routes.costs import call_cost
 from hierrouter.routes.estimate import loading_seconds
-from hierrouter.routes.measured import Measured, asked, node_bytes, signature, texts_after
+from hierrouter.routes.measured import Measured, asked, signature
 from hierrouter.routes.nodes import NodeKey
+from hierrouter.routes.storage import node_bytes, texts_after
 from hierrouter.routes.tree import made_with, refuse_other_pool
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def plan_recording(
         bytes_per_text=planner.measured.bytes_per_text,
         made_on=planner.measured.made_on,
         measured_nodes=planner.measured.nodes,
+        hours_from=planner.measured.hours_from,
         unit_seconds=dict(unit_seconds),
         unit_loads=dict(unit_loads),
     )

@@ -24,6 +24,7 @@ from hierrouter.routes.amounts import Amount, Kind
 from hierrouter.routes.calls import Part, planned_calls
 from hierrouter.routes.collect import collect_routes
 from hierrouter.routes.estimate import USED, loading_seconds
+from hierrouter.routes.journal import note_recording
 from hierrouter.routes.measured import elapsed
 from hierrouter.routes.nodes import Node
 from hierrouter.routes.plan import plan_recording, stand_ins
@@ -145,6 +146,19 @@ def test_without_a_sample_so_many_queries_as_the_config_says_are_planned(world) 
 
 
 # Where lengths come from.
+
+
+def test_longer_questions_take_more_tokens(world, queries) -> None:
+    one, two = (
+        replace(query, task="x", prompt="x" * length)
+        for query, length in zip(read_queries(queries), (100, 500), strict=False)
+    )
+    short, long, both = (
+        plan_recording(world.pool(), sample).left.tokens_in for sample in ([one], [two], [one, two])
+    )
+    assert both == pytest.approx(short + long)
+    # 400 characters more in each of 15 prompts, four to a token.
+    assert long - short == pytest.approx(15 * 100)
 
 
 def test_lengths_are_of_the_nearest_kind_that_is_recorded(world) -> None:
@@ -276,8 +290,8 @@ def node(query: Query, latency: float, key: str, **more: Any) -> Node:
     [
         # From handing over all prompts to each reply's end.
         ("openvino", [1.0, 2.0, 6.0], 6.0),
-        # Two batches, of two replies and of one.
-        ("transformers", [2.0, 2.0, 3.0], 5.0),
+        # Each reply from where it joined a batch, beside one does not know how many.
+        ("transformers", [2.0, 2.0, 3.0], None),
         # Each call by itself, two at a time.
         ("openai", [1.0, 1.0, 2.0, 2.0], 3.0),
         ("openai", [1.0, 1.0, 5.0], 5.0),
@@ -313,7 +327,31 @@ def test_hours_are_those_of_recorded_latencies(world, queries, tiny_model) -> No
     assert plan.recorded.generations == 6  # in another query, so it is counted there
     assert plan.left.seconds == pytest.approx(2 * 9 / 5)
     assert plan.made_on == ["openvino cpu int8"]
-    assert plan.measured_nodes == 6
+    assert (plan.measured_nodes, plan.hours_from) == (6, "latencies")
+
+
+def test_hours_are_those_of_recordings_where_latencies_do_not_tell(world, queries) -> None:
+    spec = ModelSpec(
+        name="M",
+        model="m",
+        backend="openai",
+        base_rate=0.001,
+        endpoint=Endpoint(url="http://localhost/v1"),
+    )
+    pool = world.pool(spec, hops=1)
+    sample = [replace(query, prompt="x" * 200) for query in read_queries(queries)]
+    tree = RouteTree.create_or_open(world.tree, pool, sample, {})
+    tree.commit(
+        "00000-hop0", [node(q, 1.0, q.query_id, backend="transformers") for q in sample[:4]]
+    )
+    nothing = plan_recording(pool, sample, tree=RouteTree(world.tree))
+    assert nothing.hours_from == "sizes"
+    # Half of the nodes were noted, with 3 s for each.
+    note_recording(world.tree, 2, 6.0)
+    noted = plan_recording(pool, sample, tree=RouteTree(world.tree))
+    assert noted.hours_from == "recordings"
+    assert noted.left.seconds == pytest.approx(4 * 3.0)
+    assert noted.recorded.seconds == pytest.approx(4 * 3.0)
 
 
 # The tree of another pool.
