@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
 from hierrouter.data.queries import Query
+from hierrouter.data.sources import most_queries
 from hierrouter.pool.open import identity
 from hierrouter.pool.prompts import limit_for
 from hierrouter.routes.amounts import Amount, Basis, Kind, Plan, Row
@@ -97,8 +98,8 @@ def stand_ins(data: DataConfig) -> list[Query]:
             tests=(),
             metadata={"kind": "text"},
         )
-        for task in data.tasks
-        for number in range(data.queries_per_task)
+        for task, count in most_queries(data).items()
+        for number in range(count)
     ]
 
 
