@@ -11,8 +11,8 @@ from hierrouter.pool.prompts import limit_for
 from hierrouter.progress import Progress
 from hierrouter.routes.calls import Call
 from hierrouter.routes.embed import embeddings_folder, read_embeddings
+from hierrouter.routes.maker import Maker
 from hierrouter.routes.nodes import NodeKey, recorded_nodes
-from hierrouter.routes.recorder import Recorder
 from hierrouter.routes.scores import read_scores
 from hierrouter.routes.tree import RouteTree, read_retired
 
@@ -57,7 +57,7 @@ def _faulty_nodes(tree: RouteTree, keys: bool) -> list[str]:
     specs = {spec.name: spec for spec in (*pool.models, *pool.references)}
     queries = {query.query_id: query for query in (*read_retired(tree.folder), *tree.queries)}
     replies: dict[str, int] = {}
-    recorder = Recorder(tree, pool)
+    maker = Maker(tree, pool)
     faults: dict[str, list[str]] = {}
     with Progress("verifying", len(tree.nodes), "nodes") as progress:
         for node in tree.nodes.stream():
@@ -70,7 +70,7 @@ def _faulty_nodes(tree: RouteTree, keys: bool) -> list[str]:
                 if node.tokens_out > limit_for(spec, node.role, query.task):
                     kinds.append("longer than its limit")
                 call = Call(query, node.models, node.role, spec)
-                if keys and recorder.key_of(call) != node.key:
+                if keys and maker.key_of(call) != node.key:
                     kinds.append("not made from the prompt that stands there now")
             for kind in kinds:
                 faults.setdefault(kind, []).append(_named(node.place))

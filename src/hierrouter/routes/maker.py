@@ -1,0 +1,213 @@
+"""How a call becomes a node: the one way of asking, whoever wants the call made."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from itertools import accumulate, takewhile
+from typing import TYPE_CHECKING, Any
+
+from hierrouter.files import digest_of
+from hierrouter.pool.fit import require_fit
+from hierrouter.pool.open import open_backend
+from hierrouter.pool.prompts import build_message, instruction_for, limit_for
+from hierrouter.routes.costs import call_cost
+from hierrouter.routes.nodes import Node, NodeKey
+from hierrouter.routes.scores import answer_kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from hierrouter.config import ModelSpec, PoolConfig
+    from hierrouter.pool.backend import Backend, Completion
+    from hierrouter.pool.prompts import Role
+    from hierrouter.routes.calls import Call
+    from hierrouter.routes.tree import RouteTree
+
+
+class Maker:
+    """Makes the nodes of a tree within a budget; no generation is made twice."""
+
+    def __init__(
+        self, tree: RouteTree, config: PoolConfig, max_dollars: float | None = None
+    ) -> None:
+        """Makes nodes of `tree`.
+
+        Args:
+            tree: the tree.
+            config: its pool.
+            max_dollars: what all calls may cost by the pool's rates; none: anything.
+        """
+        self._tree, self._config, self._most = tree, config, max_dollars
+        self._backends: dict[str, Backend] = {}
+        self.spent_usd = 0.0
+        """What the calls made so far cost."""
+        self.out_of_money = False
+        """Whether a call was left out because it might have cost too much."""
+
+    def loaded_as(self, spec: ModelSpec) -> tuple[str, str]:
+        """What tells one loaded model from another: members that agree in it can share one."""
+        return self._made(spec)["weights"], spec.dtype
+
+    def open(self, spec: ModelSpec) -> Backend:
+        """What answers as `spec`, with the weights that the tree knows it by."""
+        weights: str = self._made(spec)["weights"]
+        return open_backend(spec, self._config.prompts, self._config.batch_tokens, weights)
+
+    def require_fit(self, calls: Iterable[Call]) -> None:
+        """Refuses questions that are too long for a model before any reply is paid for.
+
+        Raises:
+            HierRouterError: a prompt would be too long.
+        """
+        queries, needed = {}, set()
+        for call in calls:
+            queries[call.query.query_id] = call.query
+            needed.add(call.spec.name)
+        questions = [(query.prompt, answer_kind(query)) for query in queries.values()]
+        config = self._config
+        for specs, hops in ((config.models, config.hops), (config.references, 1)):
+            for group in _same_model(spec for spec in specs if spec.name in needed):
+                require_fit(self.open(group[0]), group, config.prompts, hops, questions)
+
+    def make(
+        self,
+        backend: Backend,
+        calls: Sequence[Call],
+        nodes: list[Node],
+        on_node: Callable[[Call], None],
+    ) -> None:
+        """Makes calls of one loaded model whose earlier calls are recorded.
+
+        Args:
+            backend: what answers all of them.
+            calls: the calls.
+            nodes: gets their nodes, whatever stops the rest: what was paid for is to be kept. They
+                are fewer than the calls where the budget ends (`out_of_money`).
+            on_node: told of each call as soon as its node is there.
+        """
+        tree = self._tree
+        keyed: list[tuple[Call, str]] = []
+        fresh: dict[str, tuple[str, int, Call]] = {}
+        known: dict[str, Node] = {}
+        for call in calls:
+            prompt, limit, key = self._prompt(backend, call)
+            keyed.append((call, key))
+            if key in known or key in fresh:
+                continue
+            if (node := tree.nodes.with_key(key)) is not None:
+                known[key] = node
+            else:
+                fresh[key] = (prompt, limit, call)
+        made: dict[str, Node] = {}
+        try:
+            waiting = list(fresh)
+            while waiting:
+                affordable = self._affordable(backend, [fresh[key] for key in waiting])
+                if affordable == 0:
+                    self.out_of_money = True
+                    break
+                order, waiting = waiting[:affordable], waiting[affordable:]
+                self._generate(backend, order, fresh, made, on_node)
+        finally:
+            for call, key in keyed:
+                same = made.get(key) or known.get(key)
+                if same is None:
+                    continue
+                at = call.place
+                nodes.append(replace(same, query_id=at.query_id, models=at.models, role=at.role))
+                if key not in made or fresh[key][2] is not call:
+                    on_node(call)
+
+    def _generate(
+        self,
+        backend: Backend,
+        order: list[str],
+        fresh: dict[str, tuple[str, int, Call]],
+        made: dict[str, Node],
+        on_node: Callable[[Call], None],
+    ) -> None:
+        """Asks for the replies of these keys; each goes into `made` as soon as it is there."""
+
+        def keep(position: int, completion: Completion) -> None:
+            key = order[position]
+            call = fresh[key][2]
+            made[key] = _node(call, key, completion, backend)
+            self.spent_usd += call_cost(call.spec.rate, completion.tokens_in, completion.tokens_out)
+            on_node(call)
+
+        asked = [fresh[key] for key in order]
+        backend.generate([each[0] for each in asked], [each[1] for each in asked], keep)
+
+    def _affordable(self, backend: Backend, asked: Sequence[tuple[str, int, Call]]) -> int:
+        """How many of these calls, from the first, are paid for if all run to their limit."""
+        if self._most is None:
+            return len(asked)
+        dearest = accumulate(
+            call_cost(call.spec.rate, backend.count_tokens(prompt), limit)
+            for prompt, limit, call in asked
+        )
+        left = self._most - self.spent_usd
+        return sum(1 for _ in takewhile(lambda cost: cost <= left, dearest))
+
+    def key_of(self, call: Call) -> str:
+        """The generation key that the node of a call must have.
+
+        Raises:
+            KeyError: an analysis before it is not in the tree.
+        """
+        if call.spec.name not in self._backends:
+            self._backends[call.spec.name] = self.open(call.spec)
+        return self._prompt(self._backends[call.spec.name], call)[2]
+
+    def _prompt(self, backend: Backend, call: Call) -> tuple[str, int, str]:
+        """The rendered prompt of a call, its limit of new tokens, and its generation key."""
+        tree, prompts = self._tree, self._config.prompts
+        replies: list[tuple[Role, str]] = [
+            (
+                "analyze",
+                tree.nodes[NodeKey(call.query.query_id, call.models[:depth], "analyze")].reply,
+            )
+            for depth in range(1, len(call.models))
+        ]
+        hop = len(call.models) - 1
+        message = build_message(
+            call.query.prompt,
+            replies,
+            instruction_for(prompts, call.spec, hop, call.role, any_before=hop > 0),
+            getattr(prompts.answer_formats, answer_kind(call.query))
+            if call.role == "solve"
+            else "",
+            backend.count_tokens,
+            prompts.max_context_tokens,
+        )
+        prompt = backend.render(message)
+        limit = limit_for(call.spec, call.role, call.query.task)
+        made = self._made(call.spec)
+        settings = {**made["generation"], "max_new_tokens": limit}
+        return prompt, limit, digest_of([made["weights"], settings, prompt])
+
+    def _made(self, spec: ModelSpec) -> dict[str, Any]:
+        """What the tree knows a model by."""
+        made: dict[str, Any] = self._tree.info["made"]["models"][spec.name]
+        return made
+
+
+def _same_model(specs: Iterable[ModelSpec]) -> list[list[ModelSpec]]:
+    """Members of one model, which share its tokenizer."""
+    groups: dict[tuple[str, str], list[ModelSpec]] = {}
+    for spec in specs:
+        groups.setdefault((spec.model, spec.revision), []).append(spec)
+    return list(groups.values())
+
+
+def _node(call: Call, key: str, completion: Completion, backend: Backend) -> Node:
+    return Node(
+        query_id=call.query.query_id,
+        models=call.models,
+        role=call.role,
+        **asdict(completion),
+        dtype=backend.dtype,
+        backend=backend.name,
+        device=backend.device,
+        key=key,
+    )
