@@ -15,6 +15,7 @@ import numpy as np
 from _report import mean_interval, print_header
 from sb3_contrib.common.maskable.utils import get_action_masks
 
+from hierrouter.learning.contexts import RecordedContexts
 from hierrouter.learning.environment import Game, TreeVecEnv
 from hierrouter.routes.outcomes import Outcomes, context_paths
 
@@ -65,7 +66,7 @@ def main() -> None:
     for models, hops, width in ((3, 2, 32), (3, 2, 768), (8, 2, 32), (3, 3, 32)):
         outcomes = made_up(1260, models, hops)
         state = np.zeros((1260, len(outcomes.contexts), width), dtype=np.float32)
-        game = Game(outcomes, state, "early_exit", 1.0, 0.0, 0.5)
+        game = Game(RecordedContexts(outcomes, state, 1.0), "early_exit", 0.0, 0.5)
         speeds = [
             transitions_per_second(game, given.episodes, given.steps) / 1e3
             for _ in range(given.repeats)

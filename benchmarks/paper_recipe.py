@@ -32,7 +32,7 @@ from _report import mean_interval, print_header
 
 from hierrouter.configfile import load_config
 from hierrouter.data.sample import sample_queries
-from hierrouter.learning.ppo import one_thread
+from hierrouter.learning.threads import threads
 from hierrouter.learning.train import fit
 from hierrouter.routes.collect import collect_routes
 from hierrouter.routes.load import load_outcomes, tree_info
@@ -114,7 +114,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         tree = record(Path(folder), given.queries_per_task)
         print(f"\nn = {given.repeats} runs, one thread; tree: scripted pool, hashing encoder")
-        with one_thread():
+        with threads(1):
             in_process(tree, given.repeats)
         seconds, gigabytes = command(tree, Path(folder), given.repeats)
     good = seconds < SECONDS and gigabytes < GIGABYTES

@@ -332,6 +332,9 @@ class TrainingConfig(Section):
     view: View = "paper"
     """What the encoder sees. `paper`: one text, the query followed by all replies. `two_part`: the
     query, and the newest reply by itself."""
+    fill: bool = False
+    """Whether what episodes visit is recorded when they visit it: for pools with too many routes
+    to record them all. Needs direct answers only; calls models while it trains."""
     alpha: Annotated[float, Field(ge=0)] | Literal["sampled"] = "sampled"
     """Quality given up for one cost unit saved. `sampled`: lambda = alpha / (1 + alpha) is drawn
     for each episode and is an input, so that one router serves every alpha."""
@@ -404,6 +407,10 @@ class TrainingConfig(Section):
             raise ValueError(
                 "keep: best chooses on validation queries, and validation_share: 0 keeps none "
                 "back; give a share above 0, or set keep: last"
+            )
+        if self.fill and self.moves == "direct":
+            raise ValueError(
+                "fill: true records what hops visit, and moves: direct makes none; set fill: false"
             )
         return self
 

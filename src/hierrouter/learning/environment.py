@@ -1,8 +1,9 @@
-"""The MDP of section 3.1 as gymnasium and Stable-Baselines3 know it, over recorded outcomes.
+"""The MDP of section 3.1 as gymnasium and Stable-Baselines3 know it, over a route tree.
 
 The observation is one row: the projected embedding of the context `c_l`, the relative cost `C_l`
 so far, lambda = alpha / (1 + alpha), and the hop index `l`. The reward is 0 until the end, then
-quality minus alpha times relative cost. No model is called: the tree answers.
+quality minus alpha times relative cost. The tree answers, not a model; where a tree is filled on
+demand, what a step visits first is recorded first.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from hierrouter.routes.outcomes import Moves, Outcomes
+    from hierrouter.learning.contexts import Contexts
+    from hierrouter.routes.outcomes import Moves
 
 EXTRA = 3
 """Columns of an observation beside the embedding: cost, lambda, hop."""
@@ -29,37 +31,31 @@ EXTRA = 3
 
 @dataclass(frozen=True)
 class Game:
-    """What episodes are played on: outcomes in one scale, moves, and how alpha is drawn."""
+    """What episodes are played on: contexts, moves, and how alpha is drawn."""
 
-    outcomes: Outcomes
-    state: NDArray[np.float32]
-    """N x C x K, the projected embedding of each context."""
+    contexts: Contexts
     moves: Moves
-    cost_unit_usd: float
     lambda_low: float
     lambda_high: float
 
     def observation_space(self) -> gym.spaces.Box:
-        """K + 3 numbers between the bounds that the recorded outcomes give."""
-        width = self.state.shape[2] + EXTRA
-        low, high = np.zeros(width, np.float32), np.zeros(width, np.float32)
-        low[:-EXTRA] = self.state.min(axis=(0, 1))
-        high[:-EXTRA] = self.state.max(axis=(0, 1))
-        low[-3:] = (0, self.lambda_low, 0)
-        most = float(self.outcomes.spent.max()) / self.cost_unit_usd
-        high[-3:] = (np.nextafter(np.float32(most), np.float32(np.inf)), 1, self.outcomes.hops)
+        """K + 3 numbers between the bounds that the contexts give."""
+        least, greatest, most = self.contexts.bounds()
+        low = np.array([*least, 0, self.lambda_low, 0], dtype=np.float32)
+        most = np.nextafter(np.float32(most), np.float32(np.inf))
+        high = np.array([*greatest, most, 1, self.contexts.hops], dtype=np.float32)
         high[low == high] += 1  # gymnasium wants room in every dimension, dead ones too
         return gym.spaces.Box(low, high, dtype=np.float32)
 
     def action_space(self) -> gym.spaces.Discrete:
         """The 2 M + 1 actions."""
-        return gym.spaces.Discrete(action_count(len(self.outcomes.models)))
+        return gym.spaces.Discrete(action_count(self.contexts.models))
 
 
 class TreeVecEnv(VecEnv):
     """B episodes side by side, each step a few array look-ups.
 
-    Queries come in shuffled passes over the outcomes, so that every query is met equally often.
+    Queries come in shuffled passes over all of them, so that every query is met equally often.
     """
 
     render_mode = None
@@ -67,18 +63,12 @@ class TreeVecEnv(VecEnv):
     def __init__(self, game: Game, episodes: int, seed: int) -> None:
         """Makes B = `episodes` slots; `seed` drives queries and alphas."""
         super().__init__(episodes, game.observation_space(), game.action_space())
-        outcomes = game.outcomes
-        self._state = game.state
-        self._allowed = allowed_actions(len(outcomes.models), outcomes.hops, game.moves)
-        self._depth, self._child = outcomes.depth, outcomes.child
-        self._spent = outcomes.spent / game.cost_unit_usd
-        self._quality = outcomes.solve_quality
-        self._price = outcomes.solve_cost / game.cost_unit_usd
+        self._contexts = contexts = game.contexts
+        self._allowed = allowed_actions(contexts.models, contexts.hops, game.moves)
         self._full_range = self._lambda_range = (game.lambda_low, game.lambda_high)
         self._random = np.random.default_rng(seed)
         self._order = np.zeros(0, dtype=np.int64)
-        self._query = np.zeros(episodes, dtype=np.int64)
-        self._context = np.zeros(episodes, dtype=np.int64)
+        self._row = np.zeros(episodes, dtype=np.int64)
         self._lambda = np.zeros(episodes)
         self._actions = np.zeros(episodes, dtype=np.int64)
 
@@ -89,18 +79,18 @@ class TreeVecEnv(VecEnv):
 
     def _draw(self, slots: NDArray[np.int64]) -> None:
         while len(self._order) < len(slots):
-            fresh = self._random.permutation(len(self._state))
+            fresh = self._random.permutation(self._contexts.roots)
             self._order = np.concatenate([self._order, fresh])
-        self._query[slots], self._order = np.split(self._order, [len(slots)])
-        self._context[slots] = 0
+        self._row[slots], self._order = np.split(self._order, [len(slots)])
         self._lambda[slots] = self._random.uniform(*self._lambda_range, size=len(slots))
 
     def _observe(self) -> NDArray[np.float32]:
-        observation = np.empty((self.num_envs, self._state.shape[2] + EXTRA), dtype=np.float32)
-        observation[:, :-EXTRA] = self._state[self._query, self._context]
-        observation[:, -3] = self._spent[self._query, self._context]
+        contexts, row = self._contexts, self._row
+        observation = np.empty((self.num_envs, contexts.state.shape[1] + EXTRA), dtype=np.float32)
+        observation[:, :-EXTRA] = contexts.state[row]
+        observation[:, -3] = contexts.spent[row]
         observation[:, -2] = self._lambda
-        observation[:, -1] = self._depth[self._context]
+        observation[:, -1] = contexts.depth[row]
         return observation
 
     def reset(self) -> NDArray[np.float32]:
@@ -119,15 +109,17 @@ class TreeVecEnv(VecEnv):
 
         Raises:
             ValueError: an action that the hop does not allow.
+            HierRouterError: contexts that are filled on demand could not be (`Filler.gains`).
         """
-        query, context, actions = self._query, self._context, self._actions
+        contexts, row, actions = self._contexts, self._row, self._actions
         if not self.action_masks()[np.arange(self.num_envs), actions].all():
             raise ValueError("an action was taken that the mask forbids")
         model, solve = actions // 2, actions % 2 == SOLVE
-        spent = self._spent[query, context] + self._price[query, context, model]
+        contexts.reach(row, model, solve)
+        spent = contexts.spent[row] + contexts.price[row, model]
         alpha = self._lambda / (1 - self._lambda)
-        reward = np.where(solve, self._quality[query, context, model] - alpha * spent, 0.0)
-        self._context = np.where(solve, context, self._child[context, model])
+        reward = np.where(solve, contexts.quality[row, model] - alpha * spent, 0.0)
+        self._row = np.where(solve, row, contexts.child[row, model])
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         ended = np.flatnonzero(solve)
         if len(ended):
@@ -139,7 +131,7 @@ class TreeVecEnv(VecEnv):
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Which actions each slot may take, B x (2 M + 1)."""
-        masks: NDArray[np.bool_] = self._allowed[self._depth[self._context]]
+        masks: NDArray[np.bool_] = self._allowed[self._contexts.depth[self._row]]
         return masks
 
     # What Stable-Baselines3 asks of any vector of environments.

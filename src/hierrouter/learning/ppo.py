@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,20 +9,21 @@ import torch
 from sb3_contrib import MaskablePPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from hierrouter.errors import ConfigError, HierRouterError
 from hierrouter.learning.environment import Game, TreeVecEnv
+from hierrouter.learning.greedy import mean_reward
 from hierrouter.learning.network import Network, Projection
-from hierrouter.learning.router import Router, RouterInfo, mean_reward
+from hierrouter.learning.router import Router, RouterInfo
+from hierrouter.learning.threads import threads
 from hierrouter.learning.trunk import SharedTrunk
 from hierrouter.progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from hierrouter.config import TrainingConfig
-    from hierrouter.routes.outcomes import Outcomes
+    from hierrouter.learning.contexts import Contexts
 
 CURVES = {
     "train/policy_gradient_loss": "policy_loss",
@@ -41,7 +41,7 @@ def learn(
     game: Game,
     projection: Projection,
     info: RouterInfo,
-    validation: Outcomes,
+    validation: Contexts,
 ) -> tuple[Router, list[dict[str, Any]]]:
     """Runs PPO (section 3.3) and returns the router of the kept checkpoint.
 
@@ -50,20 +50,20 @@ def learn(
         game: what episodes are played on.
         projection: from embeddings to the policy's input.
         info: the router's description, but for its validation result.
-        validation: queries kept back to choose the checkpoint.
+        validation: contexts of the queries kept back to choose the checkpoint.
 
     Returns:
         The router and the learning curve, one entry an iteration.
 
     Raises:
         ConfigError: an iteration cannot be split into that many mini-batches.
-        HierRouterError: the policy diverged.
+        HierRouterError: the policy diverged, or filling on demand stopped.
     """
-    outcomes = game.outcomes
-    steps = outcomes.hops if config.steps is None else config.steps
+    hops = game.contexts.hops
+    steps = hops if config.steps is None else config.steps
     transitions = steps * config.rollouts
     batch = _batch_size(config.minibatches, transitions)
-    with one_thread():
+    with threads(1):
         environment = TreeVecEnv(game, config.rollouts, config.seed)
         environment.widen(_share_of_range(config, 0))  # SB3 resets before any callback
         model = MaskablePPO(
@@ -86,7 +86,7 @@ def learn(
                 "net_arch": [],
                 "features_extractor_class": SharedTrunk,
                 "features_extractor_kwargs": {
-                    "hops": outcomes.hops,
+                    "hops": hops,
                     "stage_dimensions": config.stage_dimensions,
                     "hidden": config.hidden,
                     "activation": config.activation,
@@ -137,7 +137,7 @@ class _Keeper(BaseCallback):
         environment: TreeVecEnv,
         info: RouterInfo,
         projection: Projection,
-        validation: Outcomes,
+        validation: Contexts,
         progress: Progress,
     ) -> None:
         super().__init__()
@@ -190,10 +190,11 @@ class _Keeper(BaseCallback):
     def _consider(self, last: bool) -> float | None:
         """Keeps the policy if it is the one to keep; its reward on the validation queries."""
         router = Router(self._info, self._projection, Network.from_policy(self.model.policy))
-        found = {"iteration": float(self._iteration), "queries": float(len(self._validation))}
+        queries = len(self._validation.roots)
+        found = {"iteration": float(self._iteration), "queries": float(queries)}
         reward = None
-        if len(self._validation):
-            rewards = mean_reward(router, self._validation, self._alphas, self._config.moves)
+        if queries:
+            rewards = mean_reward(router, self._validation, self._alphas)
             reward = found["reward"] = float(rewards.mean())
         # Among equals the later one: it has met more of the range of alpha.
         best = self._config.keep == "best" and reward is not None and reward >= self._best
@@ -217,19 +218,3 @@ def _batch_size(minibatches: int, transitions: int) -> int:
 
 def _is_finite(model: MaskablePPO) -> bool:
     return all(bool(torch.isfinite(each).all()) for each in model.policy.parameters())
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Pins torch and numpy's linear algebra to one thread.
-
-    Networks this small run many times slower on several threads than on one, above all on a
-    machine that is busy; and sums come out the same whatever the number of cores.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            yield
-    finally:
-        torch.set_num_threads(before)

@@ -164,12 +164,26 @@ class Router:
         Returns:
             N x (2 M + 1); minus infinity where the hop does not allow the action.
         """
+        lam = np.full(len(embeddings), self.lambda_of(alpha), dtype=np.float32)
+        cost = np.asarray(cost_usd) / self.info.cost_unit_usd
+        return self.state_scores(self.projection(embeddings), hop, cost, lam)
+
+    def lambda_of(self, alpha: float) -> float:
+        """Alpha / (1 + alpha), of an alpha brought into the router's range."""
         low, high = self.info.alpha_range
         alpha = min(max(alpha, low), high)
-        lam = np.full(len(embeddings), alpha / (1 + alpha), dtype=np.float32)
-        cost = (np.asarray(cost_usd) / self.info.cost_unit_usd).astype(np.float32)
-        state = self.projection(embeddings)
-        logits = self.network.logits(state, cost, lam, hop, self.info.activation)
+        return alpha / (1 + alpha)
+
+    def state_scores(
+        self,
+        state: NDArray[np.float32],
+        hop: int,
+        cost: NDArray[np.float64],
+        lam: NDArray[np.float32],
+    ) -> NDArray[np.float32]:
+        """As `scores`, of N x K projected embeddings, N relative costs and N lambdas."""
+        relative = cost.astype(np.float32)
+        logits = self.network.logits(state, relative, lam, hop, self.info.activation)
         logits = np.where(self._allowed[hop], logits, -np.inf)
         shifted = logits - logits.max(axis=1, keepdims=True)
         return np.asarray(
@@ -218,22 +232,6 @@ class Router:
             chosen[going] = np.where(solved, column[at, model], -1)
             context[going] = np.where(solved, at, outcomes.child[at, model])
         return chosen
-
-
-def mean_reward(
-    router: Router, outcomes: Outcomes, alphas: tuple[float, ...], moves: Moves
-) -> NDArray[np.float64]:
-    """The router's exact mean reward on recorded queries at each alpha."""
-    table = outcomes.routes(moves)
-    rows = np.arange(len(outcomes))
-    return np.array(
-        [
-            table.reward(alpha, router.info.cost_unit_usd)[
-                rows, router.follow(outcomes, alpha)
-            ].mean()
-            for alpha in alphas
-        ]
-    )
 
 
 def _check_arrays(info: RouterInfo, projection: Projection, network: Network, path: Path) -> None:

@@ -5,17 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from hierrouter import __version__
 from hierrouter.config import PoolConfig, TrainingConfig
 from hierrouter.errors import ConfigError, HierRouterError
 from hierrouter.files import claim_folder
 from hierrouter.learning.card import model_card
+from hierrouter.learning.contexts import FilledContexts, RecordedContexts, sampled_embeddings
 from hierrouter.learning.environment import Game
 from hierrouter.learning.network import Projection
-from hierrouter.learning.ppo import learn, one_thread
+from hierrouter.learning.ppo import learn
 from hierrouter.learning.router import Router, RouterInfo, query_hash
+from hierrouter.learning.threads import threads
 from hierrouter.progress import say
+from hierrouter.routes.fill import filling
 from hierrouter.routes.load import load_outcomes, tree_info
 
 if TYPE_CHECKING:
@@ -23,16 +27,23 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from hierrouter.learning.contexts import Contexts
+    from hierrouter.routes.fill import Filler
     from hierrouter.routes.outcomes import Outcomes
 
 
-def train_router(config: TrainingConfig, tree: Path, out: Path) -> Path:
+def train_router(
+    config: TrainingConfig, tree: Path, out: Path, max_dollars: float | None = None
+) -> Path:
     """Trains a router with PPO on the training queries of a route tree.
 
     Args:
         config: the training part of a config.
-        tree: the folder of a route tree.
+        tree: the folder of a route tree. With `fill` its direct answers must be there, and it gets
+            what episodes visit; training that was cut short starts anew, but takes all that is
+            there already from the tree.
         out: the folder the router goes to.
+        max_dollars: with `fill`, what its calls may cost by the pool's rates; never exceeded.
 
     Returns:
         `out`, now a router (`router.safetensors`, `router.json`, `learning_curve.json`,
@@ -40,12 +51,25 @@ def train_router(config: TrainingConfig, tree: Path, out: Path) -> Path:
 
     Raises:
         ConfigError: `out` is not ours, or the tree has no training queries.
-        HierRouterError: `tree` holds no tree.
+        HierRouterError: `tree` holds no tree; or filling it stopped, at `max_dollars` or because
+            a model failed.
     """
+    if max_dollars is not None and not config.fill:
+        raise ConfigError(
+            "--max-dollars: training on a recorded tree makes no calls; leave it out, or set "
+            "training.fill=true"
+        )
     claim_folder(out, "router.json")
-    outcomes = load_outcomes(tree, config.metric, config.view, config.moves)
-    info = tree_info(tree)
-    router, curve = fit(config, outcomes, info)
+    if config.fill:
+        with filling(tree, config.metric, config.view, max_dollars) as filler:
+            direct = load_outcomes(tree, config.metric, config.view, "direct")
+            router, curve = fit(config, direct, tree_info(tree), filler)
+        say(f"{tree}: {filler.made} nodes filled in, ${filler.spent_usd:.4f}")
+        grown = {"tree_digest": tree_info(tree)["tree_digest"]}
+        router.info = router.info.model_copy(update=grown)
+    else:
+        outcomes = load_outcomes(tree, config.metric, config.view, config.moves)
+        router, curve = fit(config, outcomes, tree_info(tree))
     router.save(out, curve, model_card(router.info))
     kept = router.info.validation
     result = f"iteration {kept['iteration']:.0f} of {config.iterations}"
@@ -67,7 +91,9 @@ def is_trained(config: TrainingConfig, tree: Path, router: Path) -> bool:
         known.config["training"] == config.model_dump(mode="json")
         and known.config["pool"] == info["pool"]
         and known.encoder["identity"] == info["encoder"]
-        and (known.query_digest, known.tree_digest) == (info["query_digest"], info["tree_digest"])
+        and known.query_digest == info["query_digest"]
+        # A tree that is filled grows with each router trained or judged on it.
+        and (config.fill or known.tree_digest == info["tree_digest"])
         and known.weights == {name: info["weights"][name] for name in known.models}
         and known.scorer_version == info["scorer_version"]
         and known.library_version == __version__
@@ -75,20 +101,23 @@ def is_trained(config: TrainingConfig, tree: Path, router: Path) -> bool:
 
 
 def fit(
-    config: TrainingConfig, outcomes: Outcomes, info: dict[str, Any]
+    config: TrainingConfig, outcomes: Outcomes, info: dict[str, Any], filler: Filler | None = None
 ) -> tuple[Router, list[dict[str, Any]]]:
     """Trains on outcomes at hand.
 
     Args:
         config: the training part of a config.
-        outcomes: N queries; only those in the training split are used.
+        outcomes: N queries; only those in the training split are used. With a filler, their
+            direct answers.
         info: `tree.json`, with what the router must remember of its origin.
+        filler: makes what episodes visit; none: all is in `outcomes`.
 
     Returns:
         The router and its learning curve, one entry an iteration.
 
     Raises:
         ConfigError: there are fewer than two training queries.
+        HierRouterError: the policy diverged, or filling stopped.
     """
     train = outcomes.select(outcomes.train)
     if len(train) < 2:
@@ -99,17 +128,29 @@ def fit(
     held_back = validation_mask(train.tasks, config.validation_share, config.seed)
     fitting, validation = train.select(~held_back), train.select(held_back)
     unit = train.cost_unit_usd() if config.cost_unit_usd == "auto" else config.cost_unit_usd
-    # Only contexts from which a call can be made are seen, and they all are.
-    seen = fitting.embeddings.reshape(-1, fitting.embeddings.shape[2])
-    with one_thread():
+    model_threads = torch.get_num_threads()
+    with threads(1):
+        if filler is None:
+            # Only contexts from which a call can be made are seen, and they all are.
+            seen = fitting.embeddings.reshape(-1, fitting.embeddings.shape[2])
+        elif config.projection is None:
+            seen = fitting.embeddings[:, 0]
+        else:
+            seen = sampled_embeddings(filler, fitting, config.seed, model_threads)
         projection = Projection.fit(seen, config.projection)
-        state = projection(fitting.embeddings)
+
+        def contexts_of(part: Outcomes) -> Contexts:
+            if filler is None:
+                return RecordedContexts(part, projection(part.embeddings), unit)
+            return FilledContexts(filler, part, projection, unit, model_threads)
+
+        contexts, kept_back = contexts_of(fitting), contexts_of(validation)
     low, high = (alpha / (1 + alpha) for alpha in config.alpha_range)
-    game = Game(fitting, state, config.moves, unit, low, high)
+    game = Game(contexts, config.moves, low, high)
     pool = PoolConfig.model_validate(info["pool"])
     described = RouterInfo(
         models=train.models,
-        hops=train.hops,
+        hops=contexts.hops,
         moves=config.moves,
         metric=config.metric,
         view=config.view,
@@ -136,7 +177,7 @@ def fit(
         training_seed=config.seed,
         validation={},
     )
-    return learn(config, game, projection, described, validation)
+    return learn(config, game, projection, described, kept_back)
 
 
 def validation_mask(tasks: NDArray[np.str_], share: float, seed: int) -> NDArray[np.bool_]:

@@ -56,7 +56,7 @@ def embed_tree(tree: RouteTree, config: EncoderConfig) -> None:
         config: the encoder.
     """
     folder = embeddings_folder(tree)
-    for path in _parts(folder):
+    for path in embedding_files(folder):
         try:
             _read_part(path)
         except DamagedFileError:
@@ -78,7 +78,7 @@ def embed_tree(tree: RouteTree, config: EncoderConfig) -> None:
             for first in range(0, len(part), 64):
                 vectors.append(encoder.encode(part[first : first + 64]))
                 progress.advance(len(vectors[-1]))
-            _write_part(folder, part, np.concatenate(vectors))
+            write_part(folder, part, np.concatenate(vectors))
 
 
 def embeddings_folder(tree: RouteTree) -> Path:
@@ -93,23 +93,32 @@ def read_embeddings(folder: Path) -> dict[str, NDArray[np.float32]]:
         DamagedFileError: a part cannot be read.
     """
     known: dict[str, NDArray[np.float32]] = {}
-    for path in _parts(folder):
+    for path in embedding_files(folder):
         known.update(_read_part(path))
     return known
 
 
-def _parts(folder: Path) -> list[Path]:
+def embedding_files(folder: Path) -> list[Path]:
+    """The files of embeddings, in a fixed order."""
     return sorted(folder.glob("[!.]*.parquet"))
 
 
 def _read_part(path: Path) -> dict[str, NDArray[np.float32]]:
+    digests, scale, steps = read_bytes(path)
+    return dict(zip(digests, steps * scale[:, None], strict=True))
+
+
+def read_bytes(path: Path) -> tuple[list[str], NDArray[np.float32], NDArray[np.int8]]:
+    """The N text digests of a file of embeddings, and their vectors as of `as_bytes`.
+
+    Raises:
+        DamagedFileError: it cannot be read.
+    """
     try:
         table = pq.read_table(readable(path))
         digests = table["text_digest"].to_pylist()
-        scale = table["scale"].to_numpy()[:, None]
         steps = table["vector"].combine_chunks().values.to_numpy()
-        vectors = steps.reshape(len(digests), -1) * scale
-        return dict(zip(digests, vectors, strict=True))
+        return digests, table["scale"].to_numpy(), steps.reshape(len(digests), -1)
     except (OSError, KeyError, ValueError, AttributeError, pa.ArrowException) as error:
         raise DamagedFileError(
             f"{path} cannot be read back; run `hierrouter collect` or `hierrouter run` again: "
@@ -139,11 +148,24 @@ def _texts(tree: RouteTree, config: EncoderConfig) -> Iterator[str]:
                     yield from texts_of(view, query.prompt, replies, config.max_tokens)
 
 
-def _write_part(folder: Path, texts: Sequence[str], vectors: NDArray[np.float32]) -> None:
-    """Keeps vectors as whole numbers with one scale a row: cosines change by less than 1e-4."""
-    digests = [sha256_text(text) for text in texts]
+def as_bytes(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
+    """Vectors as whole numbers with one scale a row: cosines change by less than 1e-4.
+
+    Args:
+        vectors: N x D.
+
+    Returns:
+        N scales, and N x D whole numbers that times the scale are the vectors again.
+    """
     scale = np.abs(vectors).max(axis=1) / STEPS
     steps = np.rint(vectors / np.where(scale > 0, scale, 1)[:, None]).astype(np.int8)
+    return scale, steps
+
+
+def write_part(folder: Path, texts: Sequence[str], vectors: NDArray[np.float32]) -> None:
+    """Keeps the vectors of N texts, N x D, as one file of a tree's embeddings."""
+    digests = [sha256_text(text) for text in texts]
+    scale, steps = as_bytes(vectors)
     table = pa.table(
         {
             "text_digest": digests,

@@ -18,6 +18,7 @@ from hierrouter.routes.costs import call_cost
 from hierrouter.routes.nodes import NodeKey
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from hierrouter.config import AnswerKind
@@ -64,7 +65,9 @@ def expected_of(query: Query) -> Expected:
     )
 
 
-def score_tree(tree: RouteTree, anew: bool = False) -> None:
+def score_tree(
+    tree: RouteTree, anew: bool = False, done: Mapping[NodeKey, Scored] | None = None
+) -> None:
     """Writes `scores.parquet`: every node's cost, and every answer by all metrics.
 
     Answers that the present scorer has already scored are kept; costs are always recomputed.
@@ -72,6 +75,7 @@ def score_tree(tree: RouteTree, anew: bool = False) -> None:
     Args:
         tree: the tree.
         anew: whether to score every answer again.
+        done: answers that were scored elsewhere.
     """
     path = tree.folder / "scores.parquet"
     pool = PoolConfig.model_validate(tree.info["pool"])
@@ -103,15 +107,19 @@ def score_tree(tree: RouteTree, anew: bool = False) -> None:
                 for place, row in zip(places, rows, strict=True)
                 if row["reply_digest"] == digests.get(place)
             }
-    fresh = [node for node in nodes if node.role == "solve" and node.place not in known]
-    scored: dict[NodeKey, Scored] = {}
+    scored: dict[NodeKey, Scored] = dict(done or {})
+    fresh = [
+        node
+        for node in nodes
+        if node.role == "solve" and node.place not in known and node.place not in scored
+    ]
     if fresh:
         with Progress("scoring", len(fresh), "answers") as progress:
             results = score_replies(
                 [(node.reply, expected_of(queries[node.query_id])) for node in fresh],
                 progress.advance,
             )
-        scored = {node.place: result for node, result in zip(fresh, results, strict=True)}
+        scored |= {node.place: result for node, result in zip(fresh, results, strict=True)}
     rows = []
     for node in sorted(nodes, key=lambda node: node.place):
         row: dict[str, Any] = {

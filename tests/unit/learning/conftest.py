@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from hierrouter.config import PoolConfig, TrainingConfig
+from hierrouter.learning.contexts import RecordedContexts
 from hierrouter.learning.environment import Game
 from hierrouter.learning.network import Network, Projection
 from hierrouter.learning.router import Router, RouterInfo
@@ -101,7 +102,8 @@ def tree_json(outcomes: Outcomes) -> dict[str, Any]:
 def game_on(outcomes: Outcomes, moves: str = "early_exit", unit: float = 0.5, **bounds) -> Game:
     """A game whose states are the embeddings themselves."""
     low, high = bounds.get("low", 0.0), bounds.get("high", 0.5)
-    return Game(outcomes, outcomes.embeddings, moves, unit, low, high)  # type: ignore[arg-type]
+    contexts = RecordedContexts(outcomes, outcomes.embeddings, unit)
+    return Game(contexts, moves, low, high)  # type: ignore[arg-type]
 
 
 def small_recipe(**changes: Any) -> TrainingConfig:

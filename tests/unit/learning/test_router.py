@@ -17,7 +17,9 @@ from hierrouter.errors import ConfigError, DamagedFileError, HierRouterError
 from hierrouter.files import sha256_file
 from hierrouter.learning.actions import allowed_actions
 from hierrouter.learning.card import model_card
-from hierrouter.learning.router import Router, mean_reward, query_hash
+from hierrouter.learning.contexts import RecordedContexts
+from hierrouter.learning.greedy import mean_reward
+from hierrouter.learning.router import Router, query_hash
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -246,7 +248,8 @@ def test_mean_reward_is_that_of_the_routes_taken(make_outcomes, make_router) -> 
         )
         for alpha in (0.0, 0.7)
     ]
-    np.testing.assert_allclose(mean_reward(router, outcomes, (0.0, 0.7), "early_exit"), by_hand)
+    contexts = RecordedContexts(outcomes, router.projection(outcomes.embeddings), 0.5)
+    np.testing.assert_allclose(mean_reward(router, contexts, (0.0, 0.7)), by_hand)
 
 
 @pytest.mark.parametrize(("asked", "used"), [(9.0, 0.8), (0.0, 0.2), (0.5, 0.5), (0.8, 0.8)])

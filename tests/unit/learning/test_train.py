@@ -15,8 +15,10 @@ from hierrouter.errors import ConfigError, HierRouterError
 from hierrouter.files import write_json
 from hierrouter.learning import ppo
 from hierrouter.learning.card import model_card
+from hierrouter.learning.contexts import RecordedContexts
 from hierrouter.learning.environment import TreeVecEnv
-from hierrouter.learning.router import mean_reward, query_hash
+from hierrouter.learning.greedy import mean_reward
+from hierrouter.learning.router import query_hash
 from hierrouter.learning.train import fit, validation_mask
 
 if TYPE_CHECKING:
@@ -26,9 +28,14 @@ if TYPE_CHECKING:
     from hierrouter.routes.outcomes import Outcomes
 
 
+def contexts_of(router: Router, outcomes: Outcomes) -> RecordedContexts:
+    state = router.projection(outcomes.embeddings)
+    return RecordedContexts(outcomes, state, router.info.cost_unit_usd)
+
+
 def test_reward(router: Router, outcomes: Outcomes, alpha: float) -> float:
-    test = outcomes.select(~outcomes.train)
-    return float(mean_reward(router, test, (alpha,), router.info.moves)[0])
+    test = contexts_of(router, outcomes.select(~outcomes.train))
+    return float(mean_reward(router, test, (alpha,))[0])
 
 
 test_reward.__test__ = False  # type: ignore[attr-defined]
@@ -182,7 +189,7 @@ def test_the_kept_checkpoint(make_outcomes, recipe, describe, keep: str) -> None
     assert router.info.validation["reward"] == rewards[expected]
     train = noise.select(noise.train)
     held = train.select(validation_mask(train.tasks, 0.2, config.seed))
-    again = mean_reward(router, held, tuple(config.validation_alphas), "early_exit").mean()
+    again = mean_reward(router, contexts_of(router, held), config.validation_alphas).mean()
     assert again == rewards[expected]
 
 
@@ -334,7 +341,8 @@ def test_the_paper_reward_is_in_dollars(hop, describe) -> None:
     table = hop.routes("paper")
     rows = np.arange(len(hop))
     expected = (table.quality - 0.005 * table.cost)[rows, taken].mean()
-    assert mean_reward(router, hop, (0.005,), "paper")[0] == pytest.approx(expected)
+    played = mean_reward(router, contexts_of(router, hop), (0.005,))
+    assert played[0] == pytest.approx(expected)
 
 
 def paper_yaml() -> Path:

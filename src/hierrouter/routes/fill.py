@@ -1,0 +1,205 @@
+"""Filling a tree on demand: the calls that episodes make, one batched call a model and step.
+
+Where M^L calls a query are too many, a tree is not recorded in full. It is filled with what
+episodes visit, into the same store: what is there already is never generated again, whoever
+recorded it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hierrouter.config import PoolConfig
+from hierrouter.errors import HierRouterError
+from hierrouter.pool.loaded import LoadedBackends
+from hierrouter.progress import say
+from hierrouter.quality.score import score_replies
+from hierrouter.routes.calls import Call
+from hierrouter.routes.costs import call_cost
+from hierrouter.routes.embed import replies_of
+from hierrouter.routes.lock import sole_writer
+from hierrouter.routes.maker import Maker
+from hierrouter.routes.scores import expected_of, read_scores, score_tree
+from hierrouter.routes.tree import RouteTree, read_info
+from hierrouter.routes.vectors import Vectors
+from hierrouter.routes.views import state_of, texts_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from hierrouter.config import View
+    from hierrouter.quality.score import Scored
+    from hierrouter.routes.nodes import Node, NodeKey
+
+EVERY = 20.0
+"""Seconds between lines that say how far filling is."""
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What a call gave."""
+
+    cost_usd: float
+    """Dollars of this call alone."""
+    quality: float = 0.0
+    """Of an answer, its quality."""
+    state: NDArray[np.float32] | None = None
+    """Of an analysis, the encoder's vector of the context after it, D wide."""
+
+
+class Filler:
+    """Makes what is missing of the calls that are asked for, and tells what they gave."""
+
+    def __init__(
+        self, tree: RouteTree, metric: str, view: View, max_dollars: float | None = None
+    ) -> None:
+        """Fills `tree`; to be closed.
+
+        Args:
+            tree: a tree whose direct answers are recorded and scored.
+            metric: the quality metric that answers are held to.
+            view: what the encoder sees of a context.
+            max_dollars: what the calls may cost by the pool's rates; none: anything.
+        """
+        self.pool = PoolConfig.model_validate(tree.info["pool"])
+        self.queries = {query.query_id: query for query in tree.queries}
+        """The tree's queries by id."""
+        self._tree, self._metric, self._view, self._most = tree, metric, view, max_dollars
+        self._maker = Maker(tree, self.pool, max_dollars)
+        self._backends = LoadedBackends(self._maker.open)
+        self._vectors = Vectors(tree, self.pool.encoder)
+        self._quality = {
+            place: float(value)
+            for place, score in read_scores(tree.folder)[1].items()
+            if (value := score.metrics[metric]) is not None
+        }
+        self._scored: dict[NodeKey, Scored] = {}
+        self._fitting = False
+        self._spoken = time.monotonic()
+        self.made = 0
+        """Nodes added to the tree so far."""
+
+    @property
+    def spent_usd(self) -> float:
+        """What the calls made so far cost."""
+        return self._maker.spent_usd
+
+    def gains(self, calls: Sequence[Call]) -> list[Gain]:
+        """What each of these calls gave; those that are missing are made first.
+
+        The calls before each (its analyses) must have been asked for earlier.
+
+        Raises:
+            HierRouterError: the next call might exceed `max_dollars`, or a model fails. What was
+                made until then is in the tree.
+        """
+        nodes = self._tree.nodes
+        self._make([call for call in calls if call.place not in nodes])
+        self._score([call for call in calls if call.role == "solve"])
+        states = iter(self._states([call for call in calls if call.role == "analyze"]))
+        gains = []
+        for call in calls:
+            node = nodes[call.place]
+            cost = call_cost(call.spec.rate, node.tokens_in, node.tokens_out)
+            if call.role == "solve":
+                gains.append(Gain(cost, quality=self._quality[call.place]))
+            else:
+                gains.append(Gain(cost, state=next(states)))
+        return gains
+
+    def close(self) -> None:
+        """Frees the models, and writes the scores and vectors of what was made."""
+        self._backends.close()
+        self._vectors.flush()
+        if self.made or self._scored:
+            score_tree(self._tree, done=self._scored)
+
+    def _make(self, missing: Sequence[Call]) -> None:
+        if not missing:
+            return
+        if not self._fitting:
+            # Found before the first reply is paid for, not hours later.
+            self._maker.require_fit(
+                Call(query, (spec.name,), "solve", spec)
+                for query in self.queries.values()
+                for spec in self.pool.models
+            )
+            self._fitting = True
+        groups: dict[tuple[str, str], list[Call]] = {}
+        for call in missing:
+            groups.setdefault(self._maker.loaded_as(call.spec), []).append(call)
+        nodes: list[Node] = []
+        try:
+            for loaded_as, group in groups.items():
+                backend = self._backends.use(loaded_as, group[0].spec)
+                self._maker.make(backend, group, nodes, lambda _: self._speak(len(nodes)))
+                if self._maker.out_of_money:
+                    break
+        finally:
+            # Whatever stopped the rest, what was paid for is kept.
+            if nodes:
+                # Numbered, so that names never meet and lie in the order of filling.
+                self._tree.commit(f"fill-{len(self._tree.nodes):08d}", nodes)
+                self.made += len(nodes)
+        if self._maker.out_of_money:
+            raise HierRouterError(
+                f"stopped, since the next call might exceed --max-dollars {self._most:g} "
+                f"(spent: ${self.spent_usd:.4f}); what was recorded is kept: the same command "
+                "goes on from there"
+            )
+
+    def _speak(self, more: int) -> None:
+        if (now := time.monotonic()) - self._spoken >= EVERY:
+            self._spoken = now
+            say(f"filling: {self.made + more} nodes recorded, ${self.spent_usd:.4f}")
+
+    def _score(self, answers: Sequence[Call]) -> None:
+        fresh = {call.place: call for call in answers if call.place not in self._quality}
+        scored = score_replies(
+            [
+                (self._tree.nodes[place].reply, expected_of(call.query))
+                for place, call in fresh.items()
+            ]
+        )
+        for place, each in zip(fresh, scored, strict=True):
+            self._scored[place] = each
+            self._quality[place] = float(getattr(each, self._metric))
+
+    def _states(self, analyses: Sequence[Call]) -> list[NDArray[np.float32]]:
+        most = self.pool.encoder.max_tokens
+        texts = [
+            texts_of(
+                self._view,
+                call.query.prompt,
+                replies_of(self._tree, call.query, call.models, call.role) or [],
+                most,
+            )
+            for call in analyses
+        ]
+        vectors = iter(self._vectors.of([text for each in texts for text in each]))
+        return [state_of(self._view, [next(vectors) for _ in each]) for each in texts]
+
+
+@contextlib.contextmanager
+def filling(
+    tree: Path, metric: str, view: View, max_dollars: float | None = None
+) -> Iterator[Filler]:
+    """Opens the tree in a folder for filling, as its only writer; arguments as for `Filler`.
+
+    Raises:
+        HierRouterError: there is no tree, it was not scored, or another process records into it.
+    """
+    read_info(tree)  # Refuses any other folder before a lock is put into it.
+    with sole_writer(tree):
+        filler = Filler(RouteTree(tree), metric, view, max_dollars)
+        try:
+            yield filler
+        finally:
+            filler.close()
