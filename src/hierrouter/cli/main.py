@@ -50,6 +50,9 @@ TreeOut = Annotated[
     ),
 ]
 TreeArgument = Annotated[Path, typer.Argument(metavar="DIR", parser=folder_at, help=TREE_HELP)]
+MaxDollars = Annotated[
+    float | None, typer.Option("--max-dollars", min=0, help="Stop before these calls cost more.")
+]
 RouterFolder = Annotated[Path, typer.Option("--router", help="Folder of a router.")]
 
 
@@ -125,10 +128,7 @@ def collect(
             help="Finish so many queries of each task at a time, direct answers first.",
         ),
     ] = None,
-    max_dollars: Annotated[
-        float | None,
-        typer.Option("--max-dollars", min=0, help="Stop before these calls cost more."),
-    ] = None,
+    max_dollars: MaxDollars = None,
     overrides: Overrides = None,
 ) -> None:
     """Record the route tree: every reply once; goes on where it stopped."""
@@ -177,12 +177,18 @@ def plan(
 
 
 @app.command()
-def train(config: ConfigFile, tree: TreeFolder, out: Out, overrides: Overrides = None) -> None:
-    """Train a router with PPO on a route tree."""
+def train(
+    config: ConfigFile,
+    tree: TreeFolder,
+    out: Out,
+    max_dollars: MaxDollars = None,
+    overrides: Overrides = None,
+) -> None:
+    """Train a router with PPO on a route tree; with training.fill it records what it visits."""
     from hierrouter.configfile import load_config
     from hierrouter.learning.train import train_router
 
-    train_router(load_config(config, overrides or []).training, tree, out)
+    train_router(load_config(config, overrides or []).training, tree, out, max_dollars)
 
 
 @app.command()

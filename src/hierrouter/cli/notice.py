@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from hierrouter import hub
 from hierrouter.data.sources import download_bytes
 from hierrouter.progress import duration, say
+from hierrouter.routes.calls import Part
 from hierrouter.routes.encoder import HASHING
 from hierrouter.routes.nodes import recorded_nodes
 from hierrouter.routes.plan import plan_recording, stand_ins
@@ -54,7 +55,8 @@ def announce(config: Config, out: Path) -> None:
     )
     say(f"  sample    {'nothing to do' if sampled else duration(10)}")
     say(f"  record    {duration(_recording(config, out))}{preparing if conversions else ''}")
-    say(f"  train     {duration(5 + transitions * training.epochs * UPDATE_SECONDS)}")
+    filled = f", and at most {transitions:,} calls of models" if training.fill else ""
+    say(f"  train     {duration(5 + transitions * training.epochs * UPDATE_SECONDS)}{filled}")
     say("  evaluate  5 s")
     say("  register  15 s")
     say("what is there already is not done again")
@@ -62,7 +64,8 @@ def announce(config: Config, out: Path) -> None:
 
 def _recording(config: Config, out: Path) -> float:
     """Seconds that recording what is missing will take."""
-    plan = plan_recording(config.pool, stand_ins(config.data))
+    part = Part(direct=config.training.fill)
+    plan = plan_recording(config.pool, stand_ins(config.data), part)
     return 5 + plan.seconds_on(1) * max(0.0, 1 - recorded_nodes(out / "tree") / plan.left.nodes)
 
 

@@ -15,6 +15,7 @@ from hierrouter.learning.card import model_card
 from hierrouter.learning.router import Router
 from hierrouter.learning.train import is_trained, train_router
 from hierrouter.progress import duration, say
+from hierrouter.routes.calls import Part
 from hierrouter.routes.collect import collect_routes
 from hierrouter.tracking.register import register_router
 from hierrouter.tracking.store import program, ui_command
@@ -34,8 +35,9 @@ def run_all(config: Config, out: Path, recorded: Path | None = None, live: int =
     Args:
         config: the experiment.
         out: gets `queries/`, `tree/`, `router/`, `evaluation/`, and `run.json` (the config).
-        recorded: a tree to train on as it is. Nothing is sampled or recorded then, and the
-            config's data and pool are not used: the tree has its own.
+        recorded: a tree to train on as it is. Nothing is sampled or recorded then (but with
+            `training.fill`, what episodes visit), and the config's data and pool are not used: the
+            tree has its own.
         live: how many fresh queries the router answers with its pool at the end.
 
     Raises:
@@ -58,7 +60,8 @@ def run_all(config: Config, out: Path, recorded: Path | None = None, live: int =
         say(next(steps))
         queries = sample_queries(config.data, out / "queries")
         say(next(steps))
-        collect_routes(config.pool, queries, tree)
+        # What training fills in by itself is not recorded in advance.
+        collect_routes(config.pool, queries, tree, Part(direct=config.training.fill))
     # Only now: a config that the recorded tree refuses must not pass for the one it came from.
     write_json(out / "run.json", described)
     say(next(steps))
