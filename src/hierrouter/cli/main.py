@@ -197,6 +197,7 @@ def evaluate(
     tree: TreeFolder,
     router: RouterFolder,
     out: Out,
+    max_dollars: MaxDollars = None,
     overrides: Overrides = None,
 ) -> None:
     """Judge a router and its baselines on the test queries."""
@@ -205,7 +206,8 @@ def evaluate(
     from hierrouter.evaluation.table import print_table
     from hierrouter.files import read_json
 
-    evaluate_router(load_config(config, overrides or []).evaluation, tree, router, out)
+    settings = load_config(config, overrides or []).evaluation
+    evaluate_router(settings, tree, router, out, max_dollars)
     print_table(read_json(out / METRICS))
     say(f"report: {out / REPORT}")
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hierrouter.evaluation.policies import NEED_ALL_ROUTES
+
 if TYPE_CHECKING:
     from hierrouter.evaluation.policies import Arena, Played
 
@@ -41,6 +43,12 @@ def cautions_about(
         confidence: coverage of the intervals.
     """
     found = []
+    if arena.filled is not None:
+        found.append(
+            f"Left out: {', '.join(NEED_ALL_ROUTES)}. They need every route of every query; this "
+            f"tree was filled with what the router visited and holds {arena.filled.nodes:,} of "
+            f"{arena.filled.whole:,} nodes."
+        )
     names, counts = np.unique(arena.test.tasks, return_counts=True)
     few = [f"{name} {count}" for name, count in zip(names, counts, strict=True) if count < FEW]
     if few:

@@ -128,6 +128,7 @@ def chart(metrics: dict[str, Any]) -> Chart:
         lines={
             name: " ".join("{},{}".format(*place(at)) for at in points[name])
             for name in ("oracle", "router")
+            if name in points
         },
         labels=_labels(numbers, [(mark.x, mark.y) for mark in marks if mark.kind != "path"]),
         legend=legend,

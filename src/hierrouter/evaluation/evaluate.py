@@ -6,7 +6,8 @@ import platform
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from hierrouter.errors import HierRouterError
+from hierrouter.errors import ConfigError, HierRouterError
+from hierrouter.evaluation.filled import fill_routes
 from hierrouter.evaluation.measure import measure
 from hierrouter.evaluation.records import write_records
 from hierrouter.evaluation.report import render_report
@@ -31,8 +32,17 @@ RESULTS = (METRICS, RECORDS, REPORT)
 VERSIONS = ("hierrouter", "numpy", "torch", "stable-baselines3", "sb3-contrib")
 
 
-def evaluate_router(config: EvaluationConfig, tree: Path, router: Path, out: Path) -> Path:
+def evaluate_router(
+    config: EvaluationConfig,
+    tree: Path,
+    router: Path,
+    out: Path,
+    max_dollars: float | None = None,
+) -> Path:
     """Judges a router and its baselines on the test queries of a route tree.
+
+    For a router that was trained by filling (`training.fill`), the routes that it takes are filled
+    in too; policies that need all routes are left out then, unless the tree is whole.
 
     Args:
         config: alphas, resamples, confidence and seed.
@@ -40,22 +50,32 @@ def evaluate_router(config: EvaluationConfig, tree: Path, router: Path, out: Pat
         router: the folder of the router.
         out: new, empty or an earlier evaluation's folder. Gets `evaluation.json` (what was
             evaluated), `per_query.parquet`, `report.html` and, last, `metrics.json`.
+        max_dollars: for such a router, what its calls may cost by the pool's rates.
 
     Returns:
         `out`, now with these files.
 
     Raises:
-        ConfigError: `out` holds something else.
-        HierRouterError: router and tree do not fit (other models, weights or encoder), or there
-            are no test or training queries.
+        ConfigError: `out` holds something else, or `max_dollars` is of no use.
+        HierRouterError: router and tree do not fit (other models, weights or encoder), there are
+            no test or training queries, or filling stopped.
         DamagedFileError: a file of the router or the tree cannot be read.
     """
     claim_folder(out, MARKER)
     judged = Router.load(router)
     check_origin(judged.info, tree_info(tree))
-    info = judged.info
-    outcomes = load_outcomes(tree, info.metric, info.view, info.moves)
-    measured = measure(outcomes, judged, config)
+    info, filled = judged.info, None
+    if info.config["training"].get("fill"):
+        alphas = sorted(set(config.alphas))
+        outcomes, filled = fill_routes(tree, judged, alphas, max_dollars)
+    elif max_dollars is not None:
+        raise ConfigError(
+            f"--max-dollars: {router} was trained on a recorded tree and is judged without calls; "
+            "leave it out"
+        )
+    else:
+        outcomes = load_outcomes(tree, info.metric, info.view, info.moves)
+    measured = measure(outcomes, judged, config, filled)
     origin = {
         "router": _origin(judged.info, router),
         "tree": _evaluated(tree),

@@ -10,7 +10,7 @@ import numpy as np
 from hierrouter.errors import HierRouterError
 from hierrouter.evaluation.cautions import cautions_about
 from hierrouter.evaluation.intervals import Bootstrap, Means, intervals
-from hierrouter.evaluation.policies import Arena, Chooser, Played, play_all
+from hierrouter.evaluation.policies import NEED_ALL_ROUTES, Arena, Chooser, Filled, Played, play_all
 from hierrouter.learning.router import query_hash
 
 if TYPE_CHECKING:
@@ -113,8 +113,13 @@ class Columns:
         return np.concatenate([0 * ones, dearest * ones]), np.concatenate([ones, 0 * ones])
 
 
-def check_fit(outcomes: Outcomes, facts: RouterFacts) -> None:
+def check_fit(outcomes: Outcomes, facts: RouterFacts, hops: int) -> None:
     """Makes sure that a router may be judged on these outcomes.
+
+    Args:
+        outcomes: all queries, training and test.
+        facts: the router's description.
+        hops: the most calls of a route in their tree.
 
     Raises:
         HierRouterError: other models, hops or metric; no training or test query; outcomes that
@@ -125,10 +130,10 @@ def check_fit(outcomes: Outcomes, facts: RouterFacts) -> None:
             f"the router was trained for the models {', '.join(facts.models)}, the tree has "
             f"{', '.join(outcomes.models)}; evaluate it on a tree of its own pool"
         )
-    if facts.hops != outcomes.hops:
+    if facts.hops != hops:
         raise HierRouterError(
             f"the router makes up to {facts.hops} hops, the tree was recorded for "
-            f"{outcomes.hops}; evaluate it on a tree with pool.hops: {facts.hops}"
+            f"{hops}; evaluate it on a tree with pool.hops: {facts.hops}"
         )
     if facts.metric != outcomes.metric:
         raise HierRouterError(
@@ -159,13 +164,20 @@ def check_fit(outcomes: Outcomes, facts: RouterFacts) -> None:
             )
 
 
-def measure(outcomes: Outcomes, router: Judgeable, config: EvaluationConfig) -> Measured:
+def measure(
+    outcomes: Outcomes,
+    router: Judgeable,
+    config: EvaluationConfig,
+    filled: Filled | None = None,
+) -> Measured:
     """Plays every policy on the test queries and averages what they got.
 
     Args:
         outcomes: all recorded queries, training and test.
         router: the router to judge.
         config: alphas, resamples, confidence and seed.
+        filled: the router's own routes at these alphas, where the tree holds no others: `outcomes`
+            are then the direct answers.
 
     Returns:
         The metrics with paired intervals, and every policy's result for each test query.
@@ -174,13 +186,14 @@ def measure(outcomes: Outcomes, router: Judgeable, config: EvaluationConfig) -> 
         HierRouterError: router and outcomes do not fit (see `check_fit`).
     """
     facts = router.info
-    check_fit(outcomes, facts)
+    check_fit(outcomes, facts, outcomes.hops if filled is None else facts.hops)
     arena = Arena(
         train=outcomes.select(outcomes.train),
         test=outcomes.select(~outcomes.train),
         moves=facts.moves,
         cost_unit_usd=facts.cost_unit_usd,
         router=router,
+        filled=filled,
     )
     alphas = sorted(set(config.alphas))
     played = {alpha: play_all(arena, alpha) for alpha in alphas}
@@ -233,11 +246,12 @@ def measure(outcomes: Outcomes, router: Judgeable, config: EvaluationConfig) -> 
         "n_train": len(arena.train),
         "n_test_by_task": {task: len(rows) for task, rows in bootstrap.rows.items()},
         "models": list(outcomes.models),
-        "hops": outcomes.hops,
+        "hops": facts.hops,
         "moves": facts.moves,
         "cost_unit_usd": facts.cost_unit_usd,
         "confidence": config.confidence,
         "resamples": config.bootstrap,
+        "left_out": [] if filled is None else list(NEED_ALL_ROUTES),
         "policies": policies,
         "differences": differences(config.alpha),
         "by_alpha": by_alpha,

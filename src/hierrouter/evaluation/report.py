@@ -7,8 +7,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hierrouter.evaluation.chart import HEIGHT, WIDTH, chart
-from hierrouter.evaluation.table import TASK_POLICIES
-from hierrouter.evaluation.verdict import RIVALS, shortened, verdict
+from hierrouter.evaluation.table import task_policies
+from hierrouter.evaluation.verdict import rivals, shortened, verdict
 
 ROUTES_SHOWN = 6
 """Most routes named for a task; the others are summed up."""
@@ -37,8 +37,11 @@ def render_report(metrics: dict[str, Any]) -> str:
         verdict=verdict(metrics),
         names=names,
         more=[name for name in metrics["policies"] if name not in names],
-        task_policies=[*TASK_POLICIES, "oracle"],
-        rivals=RIVALS,
+        task_policies=[
+            *task_policies(metrics),
+            *(name for name in ("oracle",) if name in metrics["policies"]),
+        ],
+        rivals=rivals(metrics),
         routes={
             "all tasks": _routes(router["routes"]),
             **{task: _routes(entry["routes"]) for task, entry in router["tasks"].items()},

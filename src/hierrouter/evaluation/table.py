@@ -8,18 +8,24 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from hierrouter.evaluation.verdict import shortened, verdict
+from hierrouter.evaluation.verdict import rivals, shortened, verdict
 
 if TYPE_CHECKING:
     from hierrouter.evaluation.intervals import Interval
-
-TASK_POLICIES = ("router", "best_single", "best_path_per_task")
-"""Whose quality is shown task by task."""
 
 
 def spread(interval: Interval) -> str:
     """A mean with the ends of its interval."""
     return f"{interval['mean']:.3f} [{interval['low']:.3f}, {interval['high']:.3f}]"
+
+
+def task_policies(metrics: dict[str, Any]) -> list[str]:
+    """Whose quality is shown task by task.
+
+    Args:
+        metrics: the content of metrics.json.
+    """
+    return ["router", *rivals(metrics)]
 
 
 def policy_rows(metrics: dict[str, Any]) -> list[tuple[str, str, str, str]]:
@@ -67,7 +73,7 @@ def policy_table(metrics: dict[str, Any]) -> Table:
 
 
 def task_table(metrics: dict[str, Any]) -> Table:
-    """One row a task: its test queries and the quality of `TASK_POLICIES`.
+    """One row a task: its test queries and the quality of `task_policies`.
 
     Args:
         metrics: the content of metrics.json.
@@ -75,10 +81,11 @@ def task_table(metrics: dict[str, Any]) -> Table:
     table = Table(title=f"{metrics['metric']} by task", title_justify="left")
     table.add_column("task")
     table.add_column("n", justify="right")
-    for name in TASK_POLICIES:
+    shown = task_policies(metrics)
+    for name in shown:
         table.add_column(name, justify="right")
     for task, count in metrics["n_test_by_task"].items():
-        means = [metrics["policies"][name]["tasks"][task]["quality"] for name in TASK_POLICIES]
+        means = [metrics["policies"][name]["tasks"][task]["quality"] for name in shown]
         table.add_row(Text(task), str(count), *(f"{mean['mean']:.3f}" for mean in means))
     return table
 

@@ -10,8 +10,18 @@ if TYPE_CHECKING:
 FLOOR = 30
 """Test queries below which no policy is called better or worse: a bootstrap of so few takes the
 chance of the sample for the truth."""
-RIVALS = ("best_single", "best_path_per_task")
-"""The baselines that the verdict is about: the best fixed model, and knowing the task."""
+RIVALS = ("best_single", "best_path_per_task", "best_single_per_task")
+"""The verdict is about the first two that were played: the best fixed model, and knowing the task
+(among all routes, or else among direct answers)."""
+
+
+def rivals(metrics: dict[str, Any]) -> list[str]:
+    """The two baselines that the verdict is about.
+
+    Args:
+        metrics: the content of metrics.json.
+    """
+    return [name for name in RIVALS if name in metrics["policies"]][:2]
 
 
 def compare(difference: Interval, rival: str, confidence: float) -> str:
@@ -31,7 +41,7 @@ def compare(difference: Interval, rival: str, confidence: float) -> str:
 
 
 def verdict(metrics: dict[str, Any]) -> str:
-    """The evaluation in one sentence: the router against `RIVALS`, in reward at the headline.
+    """The evaluation in one sentence: the router against its `rivals`, in reward at the headline.
 
     With fewer than `FLOOR` test queries it says that they are too few, whatever the intervals.
 
@@ -41,7 +51,7 @@ def verdict(metrics: dict[str, Any]) -> str:
     if metrics["n_test"] < FLOOR:
         measured = " and ".join(
             f"{_signed(100 * metrics['differences'][rival]['reward']['mean'])} points from {rival}"
-            for rival in RIVALS
+            for rival in rivals(metrics)
         )
         return (
             f"Too few test queries ({metrics['n_test']}) to tell whether the router is better or "
@@ -50,7 +60,7 @@ def verdict(metrics: dict[str, Any]) -> str:
         )
     clauses = [
         compare(metrics["differences"][rival]["reward"], rival, metrics["confidence"])
-        for rival in RIVALS
+        for rival in rivals(metrics)
     ]
     return (
         f"At alpha {metrics['alpha']:g}, over {metrics['n_test']} test queries, the router "

@@ -17,7 +17,7 @@ from hierrouter.errors import HierRouterError
 from hierrouter.pool.loaded import LoadedBackends
 from hierrouter.progress import say
 from hierrouter.quality.score import score_replies
-from hierrouter.routes.calls import Call
+from hierrouter.routes.calls import Call, planned_calls
 from hierrouter.routes.costs import call_cost
 from hierrouter.routes.embed import replies_of
 from hierrouter.routes.lock import sole_writer
@@ -113,6 +113,20 @@ class Filler:
             else:
                 gains.append(Gain(cost, state=next(states)))
         return gains
+
+    def extent(self) -> tuple[int, int]:
+        """How many nodes the tree holds, and how many the full tree of its queries would."""
+        models, hops = len(self.pool.models), self.pool.hops
+        calls = sum(models**depth * (2 if depth < hops else 1) for depth in range(1, hops + 1))
+        whole = len(self.queries) * (calls + len(self.pool.references))
+        return len(self._tree.nodes), whole
+
+    def is_whole(self) -> bool:
+        """Whether every route of every query is recorded."""
+        nodes, whole = self.extent()
+        return nodes >= whole and all(
+            call.place in self._tree.nodes for call in planned_calls(self._tree.queries, self.pool)
+        )
 
     def close(self) -> None:
         """Frees the models, and writes the scores and vectors of what was made."""
