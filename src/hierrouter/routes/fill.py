@@ -17,9 +17,10 @@ from hierrouter.errors import HierRouterError
 from hierrouter.pool.loaded import LoadedBackends
 from hierrouter.progress import say
 from hierrouter.quality.score import score_replies
-from hierrouter.routes.calls import Call, planned_calls
+from hierrouter.routes.calls import Call, branches
 from hierrouter.routes.costs import call_cost
 from hierrouter.routes.embed import replies_of
+from hierrouter.routes.journal import note_recording
 from hierrouter.routes.lock import sole_writer
 from hierrouter.routes.maker import Maker
 from hierrouter.routes.scores import expected_of, read_scores, score_tree
@@ -85,6 +86,8 @@ class Filler:
         self._spoken = time.monotonic()
         self.made = 0
         """Nodes added to the tree so far."""
+        self.seconds = 0.0
+        """How long making them took, loading models included."""
 
     @property
     def spent_usd(self) -> float:
@@ -124,8 +127,11 @@ class Filler:
     def is_whole(self) -> bool:
         """Whether every route of every query is recorded."""
         nodes, whole = self.extent()
-        return nodes >= whole and all(
-            call.place in self._tree.nodes for call in planned_calls(self._tree.queries, self.pool)
+        return nodes >= whole and not any(
+            self._tree.nodes.absent(
+                [query.query_id for query in branch.queries], branch.models, branch.role
+            ).any()
+            for branch in branches(self._tree.queries, self.pool)
         )
 
     def close(self) -> None:
@@ -150,6 +156,7 @@ class Filler:
         for call in missing:
             groups.setdefault(self._maker.loaded_as(call.spec), []).append(call)
         nodes: list[Node] = []
+        started = time.monotonic()
         try:
             for loaded_as, group in groups.items():
                 backend = self._backends.use(loaded_as, group[0].spec)
@@ -162,6 +169,7 @@ class Filler:
                 # Numbered, so that names never meet and lie in the order of filling.
                 self._tree.commit(f"fill-{len(self._tree.nodes):08d}", nodes)
                 self.made += len(nodes)
+            self.seconds += time.monotonic() - started
         if self._maker.out_of_money:
             raise HierRouterError(
                 f"stopped, since the next call might exceed --max-dollars {self._most:g} "
@@ -217,3 +225,5 @@ def filling(
             yield filler
         finally:
             filler.close()
+            if filler.made:
+                note_recording(tree, filler.made, filler.seconds)
