@@ -13,6 +13,7 @@ from hierrouter.data.queries import read_queries
 from hierrouter.errors import HierRouterError
 from hierrouter.files import sha256_text
 from hierrouter.pool.loaded import LoadedBackends
+from hierrouter.pool.scripted import ScriptedBackend
 from hierrouter.pool.transformers_backend import TransformersBackend
 from hierrouter.routes.calls import Call, Part
 from hierrouter.routes.collect import collect_routes
@@ -118,6 +119,28 @@ def test_a_budget_counts_what_is_spent_and_keeps_it(world, queries) -> None:
     assert spent == pytest.approx(filler.spent_usd)
 
 
+def test_what_a_step_paid_for_before_it_failed_is_kept(world, queries, monkeypatch) -> None:
+    pool = world.pool()
+    part = collect_routes(pool, queries, world.folder / "part", DIRECT)
+    calls = calls_of(part, pool, ("A", "analyze"), ("B", "analyze"))
+    complete = ScriptedBackend._complete
+
+    def failing(self, prompt, limit):
+        if self._spec.name == "B":
+            raise HierRouterError("the line went dead")
+        return complete(self, prompt, limit)
+
+    monkeypatch.setattr(ScriptedBackend, "_complete", failing)
+    with (
+        pytest.raises(HierRouterError, match="went dead"),
+        filling(part, "accuracy", "paper") as filler,
+    ):
+        filler.gains(calls)
+    kept = [place for place in RouteTree(part).nodes if place.role == "analyze"]
+    assert {place.models for place in kept} == {("A",)}
+    assert len(kept) == 8
+
+
 def test_an_over_long_question_is_found_before_anything_is_generated(world, queries) -> None:
     pool = world.pool()
     part = collect_routes(pool, queries, world.folder / "part", DIRECT)
@@ -137,7 +160,9 @@ def test_an_over_long_question_is_found_before_anything_is_generated(world, quer
 def test_vectors_are_given_as_they_will_be_read_and_encoded_once(world, tree, monkeypatch) -> None:
     opened, config = RouteTree(tree), world.pool().encoder
     vectors = Vectors(opened, config)
-    texts = ["one new text", "another", "one new text"]
+    # Of words met once, twice and three times, so that no scale holds the vector exactly.
+    new = "one new new text text text"
+    texts = [new, "another", new]
     first = vectors.of(texts)
     np.testing.assert_array_equal(first[0], first[2])
     assert np.abs(first[0] - first[1]).max() > 0
