@@ -81,5 +81,6 @@ def available_bytes(device: str) -> float:
     if device == "cuda":
         import torch
 
+        torch.cuda.empty_cache()  # what torch only keeps for later counts as free
         return float(torch.cuda.mem_get_info()[0])
     return float(psutil.virtual_memory().available)
