@@ -306,8 +306,9 @@ class PoolConfig(Section):
     """What is asked at each hop."""
     encoder: EncoderConfig = EncoderConfig()
     """What turns a context into the router's state."""
-    batch_tokens: Positive = 6144
-    """Most tokens, prompt and reply with padding, that a model decodes in one batch."""
+    batch_tokens: Positive = 32_768
+    """Most tokens, prompts and replies with padding, that the transformers backend holds at once on
+    a processor; a token of a 1.5 billion parameter model takes about 60 kB."""
     queries_per_unit: Positive = 24
     """Queries whose replies are committed together; a kill loses at most one unit of work."""
 

@@ -15,8 +15,8 @@ class Completion:
     """A reply and what it took.
 
     `logprob_mean` and `logprob_min` are over the reply's tokens, natural logarithm, NaN where a
-    backend does not tell them; `latency_s` is the wall time from handing over the prompt's batch
-    to the end of the reply (with transformers: of the batch), in seconds.
+    backend does not tell them; `latency_s` is the wall time from handing over the prompts (with
+    transformers: from first reading this one) to the end of the reply, in seconds.
     """
 
     reply: str
