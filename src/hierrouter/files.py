@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import tempfile
@@ -88,8 +89,23 @@ def is_remote(path: Path) -> bool:
 
 
 def readable(path: Path) -> Path | BinaryIO:
-    """What pyarrow reads a file from: the path, or for an object a stream with random access."""
-    return path.open("rb") if is_remote(path) else path
+    """What pyarrow reads a file from: the path, or the content of an object."""
+    return io.BytesIO(fetched(path)) if is_remote(path) else path
+
+
+def fetched(path: Path) -> bytes:
+    """The content of an object.
+
+    Raises:
+        UnreachableError: the store does not give it.
+    """
+    try:
+        return path.read_bytes()
+    except Exception as error:  # each kind of store has errors of its own
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise UnreachableError(
+            f"cannot read {path} ({reason}); run the same command again when the store answers"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
 from hierrouter.cli.hops import say_hop
 from hierrouter.config import DataConfig
 from hierrouter.data.sample import choose
 from hierrouter.data.sources import load_questions
+from hierrouter.errors import HierRouterError
 from hierrouter.learning.answer import Answerer
 from hierrouter.learning.router import Router
 from hierrouter.progress import say
@@ -70,7 +73,13 @@ def answer_fresh(tree: Path, router: Path, alpha: float, count: int) -> None:
 def fresh_queries(tree: Path, count: int) -> list[Query]:
     """The next queries of each task, in the order in which a growing sample takes them."""
     opened = RouteTree(tree)
-    config = DataConfig.model_validate(opened.info["data"]["config"])
+    try:
+        config = DataConfig.model_validate(opened.info["data"]["config"])
+    except (KeyError, TypeError, ValidationError):
+        raise HierRouterError(
+            f"{tree} does not say how its queries were sampled, so there are no fresh ones to ask; "
+            "leave out --live"
+        ) from None
     per_task = -(-count // len(config.tasks))
     larger = config.model_copy(update={"queries_per_task": config.queries_per_task + per_task})
     known = {query.query_id for query in opened.queries}

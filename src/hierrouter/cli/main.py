@@ -27,6 +27,8 @@ app = typer.Typer(
 tree_app = typer.Typer(help="Look after a route tree.", no_args_is_help=True)
 app.add_typer(tree_app, name="tree")
 
+STORES = ("aiobotocore", "aiohttp", "azure", "botocore", "fsspec", "gcsfs", "google", "s3fs")
+"""Libraries that serve object stores."""
 INTERRUPTED = 130
 """What a shell expects of a command that Ctrl-C ended: 128 + SIGINT."""
 
@@ -296,11 +298,17 @@ def config_command(
 
 
 @tree_app.command("info")
-def tree_info(tree: TreeArgument) -> None:
-    """Say what a tree holds: queries, nodes, tokens, cost."""
+def tree_info(
+    tree: TreeArgument,
+    per_task: Annotated[
+        int | None,
+        typer.Option("--per-task", min=1, help="Direct answers of the first so many a task only."),
+    ] = None,
+) -> None:
+    """Say what a tree holds: queries, nodes, tokens, cost, how good its direct answers are."""
     from hierrouter.cli.trees import print_info
 
-    print_info(tree)
+    print_info(tree, per_task)
 
 
 @tree_app.command("verify")
@@ -366,6 +374,14 @@ def main() -> None:
         line = " ".join(f"error: {error}".splitlines())
         console.print(line, style="red", markup=False, emoji=False, soft_wrap=True)
         sys.exit(error.exit_code)
+    except Exception as error:
+        # What an object store's library raises has no common ancestor.
+        if type(error).__module__.partition(".")[0] not in STORES:
+            raise
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        line = f"error: an object store failed ({reason}); run the same command again"
+        console.print(line, style="red", markup=False, emoji=False, soft_wrap=True)
+        sys.exit(1)
     except SystemExit as ending:
         # typer turns Ctrl-C into this, without a word.
         if ending.code == INTERRUPTED:

@@ -66,7 +66,9 @@ def _recording(config: Config, out: Path) -> float:
     """Seconds that recording what is missing will take."""
     part = Part(direct=config.training.fill)
     plan = plan_recording(config.pool, stand_ins(config.data), part)
-    return 5 + plan.seconds_on(1) * max(0.0, 1 - recorded_nodes(out / "tree") / plan.left.nodes)
+    return 5 + plan.seconds_on(1) * max(
+        0.0, 1 - recorded_nodes(out / "tree") / max(plan.left.nodes, 1)
+    )
 
 
 def needed_models(config: Config) -> set[tuple[str, str]]:

@@ -13,7 +13,7 @@ from rich.table import Column, Table
 from hierrouter.config import PoolConfig
 from hierrouter.errors import HierRouterError
 from hierrouter.progress import duration, say
-from hierrouter.routes.calls import Part, branches
+from hierrouter.routes.calls import Part, branches, ranks
 from hierrouter.routes.journal import read_journal
 from hierrouter.routes.lock import sole_writer
 from hierrouter.routes.nodes import NodeKey
@@ -46,8 +46,13 @@ class _Group:
         self.made[f"{node.backend} {node.device} {node.dtype}"] += 1
 
 
-def print_info(folder: Path) -> None:
-    """Prints what a tree holds."""
+def print_info(folder: Path, per_task: int | None = None) -> None:
+    """Prints what a tree holds.
+
+    Args:
+        folder: the tree.
+        per_task: only the first so many queries of each task are in the table of direct answers.
+    """
     tree = RouteTree(folder)
     pool = PoolConfig.model_validate(tree.info["pool"])
     out = Console(highlight=False, markup=False, emoji=False)
@@ -89,7 +94,7 @@ def print_info(folder: Path) -> None:
         out.print(f"recorded: {nodes} nodes in {duration(seconds)} on {machine}", soft_wrap=True)
     if (folder / "scores.parquet").exists():
         _, scores = read_scores(folder)
-        out.print(_direct_answers(tree, pool, scores))
+        out.print(_direct_answers(tree, pool, scores, per_task))
         out.print(f"cost of all calls: ${sum(score.cost for score in scores.values()):.4f}")
 
 
@@ -102,14 +107,22 @@ def _complete(tree: RouteTree, pool: PoolConfig, part: Part) -> int:
     return int(there.sum())
 
 
-def _direct_answers(tree: RouteTree, pool: PoolConfig, scores: dict[NodeKey, NodeScore]) -> Table:
+def _direct_answers(
+    tree: RouteTree,
+    pool: PoolConfig,
+    scores: dict[NodeKey, NodeScore],
+    per_task: int | None,
+) -> Table:
     """How good, how long and how often cut off each model's direct answers are, by task."""
     table = Table(
         Column("direct answers", no_wrap=True), "task", "n", "accuracy", "tokens out", "cut off"
     )
+    rank = ranks(tree.queries)
     for spec in (*pool.models, *pool.references):
         rows: dict[str, list[tuple[float, int, bool]]] = {}
         for query in tree.queries:
+            if per_task is not None and rank[query.query_id] >= per_task:
+                continue
             place = NodeKey(query.query_id, (spec.name,), "solve")
             node, score = tree.nodes.get(place), scores.get(place)
             if node is not None and score is not None:

@@ -50,7 +50,7 @@ class OwnQuestions:
 
 
 def own_questions(name: str, task: OwnTask) -> OwnQuestions:
-    """All questions of an own task; lines that are equal in everything are taken once.
+    """All questions of an own task; equal questions without an `id` are taken once.
 
     A query's id is the line's `id`, else a hash of the question: it depends neither on the order
     of the lines nor on the other lines.

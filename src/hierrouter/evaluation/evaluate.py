@@ -64,10 +64,13 @@ def evaluate_router(
     claim_folder(out, MARKER)
     judged = Router.load(router)
     check_origin(judged.info, tree_info(tree))
+    # Before anything else is read: should the tree grow meanwhile, this is judged again, not kept.
+    evaluated = _evaluated(tree)
     info, filled = judged.info, None
     if info.config["training"].get("fill"):
         alphas = sorted(set(config.alphas))
         outcomes, filled = fill_routes(tree, judged, alphas, max_dollars)
+        evaluated = _evaluated(tree)
     elif max_dollars is not None:
         raise ConfigError(
             f"--max-dollars: {router} was trained on a recorded tree and is judged without calls; "
@@ -78,7 +81,7 @@ def evaluate_router(
     measured = measure(outcomes, judged, config, filled)
     origin = {
         "router": _origin(judged.info, router),
-        "tree": _evaluated(tree),
+        "tree": evaluated,
         "versions": {
             **{name: version(name) for name in VERSIONS},
             "python": platform.python_version(),

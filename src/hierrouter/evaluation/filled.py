@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from hierrouter.evaluation.measure import check_fit
 from hierrouter.evaluation.policies import Filled, Played
 from hierrouter.learning.contexts import FilledContexts
 from hierrouter.learning.greedy import walk
+from hierrouter.learning.threads import present
 from hierrouter.routes.fill import Filler, filling
 from hierrouter.routes.load import load_outcomes
 
@@ -54,7 +54,7 @@ def _follow(
     router: Router, filler: Filler, test: Outcomes, alphas: Sequence[float]
 ) -> dict[float, Played]:
     unit = router.info.cost_unit_usd
-    contexts = FilledContexts(filler, test, router.projection, unit, torch.get_num_threads())
+    contexts = FilledContexts(filler, test, router.projection, unit, present())
     walks = walk(router, contexts, alphas)
     # One list of routes for all alphas, so that what is taken can be compared between them.
     paths = sorted({path for each in walks.paths for path in each})

@@ -10,6 +10,7 @@ import numpy as np
 from hierrouter.config import PoolConfig
 from hierrouter.errors import HierRouterError
 from hierrouter.learning.actions import ROLES, action_name
+from hierrouter.pool.loaded import LoadedBackends
 from hierrouter.pool.open import identity, open_backend
 from hierrouter.pool.prompts import build_message, instruction_for, limit_for
 from hierrouter.routes.costs import call_cost
@@ -19,7 +20,7 @@ from hierrouter.routes.views import encode_context
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hierrouter.config import AnswerKind
+    from hierrouter.config import AnswerKind, ModelSpec
     from hierrouter.learning.router import Router
     from hierrouter.pool.backend import Backend, Completion
     from hierrouter.pool.prompts import Role
@@ -46,7 +47,8 @@ class Hop:
 class Answerer:
     """Answers queries with a router and its pool; models are loaded when first called.
 
-    Models with the same weights share one backend.
+    Models with the same weights share one backend; where memory is short, the one not used for
+    longest is freed.
     """
 
     def __init__(self, router: Router) -> None:
@@ -58,7 +60,7 @@ class Answerer:
         self._router = router
         self._pool = PoolConfig.model_validate(router.info.config["pool"])
         self._encoder = open_matching_encoder(self._pool.encoder, router.info.encoder["identity"])
-        self._backends: dict[tuple[str, str], Backend] = {}
+        self._backends = LoadedBackends(self._open)
 
     @property
     def router(self) -> Router:
@@ -99,9 +101,7 @@ class Answerer:
 
     def close(self) -> None:
         """Frees the models."""
-        for backend in self._backends.values():
-            backend.close()
-        self._backends.clear()
+        self._backends.close()
 
     def _call(
         self,
@@ -145,12 +145,11 @@ class Answerer:
                 f"{spec.model} has other weights here than the {spec.name} that this router was "
                 "trained with; pin its revision, or record and train anew"
             )
-        loaded = weights, spec.dtype
-        if loaded not in self._backends:
-            self._backends[loaded] = open_backend(
-                spec, self._pool.prompts, self._pool.batch_tokens, weights
-            )
-        return self._backends[loaded]
+        return self._backends.use((weights, spec.dtype), spec)
+
+    def _open(self, spec: ModelSpec) -> Backend:
+        weights = self._router.info.weights[spec.name]
+        return open_backend(spec, self._pool.prompts, self._pool.batch_tokens, weights)
 
     def _chances(self, scores: np.ndarray) -> dict[str, float]:
         order = [int(action) for action in np.argsort(-scores) if np.isfinite(scores[action])]

@@ -5,11 +5,17 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-import torch
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+def present() -> int:
+    """How many threads torch runs on now."""
+    import torch
+
+    return torch.get_num_threads()
 
 
 @contextlib.contextmanager
@@ -20,6 +26,8 @@ def threads(count: int) -> Iterator[None]:
     above all on a machine that is busy; and sums come out the same whatever the number of cores.
     Language models that are called in between want all of them.
     """
+    import torch  # takes seconds, which importing what judges and registers need not wait for
+
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

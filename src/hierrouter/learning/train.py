@@ -68,8 +68,10 @@ def train_router(
         grown = {"tree_digest": tree_info(tree)["tree_digest"]}
         router.info = router.info.model_copy(update=grown)
     else:
+        # Read first: should the tree grow meanwhile, the router is trained again, not kept.
+        info = tree_info(tree)
         outcomes = load_outcomes(tree, config.metric, config.view, config.moves)
-        router, curve = fit(config, outcomes, tree_info(tree))
+        router, curve = fit(config, outcomes, info)
     router.save(out, curve, model_card(router.info))
     kept = router.info.validation
     result = f"iteration {kept['iteration']:.0f} of {config.iterations}"

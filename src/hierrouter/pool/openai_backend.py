@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from hierrouter.config import ModelSpec
     from hierrouter.pool.backend import OnReply
 
+TEMPLATE_TOKENS = 64
+"""A cautious guess of what the server's chat template adds to a message."""
 BYTES_PER_TOKEN = 3
 """A cautious guess where a server's tokenizer is not at hand: real text has about 4."""
 
@@ -59,7 +61,7 @@ class OpenAIBackend:
 
     def count_tokens(self, text: str) -> int:
         """A cautious estimate, since the server's tokenizer is not at hand."""
-        return math.ceil(len(text.encode()) / BYTES_PER_TOKEN)
+        return TEMPLATE_TOKENS + math.ceil(len(text.encode()) / BYTES_PER_TOKEN)
 
     def require_window(self, message_tokens: int, max_new_tokens: int) -> None:
         """The server knows its window, and refuses what does not fit."""

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from hierrouter.data.queries import read_queries
-from hierrouter.files import claim_folder, read_json
+from hierrouter.files import claim_folder, is_remote, read_json
 from hierrouter.progress import say
 from hierrouter.routes.calls import WHOLE, Part, in_parts
 from hierrouter.routes.embed import embed_tree
@@ -43,7 +43,8 @@ def collect_routes(
         part: what of the tree is wanted now.
         part_size: so many queries of each task are finished, scored and embedded before the next:
             first all direct answers in this way, then all other nodes. None: all at once.
-        max_dollars: what these calls may cost by the pool's rates; never exceeded.
+        max_dollars: what these calls may cost by the pool's rates. Never exceeded with local
+            models; the prompts of endpoints are counted by an estimate.
 
     Returns:
         `out`.
@@ -63,8 +64,10 @@ def collect_routes(
         recorder = Recorder(tree, config, max_dollars)
         for each in [part] if part_size is None else in_parts(tree.queries, part, part_size):
             _record(recorder, each, out)
-            score_tree(tree)
-            embed_tree(tree, config.encoder)
+            # Others may have recorded into the same object store meanwhile.
+            present = RouteTree(out) if is_remote(out) else tree
+            score_tree(present)
+            embed_tree(present, config.encoder)
             if recorder.out_of_money:
                 break
         if max_dollars is not None:

@@ -1,8 +1,9 @@
-"""What made a tree: for each recording its date, machine, versions, duration and nodes."""
+"""What made a tree: for each recording its command, date, machine, versions, time and nodes."""
 
 from __future__ import annotations
 
 import platform
+import shlex
 import sys
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -28,6 +29,7 @@ def note_recording(folder: Path, nodes: int, seconds: float) -> None:
     """
     entry = {
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "nodes": nodes,
         "seconds": round(seconds, 1),
         "machine": machine(),

@@ -1,4 +1,4 @@
-"""One writer a tree: the lock that collecting and rescoring hold."""
+"""One writer a tree: the lock that whatever changes a tree holds."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ LOCK = ".tmp-lock"
 def sole_writer(folder: Path) -> Iterator[None]:
     """Holds the lock of the tree in `folder`, and clears away what a killed writer left.
 
-    An object store has no locks. Two writers there lose nothing, as files are never rewritten, but
-    may pay for the same node: give each a shard.
+    An object store has no locks. Two writers there lose no reply, as files of nodes are never
+    rewritten, but may pay for the same one, and the scores and journal of the last to end replace
+    those of the other: give each recorder a shard and a folder of its own, then merge.
 
     Raises:
         HierRouterError: another process writes there, or nobody can.

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hierrouter.errors import DamagedFileError
-from hierrouter.files import atomic_path, readable
+from hierrouter.errors import DamagedFileError, HierRouterError
+from hierrouter.files import atomic_path, digest_of, readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -142,7 +142,7 @@ def read_nodes(path: Path) -> list[Node]:
     try:
         return nodes_of(pq.read_table(readable(path), page_checksum_verification=True))
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
-        raise damaged(path, error) from error
+        raise unreadable(path, error) from error
 
 
 def nodes_of(table: pa.Table) -> list[Node]:
@@ -156,10 +156,27 @@ def nodes_of(table: pa.Table) -> list[Node]:
     return [Node(*row) for row in zip(*(columns[name] for name in SCHEMA.names), strict=True)]
 
 
-def damaged(path: Path, error: Exception) -> DamagedFileError:
-    """What to say of a file of nodes that cannot be read."""
+def unreadable(path: Path, error: Exception) -> HierRouterError:
+    """What a failure to read a file of nodes means.
+
+    Returns:
+        A `DamagedFileError` where its content is at fault; another error where reading failed, and
+        may succeed later.
+    """
     reason = " ".join(str(error).split())[:160]
+    # pyarrow reports broken content as an OSError too, but then without the system's number.
+    if isinstance(error, OSError) and error.errno is not None:
+        return HierRouterError(
+            f"{path} cannot be read now ({reason}); nothing was changed: mend what is wrong, then "
+            "run the same command again"
+        )
     return DamagedFileError(f"{path} cannot be read back ({reason})")
+
+
+def name_of(prefix: str, nodes: Sequence[Node]) -> str:
+    """The name of a file of nodes: a prefix for people, and a digest of their places."""
+    places = digest_of([[node.query_id, list(node.models), node.role] for node in nodes])
+    return f"{prefix}-{places[:8]}.parquet"
 
 
 def recorded_nodes(tree: Path) -> int:

@@ -6,9 +6,11 @@ the row it stands in. (Among a million nodes the chance that two places share a 
 
 from __future__ import annotations
 
+import tempfile
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Container, ItemsView, Iterator, Mapping, ValuesView
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,12 +20,11 @@ import pyarrow.parquet as pq
 from pandas.util import hash_array
 
 from hierrouter.errors import DamagedFileError
-from hierrouter.files import readable
-from hierrouter.routes.nodes import Node, NodeKey, damaged, nodes_of, write_nodes
+from hierrouter.files import fetched, is_remote
+from hierrouter.routes.nodes import Node, NodeKey, nodes_of, unreadable, write_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -51,6 +52,7 @@ class NodeStore(Mapping[NodeKey, Node]):
 
         Raises:
             DamagedFileError: a file cannot be read back; the others were looked at too.
+            HierRouterError: a file cannot be read now; nothing is renamed then.
         """
         self._folder, self._set_aside = folder, set_aside
         self._metadata: dict[Path, pq.FileMetaData] = {}
@@ -58,6 +60,7 @@ class NodeStore(Mapping[NodeKey, Node]):
         self._starts: list[int] = []
         self._rows = 0
         self._by_place, self._by_key = _Index(), _Index()
+        self._copies: tempfile.TemporaryDirectory[str] | None = None
         self._read: OrderedDict[int, list[Node]] = OrderedDict()
         self._scan()
 
@@ -147,11 +150,21 @@ class NodeStore(Mapping[NodeKey, Node]):
         path, number = self._groups[group]
         try:
             with pq.ParquetFile(
-                readable(path), metadata=self._metadata[path], page_checksum_verification=True
+                self._at_hand(path), metadata=self._metadata[path], page_checksum_verification=True
             ) as file:
                 return nodes_of(file.read_row_group(number))
         except (OSError, pa.ArrowException, KeyError, ValueError) as error:
             raise self._lost([self._damaged(path, error)]) from error
+
+    def _at_hand(self, path: Path) -> Path:
+        """The file itself; of an object a copy, fetched once, as files are never rewritten."""
+        if not is_remote(path):
+            return path
+        self._copies = self._copies or tempfile.TemporaryDirectory(prefix="hierrouter-")
+        copy = Path(self._copies.name) / path.name
+        if not copy.exists():
+            copy.write_bytes(fetched(path))
+        return copy
 
     def _scan(self) -> None:
         places: list[NDArray[np.uint64]] = []
@@ -159,7 +172,7 @@ class NodeStore(Mapping[NodeKey, Node]):
         failures: list[DamagedFileError] = []
         for path in self.files():
             try:
-                found = list(_indexed(path))
+                found = list(_indexed(self._at_hand(path)))
                 self._add_groups(path)
             except (OSError, pa.ArrowException, KeyError, ValueError) as error:
                 failures.append(self._damaged(path, error))
@@ -174,16 +187,24 @@ class NodeStore(Mapping[NodeKey, Node]):
 
     def _add_groups(self, path: Path) -> None:
         # Kept, as parsing it again for every read would take longer than the reading.
-        self._metadata[path] = pq.read_metadata(readable(path))
+        self._metadata[path] = pq.read_metadata(self._at_hand(path))
         for number in range(self._metadata[path].num_row_groups):
             self._groups.append((path, number))
             self._starts.append(self._rows)
             self._rows += self._metadata[path].row_group(number).num_rows
 
     def _damaged(self, path: Path, error: Exception) -> DamagedFileError:
-        if self._set_aside and path.exists():
+        """What to say of a damaged file, which is set aside if that is wanted.
+
+        Raises:
+            HierRouterError: it is not damaged, it only cannot be read now.
+        """
+        failure = unreadable(path, error)
+        if not isinstance(failure, DamagedFileError):
+            raise failure from error
+        if self._set_aside:
             path.rename(path.with_suffix(".damaged"))
-        return damaged(path, error)
+        return failure
 
     def _lost(self, failures: Sequence[DamagedFileError]) -> DamagedFileError:
         others = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
@@ -247,7 +268,7 @@ def _text(place: NodeKey) -> str:
 
 def _indexed(path: Path) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.uint64]]]:
     """The hashes of places and keys of a file, some rows at a time."""
-    with pq.ParquetFile(readable(path)) as file:
+    with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(columns=INDEXED):
             models = pc.binary_join(batch["models"], SEPARATOR)
             texts = pc.binary_join_element_wise(batch["query_id"], models, batch["role"], SEPARATOR)

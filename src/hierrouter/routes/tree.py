@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from hierrouter.data.queries import Query, digest_queries, read_queries, write_queries
 from hierrouter.errors import ConfigError, DamagedFileError, HierRouterError
-from hierrouter.files import claim_folder, digest_of, read_json, sha256_text, write_json
+from hierrouter.files import claim_folder, read_json, sha256_text, write_json
 from hierrouter.pool.open import identity
 from hierrouter.routes.encoder import encoder_identity
+from hierrouter.routes.nodes import name_of
 from hierrouter.routes.restore import restore_queries
 from hierrouter.routes.store import NodeStore
 
@@ -80,14 +81,17 @@ class RouteTree:
         if before:
             refuse_other_pool(folder, before["made"], made)
             made["models"] = {**before["made"]["models"], **made["models"]}
-            _retire_queries(folder, before["query_digest"], queries)
+            _retire_queries(folder, before, queries)
+        digest = digest_queries(queries)
+        if not data and before and before["query_digest"] == digest:
+            data = before["data"]  # the same queries, passed on without their origin
         info = {
             "format_version": FORMAT_VERSION,
             "made": made,
             "pool": pool.model_dump(mode="json"),
             "provenance": {name: each["provenance"] for name, each in identities.items()},
             "data": data,
-            "query_digest": digest_queries(queries),
+            "query_digest": digest,
             "encoder": encoder_identity(pool.encoder),
         }
         # tree.json goes first: it makes the folder ours.
@@ -104,8 +108,7 @@ class RouteTree:
             name: a prefix that tells a person what the file holds.
             nodes: the new nodes.
         """
-        places = digest_of([[*node.place[:1], list(node.models), node.role] for node in nodes])
-        self.nodes.append(f"{name}-{places[:8]}.parquet", nodes)
+        self.nodes.append(name_of(name, nodes), nodes)
 
     def take_rates(self, pool: PoolConfig) -> None:
         """Takes over the rates of `pool`, and nothing else of it.
@@ -192,7 +195,7 @@ def _recorded_digest(folder: Path) -> str | None:
         return None
 
 
-def _retire_queries(folder: Path, digest: str, now: Sequence[Query]) -> None:
+def _retire_queries(folder: Path, info: dict[str, Any], now: Sequence[Query]) -> None:
     """Keeps the texts of queries that leave the sample, as their replies stay too.
 
     Raises:
@@ -204,12 +207,17 @@ def _retire_queries(folder: Path, digest: str, now: Sequence[Query]) -> None:
     try:
         present = read_queries(folder / QUERIES)
     except HierRouterError:
-        if digest_queries(now) != digest and any((folder / "nodes").glob("[!.]*.parquet")):
-            raise DamagedFileError(
-                f"{folder / QUERIES} is missing or cannot be read back and these are other "
-                "queries; collect once with those it was recorded with, or name another folder"
-            ) from None
         present = []
+        if digest_queries(now) != info["query_digest"] and any(
+            (folder / "nodes").glob("[!.]*.parquet")
+        ):
+            try:
+                present = restore_queries(folder / QUERIES, info)
+            except HierRouterError:
+                raise DamagedFileError(
+                    f"{folder / QUERIES} is missing or cannot be read back and these are other "
+                    "queries; collect once with those it was recorded with, or name another folder"
+                ) from None
     known |= {query.query_id: query for query in present}
     for query in now:
         before = known.get(query.query_id, query)

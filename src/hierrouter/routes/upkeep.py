@@ -12,15 +12,16 @@ from hierrouter.data.queries import read_queries, write_queries
 from hierrouter.errors import ConfigError, HierRouterError
 from hierrouter.files import atomic_path, claim_folder, digest_of, readable, write_json
 from hierrouter.progress import Progress, say
+from hierrouter.routes.embed import read_bytes
 from hierrouter.routes.journal import merge_journals
 from hierrouter.routes.lock import sole_writer
-from hierrouter.routes.nodes import NodeWriter
+from hierrouter.routes.nodes import NodeKey, NodeWriter, name_of
 from hierrouter.routes.scores import score_tree
 from hierrouter.routes.store import NodeStore
 from hierrouter.routes.tree import QUERIES, RETIRED, RouteTree, read_info, refuse_other_pool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from hierrouter.routes.nodes import Node
@@ -59,9 +60,14 @@ def merge_trees(sources: Sequence[Path], out: Path) -> Path:
             _take_queries(source, out)
         store = NodeStore(out / "nodes", set_aside=True)
         for source in sources:
-            added = _take_nodes(NodeStore(source / "nodes"), store)
+            added, other = _take_nodes(NodeStore(source / "nodes"), store)
             vectors = _take_embeddings(source, out)
             say(f"{source}: {added} nodes and {vectors} files of embeddings added")
+            if other:
+                say(
+                    f"{source}: {other} nodes left out, as they were built on another reply than "
+                    f"the analysis that {out} has; collect makes them on that one"
+                )
         merge_journals(list(sources), out)
         tree = RouteTree(out)
         score_tree(tree)
@@ -122,37 +128,33 @@ def _take_queries(source: Path, out: Path) -> None:
                 write_queries(out / name, read_queries(source / name))
 
 
-def _take_nodes(source: NodeStore, store: NodeStore) -> int:
-    added = 0
+def _take_nodes(source: NodeStore, store: NodeStore) -> tuple[int, int]:
+    """Adds what is missing; how many nodes that were, and how many were left out."""
+    added = other = 0
     for path in source.files():
         nodes = source.stream({path})
-        names = _names(path.name)
+        first = True
         while chunk := list(islice(nodes, CHUNK)):
-            fresh = [node for node in chunk if node.place not in store]
+            missing = [node for node in chunk if node.place not in store]
+            fresh = [node for node in missing if _on_same_replies(node, source, store)]
+            added, other = added + len(fresh), other + len(missing) - len(fresh)
             if fresh:
-                added += len(fresh)
-                store.append(names(fresh, whole=len(fresh) == len(chunk)), fresh)
-            else:
-                names(chunk, whole=True)
-    return added
+                # A file that is taken as it is keeps its name.
+                whole = first and len(fresh) == len(chunk)
+                name = path.name if whole else name_of(path.name.removesuffix(".parquet"), fresh)
+                store.append(name, fresh)
+            first = False
+    return added, other
 
 
-def _names(name: str) -> Callable[..., str]:
-    """Names for the pieces of a file: its own for the first, if that is taken as it is."""
-    taken = 0
-
-    def next_name(nodes: Sequence[Node], whole: bool) -> str:
-        nonlocal taken
-        taken += 1
-        if whole and taken == 1:
-            return name
-        return f"{name.removesuffix('.parquet')}-{_digest(nodes)}.parquet"
-
-    return next_name
-
-
-def _digest(nodes: Sequence[Node]) -> str:
-    return digest_of([[node.query_id, list(node.models), node.role] for node in nodes])[:8]
+def _on_same_replies(node: Node, source: NodeStore, store: NodeStore) -> bool:
+    """Whether the analyses before a node are those that `store` has, as far as it has them."""
+    for depth in range(1, len(node.models)):
+        before = NodeKey(node.query_id, node.models[:depth], "analyze")
+        here, there = store.get(before), source.get(before)
+        if here is not None and there is not None and here.reply != there.reply:
+            return False
+    return True
 
 
 def _take_embeddings(source: Path, out: Path) -> int:
@@ -193,11 +195,13 @@ def _join_nodes(store: NodeStore, group: Sequence[Path]) -> None:
 
 def _join_embeddings(parts: Sequence[Path]) -> None:
     name = f"{digest_of([path.name for path in parts])[:12]}.parquet"
+    read_bytes(parts[0])
     with (
         atomic_path(parts[0].with_name(name)) as temporary,
         pq.ParquetWriter(temporary, pq.read_schema(readable(parts[0])), compression="zstd") as file,
     ):
         for path in parts:
+            read_bytes(path)  # one that is damaged is named, and nothing is joined
             file.write_table(pq.read_table(readable(path)))
     for path in parts:
         path.unlink()

@@ -306,6 +306,8 @@ def test_truncated_queries_are_restored_from_the_same_queries_only(world, querie
     path = tree / "queries.parquet"
     whole = path.read_bytes()
     path.write_bytes(whole[:-30])
+    described = json.loads((tree / "tree.json").read_text())
+    (tree / "tree.json").write_text(json.dumps({**described, "data": {}}))
     with pytest.raises(DamagedFileError, match="these are other queries"):
         world.record(world.pool(), world.sample(5, name="more"))
     before = world.states()
@@ -369,3 +371,17 @@ def test_members_with_the_same_weights_share_generations(world, tiny_model: Path
 def test_collect_says_where_the_queries_should_come_from(world) -> None:
     with pytest.raises(HierRouterError, match="make it with `hierrouter sample`"):
         collect_routes(world.pool(), world.folder / "nowhere.parquet", world.tree)
+
+
+def test_going_on_with_a_trees_own_queries_keeps_where_they_came_from(world, queries, tree) -> None:
+    described = (tree / "tree.json").read_text()
+    world.record(world.pool(), tree)
+    assert (tree / "tree.json").read_text() == described
+
+
+def test_a_tree_without_its_questions_takes_more_of_them(world, queries, tree) -> None:
+    before = world.states()
+    (tree / "queries.parquet").unlink()
+    world.record(world.pool(), world.sample(5, name="more"))
+    assert world.states().items() >= before.items()
+    assert len(RouteTree(tree).queries) == 10

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 import pytest
 
-from hierrouter.errors import DamagedFileError
+from hierrouter.errors import DamagedFileError, HierRouterError
 from hierrouter.routes import store as stores
 from hierrouter.routes.nodes import GROUP, Node, NodeKey, write_nodes
 from hierrouter.routes.store import NodeStore
@@ -137,3 +138,21 @@ def test_a_flipped_bit_in_a_reply_is_noticed_when_it_is_read(tmp_path: Path) -> 
         NodeStore(tmp_path, set_aside=True)[node(1).place]
     assert not path.exists()
     assert len(NodeStore(tmp_path)) == 0
+
+
+def test_a_file_that_cannot_be_read_now_is_not_set_aside(folder: Path, monkeypatch) -> None:
+    """Out of file handles, a flaky disk: nothing that was paid for may be made anew for it."""
+    reading = pq.ParquetFile
+
+    def busy(path, **more):
+        if str(path).endswith("1.parquet"):
+            raise OSError(errno.EBUSY, "Slow down")
+        return reading(path, **more)
+
+    monkeypatch.setattr(stores.pq, "ParquetFile", busy)
+    with pytest.raises(
+        HierRouterError, match=r"1\.parquet cannot be read now.*nothing was changed"
+    ):
+        NodeStore(folder, set_aside=True)
+    monkeypatch.undo()
+    assert len(NodeStore(folder, set_aside=True)) == 9

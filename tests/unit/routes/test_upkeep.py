@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hierrouter.config import Prompts
-from hierrouter.errors import ConfigError
+from hierrouter.errors import ConfigError, DamagedFileError
 from hierrouter.files import sha256_file
 from hierrouter.routes.calls import Part, Shard
 from hierrouter.routes.collect import collect_routes
@@ -96,6 +96,24 @@ def test_trees_that_do_not_belong_together_are_refused(world, queries, tree) -> 
     assert not (world.folder / "merged" / "nodes").exists()
 
 
+def test_what_was_built_on_another_reply_is_left_out_and_made_anew(
+    world, queries, tree, capfd
+) -> None:
+    """Two machines may reply differently to one prompt; an answer belongs to its analysis."""
+    first = collect_routes(world.pool(), queries, world.folder / "first")
+    for path in (first / "nodes").glob("*hop1*"):
+        path.unlink()
+    altered = next(p for p in RouteTree(first).nodes if p.role == "analyze")
+    rewrite(first, altered, reply="Plan: another one.")
+    merge_trees([tree], first)
+    assert "3 nodes left out, as they were built on another reply" in capfd.readouterr().err
+    nodes = RouteTree(first).nodes
+    assert nodes[altered].reply == "Plan: another one."
+    assert not [p for p in nodes if p[0] == altered[0] and p.models[:-1] == altered.models]
+    collect_routes(world.pool(), queries, first)
+    assert verify_tree(first, keys=True) == []
+
+
 # Compacting.
 
 
@@ -125,6 +143,16 @@ def test_an_interrupted_compacting_leaves_a_node_twice_at_most(world, queries, t
     compact_tree(tree)
     assert verify_tree(tree) == []
     assert sum(len(read_nodes(path)) for path in (tree / "nodes").iterdir()) == 120
+
+
+def test_a_damaged_file_of_embeddings_is_named_and_nothing_is_joined(world, queries, tree) -> None:
+    collect_routes(world.pool(), world.sample(6, name="bigger"), tree)
+    parts = sorted((tree / "embeddings").glob("*/*.parquet"))
+    assert len(parts) == 2
+    parts[1].write_bytes(parts[1].read_bytes()[:-20])
+    with pytest.raises(DamagedFileError, match="cannot be read back"):
+        compact_tree(tree)
+    assert sorted((tree / "embeddings").glob("*/*.parquet")) == parts
 
 
 # Verifying.
