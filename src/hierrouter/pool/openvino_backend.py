@@ -8,6 +8,7 @@ checkpoint but its end tokens.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import time
 from typing import TYPE_CHECKING, Any
@@ -81,8 +82,9 @@ class OpenVINOBackend:
 
         pipeline = self._load()
         started = time.perf_counter()
+        running: dict[int, Any] = {}
         try:
-            running = {
+            running |= {
                 position: pipeline.add_request(
                     position, ov.Tensor(np.array([tokens], dtype=np.int64)), self._greedy(limit)
                 )
@@ -101,7 +103,11 @@ class OpenVINOBackend:
                     if on_reply is not None:
                         on_reply(at, done[at])
         except BaseException:
-            # What was begun would go on in the next call.
+            # What was begun would go on in the next call. Told to end, it frees what it held.
+            with contextlib.suppress(RuntimeError):
+                for handle in running.values():
+                    handle.cancel()
+                pipeline.step()
             self.close()
             raise
         return [done[position] for position in range(len(encoded))]

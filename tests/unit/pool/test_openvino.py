@@ -1,6 +1,9 @@
 """OpenVINO: the converted model computes what the checkpoint does, and batches end row by row."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import openvino as ov
@@ -122,7 +125,7 @@ def test_nothing_asked_is_nothing_loaded(tmp_path):
     assert OpenVINOBackend(tmp_path, "none").generate([], []) == []
 
 
-def test_a_broken_call_leaves_nothing_for_the_next(converted):
+def test_a_broken_call_leaves_nothing_for_the_next(converted, capfd):
     made = OpenVINOBackend(converted, "tiny")
     prompts = [made.render(message) for message in MESSAGES]
 
@@ -131,6 +134,7 @@ def test_a_broken_call_leaves_nothing_for_the_next(converted):
 
     with pytest.raises(KeyboardInterrupt):
         made.generate(prompts, [3, 20, 9], stop)
+    assert "leaked" not in "".join(capfd.readouterr())
     assert [c.tokens_out for c in made.generate(prompts, [4, 5, 6])] == [4, 5, 6]
 
 
@@ -142,6 +146,21 @@ def test_conversion_happens_once_and_leaves_no_half(tiny, tmp_path, monkeypatch,
     assert prepare_openvino(spec) == first
     assert capfd.readouterr().err == ""
     assert [path for path in (tmp_path / "openvino").iterdir() if path.name[:4] == ".tmp"] == []
+
+
+def test_converting_reports_to_nobody(tiny, tmp_path):
+    """OpenVINO's tools send statistics and leave a note of it in the home folder, if they can."""
+    code = (
+        "from hierrouter.config import ModelSpec\n"
+        "from hierrouter.pool.weights import prepare_openvino\n"
+        f"spec = ModelSpec(name='m', model={str(tiny)!r}, base_rate=1, backend='openvino')\n"
+        "prepare_openvino(spec)\n"
+    )
+    hushed = {name: value for name, value in os.environ.items() if name != "CI"}
+    places = {"HOME": str(tmp_path), "HIERROUTER_HOME": str(tmp_path / "cache")}
+    subprocess.run([sys.executable, "-c", code], env={**hushed, **places}, check=True)
+    assert list((tmp_path / "cache" / "openvino").glob("[!.]*"))
+    assert not (tmp_path / "intel").exists()
 
 
 def test_a_model_that_cannot_be_converted_names_the_way_out(tiny, tmp_path, monkeypatch):
