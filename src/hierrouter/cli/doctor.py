@@ -131,7 +131,7 @@ def _existing(path: Path) -> Path:
 def _sources(config: Config | None) -> Iterator[Finding]:
     models = {("HuggingFaceTB/SmolLM2-135M-Instruct", "main")}
     if config is not None:
-        models = needed_models(config)
+        models = needed_models(config.pool)
     described: list[Finding] = []
     for model, revision in sorted(models):
         try:

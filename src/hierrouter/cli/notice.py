@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hierrouter import hub
+from hierrouter.config import DataConfig, PoolConfig
 from hierrouter.data.sources import download_bytes
 from hierrouter.progress import duration, say
 from hierrouter.routes.calls import Part
 from hierrouter.routes.encoder import HASHING
 from hierrouter.routes.nodes import recorded_nodes
 from hierrouter.routes.plan import plan_recording, stand_ins
+from hierrouter.routes.tree import read_info
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,20 +32,8 @@ def announce(config: Config, out: Path) -> None:
         HierRouterError: a model or data set is to be had nowhere.
     """
     sampled = (out / "queries" / "queries.parquet").exists()
-    downloads = {} if sampled else {"the benchmarks": download_bytes(config.data)}
-    remarks, conversions = {}, 0
-    models = needed_models(config)
-    for model, revision in sorted(models):
-        source = hub.describe(model, revision)
-        downloads[model] = source.download_bytes
-        remarks[model] = source.remark
-        conversions += bool(source.download_bytes and source.source == "mirror")
-    wanted = {name: size for name, size in downloads.items() if size}
-    if wanted:
-        say(f"to download, once: {sum(wanted.values()) / 1e6:.0f} MB")
-        for name, size in wanted.items():
-            remark = f" ({remarks[name]})" if remarks.get(name) else ""
-            say(f"  {name}: {size / 1e6:.0f} MB{remark}")
+    models = needed_models(config.pool)
+    conversions = _say_downloads(models, 0 if sampled else download_bytes(config.data))
     device = _device() if models else "cpu"
     training = config.training
     steps = training.steps or config.pool.hops
@@ -62,6 +52,37 @@ def announce(config: Config, out: Path) -> None:
     say("what is there already is not done again")
 
 
+def announce_live(tree: Path) -> None:
+    """Says what will be downloaded before the pool of a recorded tree can answer.
+
+    Raises:
+        HierRouterError: a model or data set is to be had nowhere.
+    """
+    info = read_info(tree)
+    sampled = info["data"].get("config")
+    benchmarks = download_bytes(DataConfig.model_validate(sampled)) if sampled else 0
+    models = needed_models(PoolConfig.model_validate(info["pool"]))
+    if conversions := _say_downloads(models, benchmarks):
+        say(f"and {duration(conversions * CONVERT_SECONDS)} to prepare models, once")
+
+
+def _say_downloads(models: set[tuple[str, str]], benchmarks: int) -> int:
+    """Says what is to be downloaded; how many models will have to be converted then."""
+    downloads, remarks, conversions = {"the benchmarks": benchmarks}, {}, 0
+    for model, revision in sorted(models):
+        source = hub.describe(model, revision)
+        downloads[model] = source.download_bytes
+        remarks[model] = source.remark
+        conversions += bool(source.download_bytes and source.source == "mirror")
+    wanted = {name: size for name, size in downloads.items() if size}
+    if wanted:
+        say(f"to download, once: {sum(wanted.values()) / 1e6:.0f} MB")
+        for name, size in wanted.items():
+            remark = f" ({remarks[name]})" if remarks.get(name) else ""
+            say(f"  {name}: {size / 1e6:.0f} MB{remark}")
+    return conversions
+
+
 def _recording(config: Config, out: Path) -> float:
     """Seconds that recording what is missing will take."""
     part = Part(direct=config.training.fill)
@@ -71,15 +92,15 @@ def _recording(config: Config, out: Path) -> float:
     )
 
 
-def needed_models(config: Config) -> set[tuple[str, str]]:
-    """The models and the encoder that an experiment loads, as (model, revision)."""
+def needed_models(pool: PoolConfig) -> set[tuple[str, str]]:
+    """The models and the encoder that a pool loads, as (model, revision)."""
     models = {
         (spec.model, spec.revision)
-        for spec in (*config.pool.models, *config.pool.references)
+        for spec in (*pool.models, *pool.references)
         if spec.backend not in ("scripted", "openai")
     }
-    if config.pool.encoder.model != HASHING:
-        models.add((config.pool.encoder.model, config.pool.encoder.revision))
+    if pool.encoder.model != HASHING:
+        models.add((pool.encoder.model, pool.encoder.revision))
     return models
 
 

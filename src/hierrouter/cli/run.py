@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from hierrouter.cli.live import answer_fresh
-from hierrouter.cli.notice import announce
+from hierrouter.cli.notice import announce, announce_live
 from hierrouter.data.sample import sample_queries
 from hierrouter.evaluation.evaluate import METRICS, REPORT, evaluate_router, is_evaluated
 from hierrouter.evaluation.table import print_table
@@ -55,6 +55,8 @@ def run_all(config: Config, out: Path, recorded: Path | None = None, live: int =
     if live:
         titles.append("answer fresh queries live")
     steps = (f"[{n}/{len(titles)}] {title}" for n, title in enumerate(titles, start=1))
+    if recorded is not None and live:
+        announce_live(recorded)
     if recorded is None:
         announce(config, out)
         say(next(steps))

@@ -39,4 +39,4 @@ def test_each_endpoint_is_one_line(endpoint) -> None:
 
 
 def test_nothing_is_downloaded_for_what_an_endpoint_serves() -> None:
-    assert needed_models(experiment(A="http://nowhere.invalid/v1")) == set()
+    assert needed_models(experiment(A="http://nowhere.invalid/v1").pool) == set()
