@@ -5,33 +5,19 @@ from __future__ import annotations
 import platform
 from datetime import date
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 import psutil
 
 from hierrouter import __version__
-
-
-def processor() -> str:
-    """The processor's name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+from hierrouter.routes.journal import machine
 
 
 def print_header(title: str, *packages: str) -> None:
     """Prints the title, machine, load, date and versions."""
     load = psutil.getloadavg()[0]
     print(title)
-    print(
-        f"  machine   {processor()}, {psutil.cpu_count()} cores, "
-        f"{psutil.virtual_memory().total / 2**30:.0f} GiB, {platform.system()}; "
-        f"load at the start {load:.1f}"
-    )
+    print(f"  machine   {machine()}; load at the start {load:.1f}")
     print(f"  date      {date.today().isoformat()}")
     found = ", ".join(f"{name} {version(name)}" for name in packages)
     print(f"  versions  Python {platform.python_version()}, hierrouter {__version__}, {found}")
