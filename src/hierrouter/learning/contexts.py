@@ -6,6 +6,7 @@ here; environment and greedy play look rows up and know no difference.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from hierrouter.routes.outcomes import Outcomes
 
 
-class Contexts:
+class Contexts(ABC):
     """R contexts of N queries, and what each of M models gives in them; costs in cost units.
 
     The arrays may be other ones after `reach`.
@@ -59,9 +60,9 @@ class Contexts:
             solve: B flags: whether an answer is wanted, else an analysis.
         """
 
+    @abstractmethod
     def bounds(self) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
         """K least and K greatest numbers of a state, and the greatest cost spent before a call."""
-        raise NotImplementedError
 
 
 class RecordedContexts(Contexts):
