@@ -49,6 +49,7 @@ class Contexts(ABC):
     quality: NDArray[np.float64]
     """R x M qualities of the answer."""
 
+    @abstractmethod
     def reach(
         self, rows: NDArray[np.int64], models: NDArray[np.int64], solve: NDArray[np.bool_]
     ) -> None:
@@ -88,6 +89,11 @@ class RecordedContexts(Contexts):
         self.child = after.reshape(-1, self.models)
         self.price = outcomes.solve_cost.reshape(-1, self.models) / cost_unit_usd
         self.quality = outcomes.solve_quality.reshape(-1, self.models)
+
+    def reach(
+        self, rows: NDArray[np.int64], models: NDArray[np.int64], solve: NDArray[np.bool_]
+    ) -> None:
+        """Every call is known."""
 
     def bounds(self) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
         """Exactly those of the recorded contexts."""
