@@ -72,7 +72,7 @@ def folder_at(text: str) -> Path:
         reason = " ".join(str(error).split())[:160]
         raise ConfigError(
             f"{text}: no store of this kind can be used here ({reason}); "
-            f"install what fsspec needs for {scheme}, for example `pip install s3fs`"
+            f"pip install what fsspec needs for {scheme} (s3fs, gcsfs, adlfs, …)"
         ) from error
     except Exception as error:  # each kind of store has errors of its own
         reason = " ".join(str(error).split())[:160] or type(error).__name__
