@@ -75,12 +75,16 @@ def folder_at(text: str) -> Path:
             f"pip install what fsspec needs for {scheme} (s3fs, gcsfs, adlfs, …)"
         ) from error
     except Exception as error:  # each kind of store has errors of its own
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise UnreachableError(
-            f"{text} cannot be reached ({reason}); look at the address, its credentials and the "
-            "network, then run the same command again"
+            f"{text} cannot be reached ({_reason(error)}); look at the address, its credentials "
+            "and the network, then run the same command again"
         ) from error
     return cast("Path", folder)
+
+
+def _reason(error: Exception) -> str:
+    """What a store's library says, in one line."""
+    return " ".join(str(error).split())[:160] or type(error).__name__
 
 
 def is_remote(path: Path) -> bool:
@@ -102,9 +106,9 @@ def fetched(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except Exception as error:  # each kind of store has errors of its own
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise UnreachableError(
-            f"cannot read {path} ({reason}); run the same command again when the store answers"
+            f"cannot read {path} ({_reason(error)}); run the same command again when the "
+            "store answers"
         ) from error
 
 
@@ -117,10 +121,9 @@ def _uploaded(target: Any) -> Iterator[Path]:
         try:
             target.fs.put_file(str(local), target.path)
         except Exception as error:  # each kind of store has errors of its own
-            reason = " ".join(str(error).split())[:160] or type(error).__name__
             raise UnreachableError(
-                f"cannot write {target} ({reason}); then run the same command again: what was "
-                "written before is kept"
+                f"cannot write {target} ({_reason(error)}); run the same command again when the "
+                "store answers: what was written before is kept"
             ) from error
 
 
