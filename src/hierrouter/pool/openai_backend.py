@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
-from concurrent.futures import as_completed
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from hierrouter.errors import HierRouterError, UnreachableError
@@ -94,18 +94,28 @@ class OpenAIBackend:
         }
         done: dict[int, Completion] = {}
         failures: list[BaseException] = []
+        # Not `as_completed`: a Ctrl-C while it takes the futures' locks leaves them taken, and the
+        # loop then waits for ever.
+        answered: SimpleQueue[Future[Completion | None]] = SimpleQueue()
+
+        def take(future: Future[Completion | None]) -> None:
+            position, error = waiting[future], future.exception()
+            if error is not None:
+                failures.append(error)
+            elif (completion := future.result()) is not None:
+                done[position] = completion
+                if on_reply is not None:
+                    on_reply(position, completion)
+            # Last: a reply whose telling was interrupted is rather told twice than never.
+            del waiting[future]
 
         def take_answers() -> None:
-            for future in as_completed(list(waiting)):
-                position, error = waiting[future], future.exception()
-                if error is not None:
-                    failures.append(error)
-                elif (completion := future.result()) is not None:
-                    done[position] = completion
-                    if on_reply is not None:
-                        on_reply(position, completion)
-                # Last: a reply whose telling was interrupted is rather told twice than never.
-                del waiting[future]
+            for future in list(waiting):
+                future.add_done_callback(answered.put)  # at once for one that is done
+            while waiting:
+                future = answered.get()
+                if future in waiting:
+                    take(future)
 
         try:
             take_answers()
