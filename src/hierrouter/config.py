@@ -92,6 +92,11 @@ class DataConfig(Section):
     seed: int = 42
     """The data seed: which queries, which split, which folds."""
 
+    withheld: list[Name] = []
+    """Tasks whose questions may not be passed on with the recorded replies: what a reply repeats of
+    them is stored as a place in the question. To pass such a tree on, leave out its tables of
+    queries; whoever opens it takes the questions from their source."""
+
     @model_validator(mode="before")
     @classmethod
     def _own_alone(cls, values: Any) -> Any:
@@ -109,6 +114,14 @@ class DataConfig(Section):
         for task in self.own:
             if task in BENCHMARK_TASKS:
                 raise KeyedError(("own", task), "is the name of a benchmark; choose another")
+        return self
+
+    @model_validator(mode="after")
+    def _withheld_asked(self) -> Self:
+        for task in self.withheld:
+            if task not in self.tasks:
+                near = _nearest(task, {*self.tasks})
+                raise KeyedError(("withheld",), f"{task} is not among the tasks{near}")
         return self
 
     @model_validator(mode="after")

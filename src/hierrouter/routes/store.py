@@ -22,6 +22,7 @@ from pandas.util import hash_array
 from hierrouter.errors import DamagedFileError
 from hierrouter.files import fetched, is_remote
 from hierrouter.routes.nodes import Node, NodeKey, nodes_of, unreadable, write_nodes
+from hierrouter.routes.quotes import Quotes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -43,18 +44,20 @@ class NodeStore(Mapping[NodeKey, Node]):
     for, and what later hops were built on.
     """
 
-    def __init__(self, folder: Path, set_aside: bool = False) -> None:
+    def __init__(self, folder: Path, set_aside: bool = False, quotes: Quotes | None = None) -> None:
         """Indexes the files in `folder`; reads no reply.
 
         Args:
             folder: where the files lie; it need not exist.
             set_aside: whether damaged files are renamed, so that what they held is found missing.
+            quotes: what is left out of the replies in the files; none: they are as they stand.
 
         Raises:
             DamagedFileError: a file cannot be read back; the others were looked at too.
             HierRouterError: a file cannot be read now; nothing is renamed then.
         """
         self._folder, self._set_aside = folder, set_aside
+        self._quotes = quotes or Quotes()
         self._metadata: dict[Path, pq.FileMetaData] = {}
         self._groups: list[tuple[Path, int]] = []
         self._starts: list[int] = []
@@ -77,12 +80,16 @@ class NodeStore(Mapping[NodeKey, Node]):
             HierRouterError: it cannot be written.
         """
         path = self._folder / name
-        write_nodes(path, nodes)
+        write_nodes(path, self.as_stored(nodes))
         places = hashes([_text(node.place) for node in nodes])
         keys = hashes([node.key for node in nodes])
         self._by_place.extend(places, self._rows)
         self._by_key.extend(keys, self._rows)
         self._add_groups(path)
+
+    def as_stored(self, nodes: Sequence[Node]) -> list[Node]:
+        """Nodes as they stand in the files."""
+        return self._quotes.leave_out(nodes)
 
     def absent(
         self, query_ids: Sequence[str], models: Sequence[str], role: Role
@@ -152,7 +159,7 @@ class NodeStore(Mapping[NodeKey, Node]):
             with pq.ParquetFile(
                 self._at_hand(path), metadata=self._metadata[path], page_checksum_verification=True
             ) as file:
-                return nodes_of(file.read_row_group(number))
+                return self._quotes.put_back(nodes_of(file.read_row_group(number)))
         except (OSError, pa.ArrowException, KeyError, ValueError) as error:
             raise self._lost([self._damaged(path, error)]) from error
 

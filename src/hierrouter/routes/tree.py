@@ -11,6 +11,7 @@ from hierrouter.files import claim_folder, read_json, sha256_text, write_json
 from hierrouter.pool.open import identity
 from hierrouter.routes.encoder import encoder_identity
 from hierrouter.routes.nodes import name_of
+from hierrouter.routes.quotes import Quotes
 from hierrouter.routes.restore import restore_queries
 from hierrouter.routes.store import NodeStore
 
@@ -49,7 +50,8 @@ class RouteTree:
         self.folder = folder
         self.info: dict[str, Any] = read_info(folder)
         self.queries: list[Query] = _read_queries(folder, self.info)
-        self.nodes = NodeStore(folder / "nodes", set_aside)
+        self.quotes = Quotes((*read_retired(folder), *self.queries), withheld_tasks(self.info))
+        self.nodes = NodeStore(folder / "nodes", set_aside, self.quotes)
 
     @classmethod
     def create_or_open(
@@ -143,6 +145,11 @@ class RouteTree:
         for each in sorted(_node_digest(node) for node in self.nodes.stream()):
             whole.update(each)
         return whole.hexdigest()
+
+
+def withheld_tasks(info: dict[str, Any]) -> set[str]:
+    """The tasks whose questions are not passed on, by `tree.json`."""
+    return set(info["data"].get("config", {}).get("withheld", ()))
 
 
 def _node_digest(node: Node) -> bytes:

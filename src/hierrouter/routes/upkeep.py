@@ -18,7 +18,14 @@ from hierrouter.routes.lock import sole_writer
 from hierrouter.routes.nodes import NodeKey, NodeWriter, name_of
 from hierrouter.routes.scores import score_tree
 from hierrouter.routes.store import NodeStore
-from hierrouter.routes.tree import QUERIES, RETIRED, RouteTree, read_info, refuse_other_pool
+from hierrouter.routes.tree import (
+    QUERIES,
+    RETIRED,
+    RouteTree,
+    read_info,
+    refuse_other_pool,
+    withheld_tasks,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,9 +65,10 @@ def merge_trees(sources: Sequence[Path], out: Path) -> Path:
             write_json(out / "tree.json", info)
         for source in sources:
             _take_queries(source, out)
-        store = NodeStore(out / "nodes", set_aside=True)
+        tree = RouteTree(out, set_aside=True)
         for source in sources:
-            added, other = _take_nodes(NodeStore(source / "nodes"), store)
+            nodes = NodeStore(source / "nodes", quotes=tree.quotes)
+            added, other = _take_nodes(nodes, tree.nodes)
             vectors = _take_embeddings(source, out)
             say(f"{source}: {added} nodes and {vectors} files of embeddings added")
             if other:
@@ -85,9 +93,10 @@ def compact_tree(folder: Path) -> None:
         HierRouterError: there is no tree in `folder`, or the disk is full.
         DamagedFileError: a file cannot be read back.
     """
-    read_info(folder)
+    info = read_info(folder)
     with sole_writer(folder):
-        store = NodeStore(folder / "nodes")
+        # Only what is withheld takes the questions to join.
+        store = RouteTree(folder).nodes if withheld_tasks(info) else NodeStore(folder / "nodes")
         files = store.files()
         with Progress("joining", len(files), "files") as progress:
             for group in _groups(files):
@@ -188,7 +197,7 @@ def _join_nodes(store: NodeStore, group: Sequence[Path]) -> None:
     with NodeWriter(group[0].with_name(name)) as writer:
         nodes = store.stream(set(group))
         while chunk := list(islice(nodes, CHUNK)):
-            writer.add(chunk)
+            writer.add(store.as_stored(chunk))
     for path in group:
         path.unlink()
 
