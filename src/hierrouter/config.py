@@ -177,8 +177,7 @@ class Endpoint(Section):
     concurrency: Annotated[int, Field(gt=0, le=1000)] = 32
     """Calls under way at the same time."""
     timeout_s: Annotated[float, Field(gt=0)] = 300.0
-    """Seconds that a server may be silent in one try of a call; it is silent until the reply is
-    complete."""
+    """Seconds that one try of a call may take, until the reply is complete."""
     retries: Annotated[int, Field(ge=0, le=100)] = 6
     """Further tries after a refused or broken connection, a time-out, and 408, 409, 429 and 5xx:
     after growing waits of up to 8 seconds, or when the server's Retry-After of up to 2 minutes

@@ -19,3 +19,7 @@ class DamagedFileError(HierRouterError):
 
 class UnreachableError(HierRouterError):
     """A service or source (hub, mirror, MLflow) that does not answer."""
+
+
+class RefusedError(HierRouterError):
+    """Some calls were refused for what they ask; all others of the same batch were made."""

@@ -142,15 +142,20 @@ def read_json(path: Path) -> Any:
     """Reads a JSON file of ours.
 
     Raises:
-        HierRouterError: the file is missing.
         DamagedFileError: it is not JSON.
+        HierRouterError: it is missing, or cannot be read now.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise HierRouterError(f"{path} does not exist; was the stage before it run?") from None
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         raise DamagedFileError(f"{path} cannot be read ({error}); make it anew") from error
+    except OSError as error:
+        raise HierRouterError(
+            f"{path} cannot be read now ({error.strerror or error}); mend what is wrong, then run "
+            "the same command again"
+        ) from error
 
 
 def sha256_file(path: Path) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from hierrouter.cli.live import answer_fresh
 from hierrouter.cli.notice import announce, announce_live
 from hierrouter.data.sample import sample_queries
+from hierrouter.errors import RefusedError
 from hierrouter.evaluation.evaluate import METRICS, REPORT, evaluate_router, is_evaluated
 from hierrouter.evaluation.table import print_table
 from hierrouter.files import claim_folder, read_json, write_json, write_text
@@ -63,7 +64,10 @@ def run_all(config: Config, out: Path, recorded: Path | None = None, live: int =
         queries = sample_queries(config.data, out / "queries")
         say(next(steps))
         # What training fills in by itself is not recorded in advance.
-        collect_routes(config.pool, queries, tree, Part(direct=config.training.fill))
+        try:
+            collect_routes(config.pool, queries, tree, Part(direct=config.training.fill))
+        except RefusedError as error:
+            say(str(error))
     # Only now: a config that the recorded tree refuses must not pass for the one it came from.
     write_json(out / "run.json", described)
     say(next(steps))

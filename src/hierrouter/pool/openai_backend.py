@@ -11,7 +11,7 @@ import threading
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from hierrouter.errors import HierRouterError, UnreachableError
+from hierrouter.errors import HierRouterError, RefusedError, UnreachableError
 from hierrouter.pool.backend import Completion
 from hierrouter.pool.openai_line import CONNECT_S, Line
 from hierrouter.pool.openai_words import KEPT, Words, server_said
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 TEMPLATE_TOKENS = 64
 """A cautious guess of what the server's chat template adds to a message."""
+HOPELESS = 20
+"""So many refusals before the first reply, and the fault is not the calls'."""
 BYTES_PER_TOKEN = 3
 """A cautious guess where a server's tokenizer is not at hand: real text has about 4."""
 
@@ -52,6 +54,7 @@ class OpenAIBackend:
         # calls that run at the same time cannot undo what another one found out.
         self._with_logprobs = True
         self._limit_name = "max_tokens"
+        self._answered, self._refused = False, 0
         self._line: Line | None = None
         self._opening = threading.Lock()
 
@@ -83,15 +86,13 @@ class OpenAIBackend:
             ConfigError: the variable of the key holds what cannot be a key.
             UnreachableError: the server still does not answer, or refuses, after all retries. Calls
                 that are under way then are waited for and told to `on_reply`; no new ones are made.
-            HierRouterError: it refuses the call itself, or what it answers is no chat completion.
+            RefusedError: it refuses some calls, as too long for instance; all others were made.
+            HierRouterError: it refuses every call, or what it answers is no chat completion.
             KeyboardInterrupt: pressed by the user; calls under way are treated in the same way.
         """
         line = self._connected()
         halt = threading.Event()
-        waiting: dict[Future[Completion | None], int] = {
-            line.start(self._call(line, prompt, limit, halt)): position
-            for position, (prompt, limit) in enumerate(zip(prompts, max_new_tokens, strict=True))
-        }
+        waiting: dict[Future[Completion | None], int] = {}
         done: dict[int, Completion] = {}
         failures: list[BaseException] = []
         # Not `as_completed`: a Ctrl-C while it takes the futures' locks leaves them taken, and the
@@ -118,6 +119,8 @@ class OpenAIBackend:
                     take(future)
 
         try:
+            for position, asked in enumerate(zip(prompts, max_new_tokens, strict=True)):
+                waiting[line.start(self._call(line, *asked, halt))] = position
             take_answers()
         except KeyboardInterrupt:
             halt.set()
@@ -131,7 +134,7 @@ class OpenAIBackend:
             for future in waiting:
                 future.cancel()
         if failures:
-            raise failures[0]
+            raise _worst(failures, len(prompts))
         return [done[position] for position in range(len(prompts))]
 
     def listed_models(self) -> list[str]:
@@ -173,10 +176,20 @@ class OpenAIBackend:
         """One call when its turn comes; none if `halt` is set by then."""
         async with line.places:
             try:
-                return None if halt.is_set() else await self._ask(line, prompt, limit)
+                if halt.is_set():
+                    return None
+                completion = await self._ask(line, prompt, limit)
+            except RefusedError as error:
+                self._refused += 1
+                if self._answered or self._refused < HOPELESS:
+                    raise
+                halt.set()
+                raise HierRouterError(str(error)) from error
             except Exception:
                 halt.set()  # before the place is free for a call that waits
                 raise
+            self._answered = True
+            return completion
 
     async def _ask(self, line: Line, prompt: str, limit: int) -> Completion:
         import openai
@@ -211,7 +224,7 @@ class OpenAIBackend:
             body = answer.parse()
             choice = body.choices[0]
             # A model that still reasons at its limit has no content.
-            reply = (choice.message.content or "").strip()
+            reply = _writable(choice.message.content or "").strip()
             told = [each.logprob for each in (choice.logprobs and choice.logprobs.content) or ()]
             if body.usage is None:
                 raise HierRouterError(
@@ -235,3 +248,16 @@ class OpenAIBackend:
             )
         except (AttributeError, IndexError, TypeError, ValueError) as error:
             raise self._words.garbage(answer.text, "chat completion") from error
+
+
+def _writable(text: str) -> str:
+    """A text that can be stored: JSON may hold half of a character, which no encoding has."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _worst(failures: Sequence[BaseException], calls: int) -> BaseException:
+    """What to raise of several failures: refusals of single calls only if nothing else failed."""
+    others = [failure for failure in failures if not isinstance(failure, RefusedError)]
+    if others or len(failures) == 1:
+        return (others or failures)[0]
+    return RefusedError(f"{len(failures)} of {calls} calls refused, one of them: {failures[0]}")

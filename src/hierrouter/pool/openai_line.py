@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -35,11 +36,13 @@ class Line:
         kept_back = () if key else ("Authorization", "OpenAI-Organization", "OpenAI-Project")
         self.headers: dict[str, Any] = dict.fromkeys(kept_back, openai.Omit())
         """What every call has to be made with."""
+        timeout = openai.Timeout(endpoint.timeout_s, connect=min(CONNECT_S, endpoint.timeout_s))
         self.client: Any = openai.AsyncOpenAI(
             base_url=endpoint.url,
             api_key=key or "none",
-            timeout=openai.Timeout(endpoint.timeout_s, connect=min(CONNECT_S, endpoint.timeout_s)),
+            timeout=timeout,
             max_retries=endpoint.retries,
+            http_client=_on_time(endpoint.timeout_s, base_url=endpoint.url, timeout=timeout),
         )
         self.places = asyncio.Semaphore(endpoint.concurrency)
         self._loop = asyncio.new_event_loop()
@@ -65,3 +68,23 @@ class Line:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+def _on_time(most_s: float, **settings: Any) -> Any:
+    """The openai package's HTTP client, with a bound on each whole request.
+
+    A time-out of HTTP is one of silence: a server that sends a space now and then never meets it.
+    """
+    import openai
+
+    class OnTime(openai.DefaultAsyncHttpxClient):
+        async def send(self, request: Any, *more: Any, **options: Any) -> Any:
+            try:
+                async with asyncio.timeout(most_s):
+                    return await super().send(request, *more, **options)
+            except TimeoutError as error:
+                # The package takes httpx or its successor; the request is of the one it took.
+                http = import_module(type(request).__module__.partition(".")[0])
+                raise http.ReadTimeout(f"no answer in {most_s:g} s", request=request) from error
+
+    return OnTime(**settings)

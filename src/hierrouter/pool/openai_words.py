@@ -6,7 +6,7 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from hierrouter.errors import ConfigError, HierRouterError, UnreachableError
+from hierrouter.errors import ConfigError, HierRouterError, RefusedError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,10 +55,9 @@ class Words:
         try:
             yield
         except openai.APIStatusError as error:
-            lasting = error.status_code < 500 and error.status_code not in (408, 409, 429)
-            kind = HierRouterError if lasting else UnreachableError
             said = self._quoted(server_said(error))
-            raise kind(f"{self.at} refused the call ({said}); {self._remedy(error)}") from error
+            line = f"{self.at} refused the call ({said}); {self._remedy(error)}"
+            raise self._kind(error)(line) from error
         except openai.APIConnectionError as error:
             at_once = type(error.__cause__).__name__ == "ConnectTimeout"
             if isinstance(error, openai.APITimeoutError) and not at_once:
@@ -73,6 +72,14 @@ class Words:
             ) from error
         except openai.OpenAIError as error:
             raise self.garbage(str(error), "chat completion") from error
+
+    def _kind(self, error: Any) -> type[HierRouterError]:
+        """Whether a refusal is of the one call, of all calls, or passes."""
+        if error.status_code >= 500 or error.status_code in (408, 409, 429):
+            return UnreachableError
+        # Too long, mostly. A model of another name is none of the call's fault.
+        own = error.status_code in (400, 413, 422) and self.served not in server_said(error)
+        return RefusedError if own else HierRouterError
 
     def _remedy(self, error: Any) -> str:
         variable = self._endpoint.api_key_env

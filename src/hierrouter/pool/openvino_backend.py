@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hierrouter.errors import HierRouterError
+from hierrouter.errors import RefusedError
 from hierrouter.pool.backend import Completion
 from hierrouter.pool.checkpoint import Checkpoint
 
@@ -72,6 +72,7 @@ class OpenVINOBackend:
 
         Raises:
             HierRouterError: the model cannot be loaded, or a prompt does not fit into its window.
+            RefusedError: prompts do not fit into the cache; all others were answered.
         """
         encoded = self._checkpoint.encode(prompts) if prompts else []
         for tokens, limit in zip(encoded, max_new_tokens, strict=True):
@@ -79,8 +80,9 @@ class OpenVINOBackend:
         if not encoded:
             return []
         import openvino as ov
+        import openvino_genai
 
-        pipeline = self._load()
+        pipeline, status = self._load(), openvino_genai.GenerationStatus
         started = time.perf_counter()
         running: dict[int, Any] = {}
         try:
@@ -95,9 +97,12 @@ class OpenVINOBackend:
             done: dict[int, Completion] = {}
             while running:
                 pipeline.step()
-                ended = [at for at, handle in running.items() if self._has_ended(handle)]
+                ended = [at for at, each in running.items() if each.get_status() != status.RUNNING]
                 for at in ended:
-                    result = running.pop(at).read_all()[0]
+                    handle = running.pop(at)
+                    if handle.get_status() == status.IGNORED:
+                        continue
+                    result = handle.read_all()[0]
                     took = time.perf_counter() - started
                     done[at] = self._completion(result, len(encoded[at]), took)
                     if on_reply is not None:
@@ -110,23 +115,17 @@ class OpenVINOBackend:
                 pipeline.step()
             self.close()
             raise
+        if ignored := len(encoded) - len(done):
+            raise RefusedError(
+                f"model {self._checkpoint.label}: {ignored} of {len(encoded)} prompts do not fit "
+                "into OpenVINO's cache; lower pool.prompts.max_context_tokens"
+            )
         return [done[position] for position in range(len(encoded))]
 
     def close(self) -> None:
         """Frees the weights."""
         self._pipeline = None
         gc.collect()
-
-    def _has_ended(self, handle: Any) -> bool:
-        import openvino_genai
-
-        status = handle.get_status()
-        if status == openvino_genai.GenerationStatus.IGNORED:
-            raise HierRouterError(
-                f"model {self._checkpoint.label}: a prompt does not fit into OpenVINO's cache; "
-                "lower pool.prompts.max_context_tokens"
-            )
-        return bool(status != openvino_genai.GenerationStatus.RUNNING)
 
     def _completion(self, result: Any, tokens_in: int, latency: float) -> Completion:
         tokens, logprobs = list(result.generated_ids), list(result.generated_log_probs)

@@ -52,6 +52,7 @@ def collect_routes(
     Raises:
         ConfigError: `out` is not ours, or holds the tree of another pool.
         DamagedFileError: a file of the tree cannot be read back; the same call then goes on.
+        RefusedError: an endpoint refused some calls; all others are recorded, scored and embedded.
         HierRouterError: the disk is full, or another process records into `out`.
     """
     table = queries / "queries.parquet" if queries.is_dir() else queries
@@ -72,6 +73,7 @@ def collect_routes(
                 break
         if max_dollars is not None:
             say(f"these calls cost ${recorder.spent_usd:.4f} of ${max_dollars:g}")
+        recorder.complain()
     return out
 
 

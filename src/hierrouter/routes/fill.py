@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from hierrouter.config import PoolConfig
 from hierrouter.errors import HierRouterError
+from hierrouter.interrupts import finished_first
 from hierrouter.pool.loaded import LoadedBackends
 from hierrouter.progress import say
 from hierrouter.quality.score import score_replies
@@ -23,13 +24,14 @@ from hierrouter.routes.embed import replies_of
 from hierrouter.routes.journal import note_recording
 from hierrouter.routes.lock import sole_writer
 from hierrouter.routes.maker import Maker
+from hierrouter.routes.orphans import take_out_orphans
 from hierrouter.routes.scores import expected_of, read_scores, score_tree
-from hierrouter.routes.tree import RouteTree, read_info
+from hierrouter.routes.tree import RouteTree, read_info, refuse_other_models
 from hierrouter.routes.vectors import Vectors
 from hierrouter.routes.views import state_of, texts_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -39,8 +41,10 @@ if TYPE_CHECKING:
     from hierrouter.quality.score import Scored
     from hierrouter.routes.nodes import Node, NodeKey
 
-EVERY = 20.0
+SPEAK_EVERY = 20.0
 """Seconds between lines that say how far filling is."""
+KEEP_EVERY = 60.0
+"""Seconds after which what was answered is committed: what a kill may cost."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class Filler:
         self.queries = {query.query_id: query for query in tree.queries}
         """The tree's queries by id."""
         self._tree, self._metric, self._view, self._most = tree, metric, view, max_dollars
-        self._maker = Maker(tree, self.pool, max_dollars)
+        self._maker = Maker(tree, self.pool, max_dollars, take_out_orphans(tree))
         self._backends = LoadedBackends(self._maker.open)
         self._vectors = Vectors(tree, self.pool.encoder)
         self._quality = {
@@ -146,6 +150,7 @@ class Filler:
             return
         if not self._fitting:
             # Found before the first reply is paid for, not hours later.
+            refuse_other_models(self._tree, self.pool)
             self._maker.require_fit(
                 Call(query, (spec.name,), "solve", spec)
                 for query in self.queries.values()
@@ -155,20 +160,15 @@ class Filler:
         groups: dict[tuple[str, str], list[Call]] = {}
         for call in missing:
             groups.setdefault(self._maker.loaded_as(call.spec), []).append(call)
-        nodes: list[Node] = []
         started = time.monotonic()
         try:
-            for loaded_as, group in groups.items():
-                backend = self._backends.use(loaded_as, group[0].spec)
-                self._maker.make(backend, group, nodes, lambda _: self._speak(len(nodes)))
-                if self._maker.out_of_money:
-                    break
+            with self._kept() as keep:
+                for loaded_as, group in groups.items():
+                    backend = self._backends.use(loaded_as, group[0].spec)
+                    self._maker.make(backend, group, keep)
+                    if self._maker.out_of_money:
+                        break
         finally:
-            # Whatever stopped the rest, what was paid for is kept.
-            if nodes:
-                # Numbered, so that names never meet and lie in the order of filling.
-                self._tree.commit(f"fill-{len(self._tree.nodes):08d}", nodes)
-                self.made += len(nodes)
             self.seconds += time.monotonic() - started
         if self._maker.out_of_money:
             raise HierRouterError(
@@ -177,8 +177,39 @@ class Filler:
                 "goes on from there"
             )
 
+    @contextlib.contextmanager
+    def _kept(self) -> Iterator[Callable[[Call, Node], None]]:
+        """Takes the nodes of one step, and commits them every `KEEP_EVERY` seconds and at its end.
+
+        A step may hold a reply for every training query; a kill must not cost all of them.
+        """
+        # Numbered, so that names never meet and lie in the order of filling. Files of one step
+        # begin alike: they hold what one call of each model gave.
+        step, committed = f"fill-{len(self._tree.nodes):08d}", time.monotonic()
+        nodes: list[Node] = []
+
+        def commit() -> None:
+            nonlocal committed
+            if nodes:
+                with finished_first():
+                    self._tree.commit(f"{step}-{self.made:08d}", nodes)
+                    self.made += len(nodes)
+                    nodes.clear()
+            committed = time.monotonic()
+
+        def keep(_: Call, node: Node) -> None:
+            nodes.append(node)
+            self._speak(len(nodes))
+            if time.monotonic() - committed >= KEEP_EVERY:
+                commit()
+
+        try:
+            yield keep
+        finally:
+            commit()
+
     def _speak(self, more: int) -> None:
-        if (now := time.monotonic()) - self._spoken >= EVERY:
+        if (now := time.monotonic()) - self._spoken >= SPEAK_EVERY:
             self._spoken = now
             say(f"filling: {self.made + more} nodes recorded, ${self.spent_usd:.4f}")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from hierrouter.errors import HierRouterError
+from hierrouter.errors import DamagedFileError
 from hierrouter.files import read_json, write_json
 
 JOURNAL = "recordings.json"
@@ -39,10 +39,17 @@ def note_recording(folder: Path, nodes: int, seconds: float) -> None:
 
 
 def read_journal(folder: Path) -> list[dict[str, Any]]:
-    """The entries, oldest first; none where the journal is missing or damaged."""
+    """The entries, oldest first; none where the journal is missing or damaged.
+
+    Raises:
+        HierRouterError: it cannot be read now.
+    """
+    path = folder / JOURNAL
+    if not path.exists():
+        return []
     try:
-        entries = read_json(folder / JOURNAL)
-    except HierRouterError:
+        entries = read_json(path)
+    except DamagedFileError:
         return []
     return entries if isinstance(entries, list) else []
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+import math
+from dataclasses import asdict, dataclass, replace
 from itertools import accumulate, takewhile
 from typing import TYPE_CHECKING, Any
 
+from hierrouter.errors import RefusedError
 from hierrouter.files import digest_of
 from hierrouter.pool.fit import require_fit
 from hierrouter.pool.open import open_backend
@@ -24,11 +26,29 @@ if TYPE_CHECKING:
     from hierrouter.routes.tree import RouteTree
 
 
+PROBED = 4
+"""Calls of an endpoint that are made first, where there is a budget, to see what it counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One generation, and the calls that it answers."""
+
+    prompt: str
+    limit: int
+    key: str
+    calls: list[Call]
+
+
 class Maker:
     """Makes the nodes of a tree within a budget; no generation is made twice."""
 
     def __init__(
-        self, tree: RouteTree, config: PoolConfig, max_dollars: float | None = None
+        self,
+        tree: RouteTree,
+        config: PoolConfig,
+        max_dollars: float | None = None,
+        spare: Iterable[Node] = (),
     ) -> None:
         """Makes nodes of `tree`.
 
@@ -36,9 +56,12 @@ class Maker:
             tree: the tree.
             config: its pool.
             max_dollars: what all calls may cost by the pool's rates; none: anything.
+            spare: nodes that are not in the tree and serve where their generation is asked for.
         """
         self._tree, self._config, self._most = tree, config, max_dollars
         self._backends: dict[str, Backend] = {}
+        self._longer: dict[str, float] = {}
+        self._spare = {node.key: node for node in spare}
         self.spent_usd = 0.0
         """What the calls made so far cost."""
         self.out_of_money = False
@@ -73,81 +96,80 @@ class Maker:
         self,
         backend: Backend,
         calls: Sequence[Call],
-        nodes: list[Node],
-        on_node: Callable[[Call], None],
+        on_node: Callable[[Call, Node], None],
     ) -> None:
         """Makes calls of one loaded model whose earlier calls are recorded.
 
         Args:
             backend: what answers all of them.
-            calls: the calls.
-            nodes: gets their nodes, whatever stops the rest: what was paid for is to be kept. They
-                are fewer than the calls where the budget ends (`out_of_money`).
-            on_node: told of each call as soon as its node is there.
+            calls: the calls. Some are left out where the budget ends (`out_of_money`).
+            on_node: given each call's node as soon as it is there: what was paid for is to be kept
+                whatever stops the rest.
+
+        Raises:
+            RefusedError: some calls were refused; all others were made.
+            HierRouterError: the model fails.
         """
-        tree = self._tree
-        keyed: list[tuple[Call, str]] = []
-        fresh: dict[str, tuple[str, int, Call]] = {}
-        known: dict[str, Node] = {}
+        fresh: dict[str, _Asked] = {}
         for call in calls:
             prompt, limit, key = self._prompt(backend, call)
-            keyed.append((call, key))
-            if key in known or key in fresh:
-                continue
-            if (node := tree.nodes.with_key(key)) is not None:
-                known[key] = node
+            if key in fresh:
+                fresh[key].calls.append(call)
+            elif (node := self._tree.nodes.with_key(key) or self._spare.get(key)) is not None:
+                on_node(call, _at(node, call))
             else:
-                fresh[key] = (prompt, limit, call)
-        made: dict[str, Node] = {}
-        try:
-            waiting = list(fresh)
-            while waiting:
-                affordable = self._affordable(backend, [fresh[key] for key in waiting])
-                if affordable == 0:
-                    self.out_of_money = True
-                    break
-                order, waiting = waiting[:affordable], waiting[affordable:]
-                self._generate(backend, order, fresh, made, on_node)
-        finally:
-            for call, key in keyed:
-                same = made.get(key) or known.get(key)
-                if same is None:
-                    continue
-                at = call.place
-                nodes.append(replace(same, query_id=at.query_id, models=at.models, role=at.role))
-                if key not in made or fresh[key][2] is not call:
-                    on_node(call)
+                fresh[key] = _Asked(prompt, limit, key, [call])
+        waiting = list(fresh.values())
+        refusal: RefusedError | None = None
+        while waiting:
+            affordable = self._affordable(backend, waiting)
+            if affordable == 0:
+                self.out_of_money = True
+                break
+            asked, waiting = waiting[:affordable], waiting[affordable:]
+            try:
+                self._generate(backend, asked, on_node)
+            except RefusedError as error:
+                refusal = error
+        if refusal is not None:
+            raise refusal
 
     def _generate(
-        self,
-        backend: Backend,
-        order: list[str],
-        fresh: dict[str, tuple[str, int, Call]],
-        made: dict[str, Node],
-        on_node: Callable[[Call], None],
+        self, backend: Backend, asked: Sequence[_Asked], on_node: Callable[[Call, Node], None]
     ) -> None:
-        """Asks for the replies of these keys; each goes into `made` as soon as it is there."""
-
         def keep(position: int, completion: Completion) -> None:
-            key = order[position]
-            call = fresh[key][2]
-            made[key] = _node(call, key, completion, backend)
-            self.spent_usd += call_cost(call.spec.rate, completion.tokens_in, completion.tokens_out)
-            on_node(call)
+            of = asked[position]
+            spec = of.calls[0].spec
+            self.spent_usd += call_cost(spec.rate, completion.tokens_in, completion.tokens_out)
+            if self._most is not None:
+                longer = completion.tokens_in / max(backend.count_tokens(of.prompt), 1)
+                self._longer[spec.name] = max(self._longer.get(spec.name, 1.0), longer)
+            for call in of.calls:
+                on_node(call, _node(call, of.key, completion, backend))
 
-        asked = [fresh[key] for key in order]
-        backend.generate([each[0] for each in asked], [each[1] for each in asked], keep)
+        backend.generate([each.prompt for each in asked], [each.limit for each in asked], keep)
 
-    def _affordable(self, backend: Backend, asked: Sequence[tuple[str, int, Call]]) -> int:
+    def _affordable(self, backend: Backend, asked: Sequence[_Asked]) -> int:
         """How many of these calls, from the first, are paid for if all run to their limit."""
         if self._most is None:
             return len(asked)
+        spec = asked[0].calls[0].spec
+        # What an endpoint counts is not known before its first replies.
+        unknown = backend.device == "endpoint" and spec.name not in self._longer
         dearest = accumulate(
-            call_cost(call.spec.rate, backend.count_tokens(prompt), limit)
-            for prompt, limit, call in asked
+            call_cost(
+                each.calls[0].spec.rate,
+                math.ceil(
+                    backend.count_tokens(each.prompt)
+                    * self._longer.get(each.calls[0].spec.name, 1.0)
+                ),
+                each.limit,
+            )
+            for each in asked
         )
         left = self._most - self.spent_usd
-        return sum(1 for _ in takewhile(lambda cost: cost <= left, dearest))
+        paid = sum(1 for _ in takewhile(lambda cost: cost <= left, dearest))
+        return min(paid, PROBED) if unknown else paid
 
     def key_of(self, call: Call) -> str:
         """The generation key that the node of a call must have.
@@ -194,10 +216,15 @@ class Maker:
 
 def _same_model(specs: Iterable[ModelSpec]) -> list[list[ModelSpec]]:
     """Members of one model, which share its tokenizer."""
-    groups: dict[tuple[str, str], list[ModelSpec]] = {}
+    groups: dict[tuple[str, str, str], list[ModelSpec]] = {}
     for spec in specs:
-        groups.setdefault((spec.model, spec.revision), []).append(spec)
+        groups.setdefault((spec.model, spec.revision, spec.backend), []).append(spec)
     return list(groups.values())
+
+
+def _at(node: Node, call: Call) -> Node:
+    """What an earlier generation gave, as the node of another call."""
+    return replace(node, query_id=call.query.query_id, models=call.models, role=call.role)
 
 
 def _node(call: Call, key: str, completion: Completion, backend: Backend) -> Node:

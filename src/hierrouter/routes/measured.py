@@ -6,6 +6,7 @@ a call is estimated by the narrowest kind of which something was recorded.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,7 +20,8 @@ from hierrouter.routes.scores import answer_kind
 from hierrouter.routes.storage import node_bytes, text_bytes, texts_after
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Sequence
+    from collections.abc import Hashable, Sequence
+    from pathlib import Path
 
     from hierrouter.config import ModelSpec, PoolConfig, Prompts
     from hierrouter.data.queries import Query
@@ -159,6 +161,7 @@ class Measured:
         made_on: set[str] = set()
         keys: set[str] = set()
         size = modelled = untimed = 0.0
+        together: dict[Hashable, list[Node]] = defaultdict(list)
         for path in tree.nodes.files():
             nodes = list(tree.nodes.stream({path}))
             # Nodes that share a generation lie beside it, or were added later.
@@ -173,8 +176,10 @@ class Measured:
             self.nodes += len(mine)
             made_on |= {f"{node.backend} {node.device} {node.dtype}" for node in mine}
             timed = [node for node in fresh.values() if self._call_at(node.place)]
-            for group in self._made_together(timed, numbers):
-                untimed += self._learn_time(group)
+            for node in timed:
+                together[self._batch_of(node, path, numbers)].append(node)
+        for group in together.values():
+            untimed += self._learn_time(group)
         if modelled:
             self.bytes_factor = size / modelled
         self.made_on = sorted(made_on)
@@ -203,16 +208,15 @@ class Measured:
             self._written.add(self._written_kinds(call), node.tokens_out, limit)
             self._read.add(self._read_kinds(call), read, characters(self._prompts, call))
 
-    def _made_together(self, nodes: list[Node], numbers: dict[str, int]) -> Iterator[list[Node]]:
-        """Nodes of one file that were asked for in one call of a backend.
+    def _batch_of(self, node: Node, path: Path, numbers: dict[str, int]) -> Hashable:
+        """What tells the nodes that were asked for in one call of a backend.
 
-        That is all of a file as it was recorded; files may have been joined since.
+        That is all of a file as it was recorded; files may have been joined since. What was filled
+        in is not asked for by units, and a step of it may lie in several files.
         """
-        groups: dict[Hashable, list[Node]] = defaultdict(list)
-        for node in nodes:
-            spec = self.specs[node.models[-1]]
-            groups[numbers[node.query_id], len(node.models), signature(spec)].append(node)
-        yield from groups.values()
+        kind = len(node.models), signature(self.specs[node.models[-1]])
+        filled = re.match(r"fill-\d+", path.name)
+        return (filled[0], *kind) if filled else (path, numbers[node.query_id], *kind)
 
     def _learn_time(self, nodes: list[Node]) -> float:
         """Learns how long a backend's call took; the seconds expected of it if nothing tells."""

@@ -16,11 +16,11 @@ from hierrouter.routes.restore import restore_queries
 from hierrouter.routes.store import NodeStore
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
     from pathlib import Path
 
     from hierrouter.config import PoolConfig
-    from hierrouter.routes.nodes import Node
+    from hierrouter.routes.nodes import Node, NodeKey
 
 FORMAT_VERSION = 1
 QUERIES = "queries.parquet"
@@ -74,11 +74,7 @@ class RouteTree:
         """
         claim_folder(folder, "tree.json")
         before = read_info(folder) if (folder / "tree.json").exists() else {}
-        known = before["made"]["models"] if before else {}
-        identities = {
-            spec.name: identity(spec, known.get(spec.name, {}).get("weights"))
-            for spec in (*pool.models, *pool.references)
-        }
+        identities = _identities(pool, before["made"]["models"] if before else {})
         made = made_with(pool, identities)
         if before:
             refuse_other_pool(folder, before["made"], made)
@@ -111,6 +107,18 @@ class RouteTree:
             nodes: the new nodes.
         """
         self.nodes.append(name_of(name, nodes), nodes)
+
+    def take_out(self, places: Container[NodeKey]) -> None:
+        """Removes nodes; the files they stood in are kept as `.orphans`."""
+        for path in self.nodes.files():
+            nodes = list(self.nodes.stream({path}))
+            staying = [node for node in nodes if node.place not in places]
+            if len(staying) == len(nodes):
+                continue
+            if staying:
+                self.commit(path.name.removesuffix(".parquet"), staying)
+            path.rename(path.with_suffix(".orphans"))
+        self.nodes = NodeStore(self.folder / "nodes", set_aside=True, quotes=self.quotes)
 
     def take_rates(self, pool: PoolConfig) -> None:
         """Takes over the rates of `pool`, and nothing else of it.
@@ -254,6 +262,24 @@ def read_retired(folder: Path) -> list[Query]:
         raise DamagedFileError(
             f"{retired} cannot be read back; restore it from a copy, or name another folder"
         ) from None
+
+
+def _identities(pool: PoolConfig, known: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What each model is here and now; `known` is what a tree knows them by."""
+    return {
+        spec.name: identity(spec, known.get(spec.name, {}).get("weights"))
+        for spec in (*pool.models, *pool.references)
+    }
+
+
+def refuse_other_models(tree: RouteTree, pool: PoolConfig) -> None:
+    """Makes sure that the models of `pool` are here what `tree` was recorded with.
+
+    Raises:
+        ConfigError: weights, settings or limits differ.
+    """
+    made = tree.info["made"]
+    refuse_other_pool(tree.folder, made, made_with(pool, _identities(pool, made["models"])))
 
 
 def made_with(pool: PoolConfig, identities: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -113,9 +113,9 @@ def compact_tree(folder: Path) -> None:
 
 
 def _joined(folders: Sequence[Path], infos: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """`tree.json` of trees taken together; that of the first, with the models of all."""
+    """`tree.json` of trees taken together: that of the first, with the models of all."""
     first, *others = infos
-    made = first["made"]
+    made, provenance, pool = first["made"], first["provenance"], first["pool"]
     for folder, other in zip(folders[1:], others, strict=True):
         refuse_other_pool(folders[0], made, other["made"])
         if other["query_digest"] != first["query_digest"]:
@@ -123,10 +123,24 @@ def _joined(folders: Sequence[Path], infos: Sequence[dict[str, Any]]) -> dict[st
                 f"{folder} holds other queries than {folders[0]}; merge trees of one sample "
                 "(the same data part of the config)"
             )
-        if other["pool"]["models"] != first["pool"]["models"]:
-            say(f"{folder} was recorded with other rates or settings; those of {folders[0]} stay")
         made = {**made, "models": {**other["made"]["models"], **made["models"]}}
-    return {**first, "made": made}
+        provenance = {**other["provenance"], **provenance}
+        pool, same = _pools_joined(pool, other["pool"])
+        if not same:
+            say(f"{folder} was recorded with other rates or settings; those of {folders[0]} stay")
+    return {**first, "made": made, "provenance": provenance, "pool": pool}
+
+
+def _pools_joined(pool: dict[str, Any], other: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    """A pool with the models of another, and whether they describe the models of both alike."""
+    parts = ("models", "references")
+    known = {spec["name"]: spec for part in parts for spec in pool[part]}
+    same = all(known.get(spec["name"], spec) == spec for part in parts for spec in other[part])
+    joined = {
+        part: [*pool[part], *(spec for spec in other[part] if spec["name"] not in known)]
+        for part in parts
+    }
+    return {**pool, **joined}, same
 
 
 def _take_queries(source: Path, out: Path) -> None:

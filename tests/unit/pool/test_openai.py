@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from hierrouter.config import ModelSpec
-from hierrouter.errors import ConfigError, HierRouterError, UnreachableError
-from hierrouter.pool.openai_backend import OpenAIBackend
+from hierrouter.errors import ConfigError, HierRouterError, RefusedError, UnreachableError
+from hierrouter.pool.openai_backend import HOPELESS, OpenAIBackend
 
 DEADLINE = 60
 """Seconds after which a test that hangs has failed; nothing waits so long."""
@@ -194,13 +194,23 @@ def test_replies_are_told_as_they_come_and_returned_in_order(endpoint, opened):
     assert [each.reply for each in made] == list("0123")
 
 
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [("x \ud83d", "x \ufffd"), ("x \ud83d\ude00", "x \U0001f600"), ("\u00e9", "\u00e9")],
+)
+def test_half_a_character_is_replaced(endpoint, opened, said, kept):
+    """JSON may hold one, where a reply was cut within it, and no file can."""
+    endpoint.play = lambda call: call.complete(said)
+    assert ask(opened(), "a")[0].reply == kept
+
+
 def test_no_prompts_ask_nothing(endpoint, opened):
     assert ask(opened()) == []
     assert endpoint.calls == []
 
 
 def test_after_a_failure_nothing_new_is_asked(endpoint, opened):
-    endpoint.play = lambda call: call.refuse(400) if call.prompt == "b" else call.complete()
+    endpoint.play = lambda call: call.refuse(403) if call.prompt == "b" else call.complete()
     told = {}
     with pytest.raises(HierRouterError, match="refused the call"):
         ask(opened(concurrency=1), *"abcdef", on_reply=told.__setitem__)
@@ -208,12 +218,28 @@ def test_after_a_failure_nothing_new_is_asked(endpoint, opened):
     assert [call.prompt for call in endpoint.calls] == ["a", "b"]
 
 
+def test_a_refused_call_keeps_no_other_from_being_made(endpoint, opened):
+    endpoint.play = lambda call: call.refuse(400) if call.prompt in "ad" else call.complete()
+    told = {}
+    with pytest.raises(RefusedError, match=r"2 of 6 calls refused, one of them: .*400: no"):
+        ask(opened(concurrency=2), *"abcdef", on_reply=told.__setitem__)
+    assert {at: made.reply for at, made in told.items()} == {1: "B", 2: "C", 4: "E", 5: "F"}
+
+
+def test_a_server_that_refuses_every_call_is_not_asked_all_of_them(endpoint, opened):
+    endpoint.play = lambda call: call.refuse(400)
+    with pytest.raises(HierRouterError, match="400: no") as caught:
+        ask(opened(concurrency=1), *(f"q{number}" for number in range(30)))
+    assert type(caught.value) is HierRouterError
+    assert len(endpoint.calls) == HOPELESS
+
+
 def test_after_a_failure_what_is_under_way_is_told(endpoint, opened):
     refused = threading.Event()
 
     def play(call):
         if call.prompt == "b":
-            call.refuse(400)
+            call.refuse(403)
             refused.set()
         else:
             assert refused.wait(DEADLINE)
@@ -342,6 +368,28 @@ def test_a_server_that_stalls(endpoint, opened):
     assert "gave no answer within 0.05 s (1 try); raise endpoint.timeout_s or lower" in line
 
 
+def test_a_server_that_keeps_the_line_open_without_answering(endpoint, opened):
+    def play(call):
+        call.send_response(200)
+        call.end_headers()
+        while not endpoint.let_go.wait(0.01):
+            call.wfile.write(b" ")
+
+    endpoint.play = play
+    line = failure(opened(timeout_s=0.2), UnreachableError)
+    assert "gave no answer within 0.2 s (1 try)" in line
+
+
+def test_a_time_out_is_tried_again(endpoint, opened):
+    def play(call):
+        if len(endpoint.calls) == 1:
+            endpoint.let_go.wait(DEADLINE)
+        call.complete()
+
+    endpoint.play = play
+    assert ask(opened(timeout_s=1, retries=1), "a")[0].reply == "A"
+
+
 def test_a_reply_that_stalls_halfway(endpoint, opened):
     def play(call):
         call.send_response(200)
@@ -461,7 +509,6 @@ def test_an_answer_without_counts_cannot_be_priced(endpoint, opened):
             {"detail": "pinned to 'x'; requested 'org/m'"},
             "set endpoint.served_name to what the server",
         ),
-        (400, "maximum context length is 512", "pool.prompts.max_context_tokens"),
     ],
 )
 def test_a_refusal_that_lasts_is_not_repeated_and_says_what_to_do(
@@ -472,6 +519,14 @@ def test_a_refusal_that_lasts_is_not_repeated_and_says_what_to_do(
     said = words if isinstance(words, str) else words["detail"]
     assert f"refused the call ({status}: {said}); " in line
     assert f"; {remedy}" in line or line.endswith(remedy)
+    assert len(endpoint.calls) == 1
+
+
+def test_a_prompt_that_is_too_long_is_not_repeated_and_is_its_own_fault(endpoint, opened):
+    endpoint.play = lambda call: call.refuse(400, "maximum context length is 512")
+    line = failure(opened(retries=5), RefusedError)
+    assert "refused the call (400: maximum context length is 512); " in line
+    assert line.endswith("pool.prompts.max_context_tokens")
     assert len(endpoint.calls) == 1
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,9 +15,11 @@ from hierrouter.config import DataConfig, EncoderConfig, Prompts, ScriptedSkills
 from hierrouter.data.queries import read_queries, write_queries
 from hierrouter.data.sample import sample_queries
 from hierrouter.errors import ConfigError, DamagedFileError, HierRouterError
+from hierrouter.pool.scripted import ScriptedBackend
 from hierrouter.routes.collect import collect_routes
 from hierrouter.routes.nodes import read_nodes
 from hierrouter.routes.tree import RouteTree
+from hierrouter.routes.verify import verify_tree
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -286,6 +291,69 @@ def test_a_truncated_file_of_nodes_is_made_anew_and_no_other(world, queries, tre
     world.record(world.pool(), queries)
     assert world.states().items() >= whole.items()
     assert {path: read_nodes(path) for path in (tree / "nodes").glob("*.parquet")} == held
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_what_stands_on_a_lost_analysis_is_made_anew_where_that_says_otherwise(
+    world, queries, tree, monkeypatch, same
+) -> None:
+    before = {place: node.reply for place, node in RouteTree(tree).nodes.items()}
+    lost = next(
+        path
+        for path in sorted((tree / "nodes").iterdir())
+        if any(node.role == "analyze" for node in read_nodes(path))
+    )
+    in_it = read_nodes(lost)
+    analyses = {node.place for node in in_it if node.role == "analyze"}
+    standing = {
+        place
+        for place in before
+        if place._replace(models=place.models[:1], role="analyze") in analyses and place.models[1:]
+    }
+    assert len(analyses) * 3 == len(standing)
+    os.truncate(lost, 100)
+    with pytest.raises(DamagedFileError):
+        world.record(world.pool(), queries)
+    complete, asked = ScriptedBackend._complete, []
+
+    def otherwise(self, prompt, limit):
+        asked.append(prompt)
+        made = complete(self, prompt, limit)
+        return made if same else replace(made, reply=f"{made.reply} indeed")
+
+    monkeypatch.setattr(ScriptedBackend, "_complete", otherwise)
+    world.record(world.pool(), queries)
+    after = {place: node.reply for place, node in RouteTree(tree).nodes.items()}
+    assert after.keys() == before.keys()
+    changed = {place for place in before if before[place] != after[place]}
+    assert verify_tree(tree, keys=True) == []
+    if same:
+        assert not changed
+        assert len(asked) == len(in_it)
+    else:
+        assert standing <= changed
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_a_ctrl_c_while_a_unit_is_written_waits_for_it(world, queries, monkeypatch, ending) -> None:
+    commit = RouteTree.commit
+
+    def interrupted(self, name, nodes):
+        signal.raise_signal(ending)
+        commit(self, name, nodes)
+
+    def ended(number, frame):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RouteTree, "commit", interrupted)
+    before = signal.signal(ending, ended)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            world.record(world.pool(), queries)
+        assert signal.getsignal(ending) is ended
+    finally:
+        signal.signal(ending, before)
+    assert len(RouteTree(world.tree).nodes) == 6  # three queries, an analysis and an answer
 
 
 def test_a_truncated_tree_json_is_named_and_nothing_is_touched(world, queries, tree) -> None:

@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hierrouter.config import DataConfig, Prompts, TokenLimits
+from hierrouter.data.queries import read_queries
 from hierrouter.data.sample import sample_queries
-from hierrouter.errors import ConfigError, HierRouterError, UnreachableError
+from hierrouter.errors import ConfigError, HierRouterError, RefusedError, UnreachableError
 from hierrouter.files import sha256_text
 from hierrouter.pool.openai_backend import OpenAIBackend
+from hierrouter.routes.collect import collect_routes
+from hierrouter.routes.load import load_outcomes
 from hierrouter.routes.tree import RouteTree
 
 if TYPE_CHECKING:
@@ -85,6 +88,45 @@ def test_what_was_answered_before_a_failure_is_kept_and_never_asked_again(
     assert sum(node.tokens_in for node in nodes.values()) == sum(
         len(prompt) for _, prompt in (answered | again)
     )
+
+
+def test_a_refused_prompt_leaves_out_what_stands_on_it_and_nothing_else(
+    world, queries, endpoint, capfd
+) -> None:
+    victim = read_queries(queries)[0]
+
+    def play(call) -> None:
+        if call.said["model"] == "org/A" and victim.prompt in call.prompt:
+            call.refuse(400, "maximum context length is 5")
+        else:
+            answer(call)
+
+    endpoint.play = play
+    config = pool(world, endpoint.url)
+    with pytest.raises(RefusedError, match=r"^3 calls were refused; .*maximum context length is 5"):
+        world.record(config, queries)
+    nodes = RouteTree(world.tree).nodes
+    # A's answer, A's analysis and both that stand on it, and A's answer after B's analysis.
+    assert len(nodes) == NODES - 5
+    assert sum(victim.prompt in call.prompt for call in endpoint.calls) == 6
+    # All else is scored and encoded, and training leaves the query out.
+    assert len(load_outcomes(world.tree, "accuracy").query_ids) == 7
+    assert "1 of 8 queries left out" in capfd.readouterr().err
+    endpoint.play = answer
+    world.record(config, queries)
+    assert len(RouteTree(world.tree).nodes) == NODES
+
+
+def test_a_server_that_counts_far_more_than_estimated_exceeds_no_budget_but_by_its_first_calls(
+    world, queries, endpoint
+) -> None:
+    endpoint.play = lambda call: call.complete("x", (4000, 1))
+    config = pool(world, endpoint.url)
+    collect_routes(config, queries, world.tree, max_dollars=0.05)
+    nodes = RouteTree(world.tree).nodes
+    cost = sum(0.001 * (node.tokens_in + node.tokens_out) / 1000 for node in nodes.values())
+    assert len(nodes) == 12
+    assert cost == pytest.approx(12 * 4.001e-3)
 
 
 def test_a_server_that_moves_is_the_same_model_and_a_new_revision_is_not(

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 from hierrouter.config import ModelSpec, TokenLimits
 from hierrouter.data.queries import read_queries
-from hierrouter.errors import HierRouterError
+from hierrouter.errors import ConfigError, HierRouterError
 from hierrouter.files import sha256_text
 from hierrouter.pool.loaded import LoadedBackends
 from hierrouter.pool.scripted import ScriptedBackend
 from hierrouter.pool.transformers_backend import TransformersBackend
+from hierrouter.routes import fill
 from hierrouter.routes.calls import Call, Part
 from hierrouter.routes.collect import collect_routes
 from hierrouter.routes.costs import call_cost
@@ -139,6 +142,46 @@ def test_what_a_step_paid_for_before_it_failed_is_kept(world, queries, monkeypat
     kept = [place for place in RouteTree(part).nodes if place.role == "analyze"]
     assert {place.models for place in kept} == {("A",)}
     assert len(kept) == 8
+
+
+def test_a_kill_costs_what_was_answered_since_the_last_commit_and_no_step(
+    world, queries, monkeypatch
+) -> None:
+    monkeypatch.setattr(fill, "KEEP_EVERY", 0.0)
+    pool = world.pool()
+    part = collect_routes(pool, queries, world.folder / "part", DIRECT)
+    commit, committed = RouteTree.commit, []
+
+    def mortal(self, name, nodes):
+        if len(committed) == 5:
+            raise SystemExit  # from here on nothing is written, as after a kill
+        committed.extend(nodes)
+        commit(self, name, nodes)
+
+    monkeypatch.setattr(RouteTree, "commit", mortal)
+    with pytest.raises(SystemExit), filling(part, "accuracy", "paper") as filler:
+        filler.gains(calls_of(part, pool, ("A", "analyze")))
+    monkeypatch.undo()
+    assert sum(place.role == "analyze" for place in RouteTree(part).nodes) == 5
+    with filling(part, "accuracy", "paper") as filler:
+        filler.gains(calls_of(part, pool, ("A", "analyze")))
+        assert filler.made == 3
+
+
+def test_other_weights_fill_no_tree(world, queries, tiny_model) -> None:
+    model = world.folder / "model"
+    shutil.copytree(tiny_model, model)
+    fields = {"model": str(model), "limits": TokenLimits(solve=3, analyze=3)}
+    pool = world.pool(ModelSpec(name="A", backend="transformers", base_rate=0.001, **fields))
+    part = collect_routes(pool, queries, world.folder / "part", DIRECT)
+    weights = load_file(model / "model.safetensors")
+    save_file({name: each * 2 for name, each in weights.items()}, model / "model.safetensors")
+    with (
+        pytest.raises(ConfigError, match="recorded with other weights of model A"),
+        filling(part, "accuracy", "paper") as filler,
+    ):
+        filler.gains(calls_of(part, pool, ("A", "analyze")))
+    assert all(place.role == "solve" for place in RouteTree(part).nodes)
 
 
 def test_an_over_long_question_is_found_before_anything_is_generated(world, queries) -> None:

@@ -330,6 +330,20 @@ def test_hours_are_those_of_recorded_latencies(world, queries, tiny_model) -> No
     assert (plan.measured_nodes, plan.hours_from) == (6, "latencies")
 
 
+def test_what_was_filled_in_one_step_took_as_long_as_its_last_reply(
+    world, queries, tiny_model
+) -> None:
+    pool = world.pool(member(world, tiny_model, "M"), hops=1)
+    sample = [replace(query, prompt="x" * 200) for query in read_queries(queries)]
+    tree = RouteTree.create_or_open(world.tree, pool, sample, {})
+    made = [node(query, 2.0 * at, f"a{at}") for at, query in enumerate(sample[:7], 1)]
+    # Two files of one step, and of several units.
+    tree.commit("fill-00000000-00000000", made[:4])
+    tree.commit("fill-00000000-00000004", made[4:])
+    plan = plan_recording(pool, sample, tree=RouteTree(world.tree))
+    assert plan.left.seconds == pytest.approx(14 / 7)
+
+
 def test_hours_are_those_of_recordings_where_latencies_do_not_tell(world, queries) -> None:
     spec = ModelSpec(
         name="M",

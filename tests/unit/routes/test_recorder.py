@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,13 +15,10 @@ from hierrouter.errors import ConfigError, HierRouterError
 from hierrouter.pool.scripted import ScriptedBackend
 from hierrouter.routes.calls import Part, Shard, in_parts, planned_calls, unit_numbers
 from hierrouter.routes.collect import collect_routes
-from hierrouter.routes.journal import read_journal
+from hierrouter.routes.journal import note_recording, read_journal
 from hierrouter.routes.scores import read_scores
 from hierrouter.routes.tree import RouteTree
 from hierrouter.routes.upkeep import merge_trees
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def replies(tree: Path) -> dict[Any, str]:
@@ -197,6 +196,22 @@ def test_each_recording_notes_what_made_it(world, queries, calls) -> None:
     assert all(entry["versions"]["hierrouter"] for entry in entries)
     (world.tree / "recordings.json").write_text("[")
     assert read_journal(world.tree) == []
+
+
+def test_a_journal_that_cannot_be_read_now_is_not_written_anew(world, queries, monkeypatch) -> None:
+    tree = world.record(world.pool(), queries)
+    before = (tree / "recordings.json").read_bytes()
+    read = Path.read_text
+
+    def stale(self, *args, **options):
+        if self.name == "recordings.json":
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return read(self, *args, **options)
+
+    monkeypatch.setattr(Path, "read_text", stale)
+    with pytest.raises(HierRouterError, match=r"recordings.json cannot be read now \(Stale"):
+        note_recording(tree, 1, 1.0)
+    assert (tree / "recordings.json").read_bytes() == before
 
 
 def test_merged_trees_keep_each_entry_once(world, queries) -> None:

@@ -218,3 +218,16 @@ def test_merge_keeps_models_that_only_one_tree_has(world, queries) -> None:
     made = json.loads((merged / "tree.json").read_text())["made"]
     assert set(made["models"]) == {"A", "B"}
     assert verify_tree(merged) == []
+
+
+def test_merge_keeps_members_and_references_of_every_tree(world, queries) -> None:
+    first = world.pool(world.model("A"))
+    second = world.pool(world.model("A"), world.model("B"), references=[world.model("R", 1.0)])
+    one = collect_routes(first, queries, world.folder / "one")
+    two = collect_routes(second, queries, world.folder / "two")
+    whole, merged = RouteTree(two), RouteTree(merge_trees([one, two], world.folder / "merged"))
+    for part in ("models", "references"):
+        assert merged.info["pool"][part] == whole.info["pool"][part]
+    assert merged.info["provenance"].keys() == {"A", "B", "R"}
+    assert read_scores(merged.folder)[1] == read_scores(two)[1]
+    assert load_outcomes(merged.folder, "accuracy").references == ("R",)
