@@ -175,7 +175,9 @@ def plan(
     from hierrouter.routes.calls import Part
 
     loaded = load_config(config, overrides or [])
-    print_plan(loaded, tree, queries, Part(per_task, direct), accelerators)
+    # What training fills in by itself is not recorded in advance.
+    part = Part(per_task, direct or loaded.training.fill)
+    print_plan(loaded, tree, queries, part, accelerators)
 
 
 @app.command()
@@ -189,8 +191,11 @@ def train(
     """Train a router with PPO on a route tree; with training.fill it records what it visits."""
     from hierrouter.configfile import load_config
     from hierrouter.learning.train import train_router
+    from hierrouter.routes.tree import refuse_other_members
 
-    train_router(load_config(config, overrides or []).training, tree, out, max_dollars)
+    loaded = load_config(config, overrides or [])
+    refuse_other_members(tree, loaded.pool)
+    train_router(loaded.training, tree, out, max_dollars)
 
 
 @app.command()
@@ -207,9 +212,11 @@ def evaluate(
     from hierrouter.evaluation.evaluate import METRICS, REPORT, evaluate_router
     from hierrouter.evaluation.table import print_table
     from hierrouter.files import read_json
+    from hierrouter.routes.tree import refuse_other_members
 
-    settings = load_config(config, overrides or []).evaluation
-    evaluate_router(settings, tree, router, out, max_dollars)
+    loaded = load_config(config, overrides or [])
+    refuse_other_members(tree, loaded.pool)
+    evaluate_router(loaded.evaluation, tree, router, out, max_dollars)
     print_table(read_json(out / METRICS))
     say(f"report: {out / REPORT}")
 
@@ -353,10 +360,13 @@ def tree_rescore(
     ] = None,
     overrides: Overrides = None,
 ) -> None:
-    """Score every answer again, generating none: after a metric or a rate has changed."""
+    """Score every answer again, generating none: after a rate or the scorers have changed."""
     from hierrouter.cli.trees import rescore
     from hierrouter.configfile import load_config
+    from hierrouter.errors import ConfigError
 
+    if config is None and overrides:
+        raise ConfigError("--set changes a config; name one with --config")
     rescore(tree, None if config is None else load_config(config, overrides or []).pool)
 
 

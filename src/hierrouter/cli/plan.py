@@ -52,11 +52,21 @@ def print_plan(
     else:
         sample = stand_ins(config.data) if tree is None else tree.queries
     plan = plan_recording(config.pool, sample, part, tree)
+    remarks = _remarks(plan, accelerators)
+    if config.training.fill:
+        remarks.append(
+            "only direct answers, as training.fill records the other nodes when episodes visit "
+            'them; how many at most: "Pools with too many routes" in docs/training.md'
+        )
+    if any(spec.backend == "openai" for spec in (*config.pool.models, *config.pool.references)):
+        remarks.append(
+            "endpoints: as if each were one GPU, until replies of theirs are recorded (--tree)"
+        )
     out = Console(highlight=False, markup=False, emoji=False)
     if not out.is_terminal:
         out.width = max(out.width, FILE_WIDTH)
     out.print(_table(plan))
-    for line in _remarks(plan, accelerators):
+    for line in remarks:
         out.print(line, soft_wrap=True)
 
 

@@ -18,6 +18,7 @@ from hierrouter.learning.train import is_trained, train_router
 from hierrouter.progress import duration, say
 from hierrouter.routes.calls import Part
 from hierrouter.routes.collect import collect_routes
+from hierrouter.routes.tree import refuse_other_members
 from hierrouter.tracking.register import register_router
 from hierrouter.tracking.store import program, ui_command
 from hierrouter.tracking.values import evaluation_table
@@ -37,13 +38,15 @@ def run_all(config: Config, out: Path, recorded: Path | None = None, live: int =
         config: the experiment.
         out: gets `queries/`, `tree/`, `router/`, `evaluation/`, and `run.json` (the config).
         recorded: a tree to train on as it is. Nothing is sampled or recorded then (but with
-            `training.fill`, what episodes visit), and the config's data and pool are not used: the
-            tree has its own.
+            `training.fill`, what episodes visit), and the config's data are not used: the tree has
+            its own.
         live: how many fresh queries the router answers with its pool at the end.
 
     Raises:
-        ConfigError: `out` is not ours.
+        ConfigError: `out` is not ours, or `recorded` is the tree of other models.
     """
+    if recorded is not None:
+        refuse_other_members(recorded, config.pool)
     claim_folder(out, "run.json")
     described = config.model_dump(mode="json")
     if not (out / "run.json").exists():

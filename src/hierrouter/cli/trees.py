@@ -14,6 +14,7 @@ from hierrouter.config import PoolConfig
 from hierrouter.errors import HierRouterError
 from hierrouter.progress import duration, say
 from hierrouter.routes.calls import Part, branches, ranks
+from hierrouter.routes.costs import call_cost
 from hierrouter.routes.journal import read_journal
 from hierrouter.routes.lock import sole_writer
 from hierrouter.routes.nodes import NodeKey
@@ -71,8 +72,13 @@ def print_info(folder: Path, per_task: int | None = None) -> None:
         "made on",
     )
     groups: dict[tuple[str, str], _Group] = {}
+    rates = {spec.name: spec.rate for spec in (*pool.models, *pool.references)}
+    # Nodes that share a generation were paid for once.
+    paid: dict[str, float] = {}
     for node in tree.nodes.stream():
         groups.setdefault((node.models[-1], node.role), _Group()).add(node)
+        rate = rates.get(node.models[-1], 0.0)
+        paid.setdefault(node.key, call_cost(rate, node.tokens_in, node.tokens_out))
     for (model, role), group in sorted(groups.items()):
         table.add_row(
             model,
@@ -87,15 +93,19 @@ def print_info(folder: Path, per_task: int | None = None) -> None:
     direct, whole = (_complete(tree, pool, Part(direct=only)) for only in (True, False))
     out.print(f"queries with all direct answers: {direct}, with all nodes: {whole}")
     made: dict[str, tuple[int, float]] = {}
+    noted = 0
     for entry in read_journal(folder):
         nodes, seconds = made.get(entry["machine"], (0, 0.0))
         made[entry["machine"]] = nodes + entry["nodes"], seconds + entry["seconds"]
+        noted += entry["nodes"]
     for machine, (nodes, seconds) in made.items():
         out.print(f"recorded: {nodes} nodes in {duration(seconds)} on {machine}", soft_wrap=True)
+    if noted < len(tree.nodes):
+        out.print(f"recorded: {len(tree.nodes) - noted} nodes that no journal tells of")
     if (folder / "scores.parquet").exists():
         _, scores = read_scores(folder)
         out.print(_direct_answers(tree, pool, scores, per_task))
-        out.print(f"cost of all calls: ${sum(score.cost for score in scores.values()):.4f}")
+    out.print(f"cost of all calls: ${sum(paid.values()):.4f}")
 
 
 def _complete(tree: RouteTree, pool: PoolConfig, part: Part) -> int:

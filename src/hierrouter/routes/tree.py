@@ -282,6 +282,26 @@ def refuse_other_models(tree: RouteTree, pool: PoolConfig) -> None:
     refuse_other_pool(tree.folder, made, made_with(pool, _identities(pool, made["models"])))
 
 
+def refuse_other_members(folder: Path, pool: PoolConfig) -> None:
+    """Makes sure that a config speaks of the models and hops of the tree in `folder`.
+
+    Raises:
+        ConfigError: it names others.
+        HierRouterError: there is no tree.
+    """
+    recorded = read_info(folder)["pool"]
+    there = {spec["name"] for spec in recorded["models"]}, recorded["hops"]
+    asked = {spec.name for spec in pool.models}, pool.hops
+    if there != asked:
+        described = (
+            f"{', '.join(sorted(names))} with L = {hops}" for names, hops in (there, asked)
+        )
+        raise ConfigError(
+            "{} is the tree of {}, the config's pool is {}; take the config that it was recorded "
+            "with".format(folder, *described)
+        )
+
+
 def made_with(pool: PoolConfig, identities: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """What replies depend on: a tree refuses another one."""
     return {
@@ -309,6 +329,11 @@ def refuse_other_pool(folder: Path, earlier: dict[str, Any], now: dict[str, Any]
     Raises:
         ConfigError: prompts, weights, settings or limits differ.
     """
+    if not earlier["models"].keys() & now["models"].keys():
+        raise ConfigError(
+            f"{folder} was recorded with other models ({', '.join(earlier['models'])}); name "
+            "another folder"
+        )
     if earlier["prompts"] != now["prompts"]:
         raise ConfigError(
             f"{folder} was recorded with other pool.prompts; name another folder or restore them"

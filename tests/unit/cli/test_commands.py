@@ -231,7 +231,8 @@ def test_truncated_nodes_then_the_same_command_again(hierrouter, experiment) -> 
     assert path.name in failed.line
     again = hierrouter(*collect)
     assert again.code == 0
-    assert "recording 48 of 600 nodes" in again.err
+    # 48 nodes were in the file; 72 more stand on its analyses and turn out the same.
+    assert "recording 120 of 600 nodes" in again.err
 
 
 @pytest.mark.parametrize(
@@ -297,12 +298,40 @@ def test_a_router_on_another_pools_tree(hierrouter, experiment, tmp_path) -> Non
         == 0
     )
     result = hierrouter(
-        *("evaluate", *experiment.config, "--tree", tmp_path / "tree"),
+        *("evaluate", *fewer, "--tree", tmp_path / "tree"),
         *("--router", experiment.router, "--out", tmp_path / "evaluation"),
     )
     assert result.code in (1, 2)
     assert "hops" in result.line
     assert not (tmp_path / "evaluation" / "metrics.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("pool.hops=1", "large, medium, small with L = 1"),
+        ("pool.models.0.name=tiny", "large, medium, tiny with L = 2"),
+    ],
+)
+def test_a_config_of_other_models_than_the_trees(hierrouter, experiment, tmp_path, change, said):
+    other = (*experiment.config, "--set", change)
+    tree, out = ("--tree", experiment.tree), ("--out", tmp_path / "out")
+    for command in (
+        ("train", *other, *tree, *out),
+        ("evaluate", *other, *tree, "--router", experiment.router, *out),
+        ("run", *other, *tree, *out),
+    ):
+        result = hierrouter(*command)
+        assert result.code == 2
+        assert f"{experiment.tree} is the tree of large, medium, small with L = 2" in result.line
+        assert said in result.line
+        assert not (tmp_path / "out").exists()
+
+
+def test_changes_of_a_config_that_is_not_named(hierrouter, experiment) -> None:
+    result = hierrouter("tree", "rescore", experiment.tree, "--set", "pool.hops=1")
+    assert result.code == 2
+    assert "name one with --config" in result.line
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from hierrouter.pool.scripted import ScriptedBackend
 from hierrouter.routes.collect import collect_routes
 from hierrouter.routes.nodes import read_nodes
 from hierrouter.routes.tree import RouteTree
+from hierrouter.routes.upkeep import merge_trees
 from hierrouter.routes.verify import verify_tree
 
 if TYPE_CHECKING:
@@ -253,6 +254,15 @@ def test_a_foreign_folder_is_refused_and_left_alone(world, queries) -> None:
     with pytest.raises(ConfigError, match=r"holds no tree\.json of ours"):
         world.record(world.pool(), queries)
     assert [path.name for path in world.tree.iterdir()] == ["thesis.tex"]
+
+
+def test_a_pool_without_a_model_of_the_tree_is_refused(world, queries, tree) -> None:
+    other = world.pool(world.model("D"), world.model("E"))
+    with pytest.raises(ConfigError, match=r"recorded with other models \(A, B, C\)"):
+        world.record(other, queries)
+    apart = collect_routes(other, queries, world.folder / "apart")
+    with pytest.raises(ConfigError, match=r"recorded with other models \(A, B, C\)"):
+        merge_trees([tree, apart], world.folder / "merged")
 
 
 @pytest.mark.parametrize("with_queries", [True, False])

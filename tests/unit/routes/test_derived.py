@@ -352,6 +352,21 @@ def test_tree_info_prints_what_is_there(tree: Path, capsys) -> None:
     assert "queries with all direct answers: 8, with all nodes: 8" in printed
 
 
+def test_tree_info_counts_as_paid_what_was_paid(world, queries, capfd) -> None:
+    # Analyses of one model in two roles read alike, and so does whoever is called after them.
+    twins = world.pool(world.model("A", instruction="Be brief."), world.model("B", 0.2, 0.002))
+    collect_routes(twins, queries, world.tree, max_dollars=5)
+    said = capfd.readouterr().err
+    paid = re.search(r"these calls cost (\$[\d.]+) of \$5", said)
+    keys = [node.key for node in RouteTree(world.tree).nodes.values()]
+    assert len(set(keys)) < len(keys)
+    (world.tree / "recordings.json").unlink()
+    print_info(world.tree)
+    printed = capfd.readouterr().out
+    assert f"cost of all calls: {paid[1]}\n" in printed
+    assert f"recorded: {len(keys)} nodes that no journal tells of" in printed
+
+
 def test_tree_info_tells_complete_queries_and_direct_answers_by_task(
     world, queries, capsys
 ) -> None:
