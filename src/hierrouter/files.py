@@ -196,7 +196,10 @@ def claim_folder(folder: Path, marker: str) -> None:
             folder.mkdir(parents=True, exist_ok=True)
         entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".tmp-")]
     except OSError as error:
-        raise HierRouterError(f"cannot make the folder {folder}: {error.strerror}") from error
+        raise HierRouterError(
+            f"cannot make the folder {folder}: {error.strerror}; make its parent writable or name "
+            "another folder"
+        ) from error
     if entries and not (folder / marker).exists():
         raise ConfigError(
             f"{folder} is not empty and holds no {marker} of ours; name an empty or new folder"

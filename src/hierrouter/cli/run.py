@@ -96,5 +96,8 @@ def run_all(config: Config, out: Path, recorded: Path | None = None, live: int =
         answer_fresh(tree, router, config.evaluation.alpha, live)
     say(f"report      {evaluation / REPORT}")
     say(f"MLflow UI   {ui_command()}")
-    asking = f'{program("hierrouter")} ask "What is 17 plus 25?" --router {router}'
+    # Scripted models understand questions of their own form only.
+    scripted = all(spec.backend == "scripted" for spec in config.pool.models)
+    question = ("Topic: sums. Marker: jade. " if scripted else "") + "What is 17 plus 25?"
+    asking = f'{program("hierrouter")} ask "{question}" --router {router}'
     say(f"ask it      {asking}")

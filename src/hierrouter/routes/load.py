@@ -65,6 +65,7 @@ def load_outcomes(
             f"{tree}: no query has all its nodes, scores and embeddings for moves {moves} and view "
             f"{view} (encoded: {', '.join(pool.encoder.views)}); "
             "run `hierrouter collect` again to finish it"
+            + (", or take training.moves=direct" if hops > 1 else "")
         )
     if left_out := len(opened.queries) - len(complete):
         whole = "direct answers" if hops == 1 else "nodes"

@@ -241,7 +241,8 @@ def _retire_queries(folder: Path, info: dict[str, Any], now: Sequence[Query]) ->
             query.metadata.get("kind"),
         ):
             raise ConfigError(
-                f"{folder} holds another text for query {query.query_id}; name another folder"
+                f"{folder} holds another text for query {query.query_id}; give the new question an "
+                "id of its own, or name another folder"
             )
     staying = {query.query_id for query in now} - {query.query_id for query in earlier}
     gone = [query for query in known.values() if query.query_id not in staying]
