@@ -9,7 +9,10 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "src" / "hierrouter"
 
-BASE = {"catalogue", "config", "configfile", "errors", "files", "hub", "mirror", "progress"}
+BASE = {
+    *("catalogue", "config", "configfile", "errors", "files", "hub", "interrupts", "mirror"),
+    "progress",
+}
 """Modules beside the layers; they know each other only."""
 
 SIBLINGS = {"data", "pool", "quality"}
