@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from hierrouter.routes.tree import RouteTree
 
 PART = 128
-"""Texts encoded and written together: at most so many are lost by a kill."""
+"""Texts written together: at most so many are lost by a kill."""
+AT_ONCE = 64
+"""Texts encoded together."""
 STEPS = 127
 """Whole numbers to each side of zero in which a vector is kept."""
 
@@ -75,8 +77,8 @@ def embed_tree(tree: RouteTree, config: EncoderConfig) -> None:
         for start in range(0, len(missing), PART):
             part = missing[start : start + PART]
             vectors = []
-            for first in range(0, len(part), 64):
-                vectors.append(encoder.encode(part[first : first + 64]))
+            for first in range(0, len(part), AT_ONCE):
+                vectors.append(encoder.encode(part[first : first + AT_ONCE]))
                 progress.advance(len(vectors[-1]))
             write_part(folder, part, np.concatenate(vectors))
 

@@ -16,11 +16,13 @@ from hierrouter.cli.trees import print_info, rescore
 from hierrouter.config import EncoderConfig
 from hierrouter.data.queries import read_queries, write_queries
 from hierrouter.errors import ConfigError, DamagedFileError, HierRouterError
+from hierrouter.files import sha256_text
 from hierrouter.pool.prompts import encoder_text
+from hierrouter.routes import embed
 from hierrouter.routes.calls import Part
 from hierrouter.routes.collect import collect_routes
 from hierrouter.routes.embed import embeddings_folder, read_embeddings, replies_of
-from hierrouter.routes.encoder import open_encoder
+from hierrouter.routes.encoder import HashingEncoder, open_encoder
 from hierrouter.routes.load import load_outcomes, tree_info
 from hierrouter.routes.nodes import NodeKey, read_nodes, write_nodes
 from hierrouter.routes.scores import read_scores
@@ -239,6 +241,28 @@ def test_further_queries_encode_only_their_own_contexts(world, queries, tree) ->
     assert world.states("embeddings/*/*.parquet").items() > before.items()
     digests = encoded(tree)
     assert max(Counter(digests).values()) == 1
+
+
+def test_embedding_goes_on_where_it_was_stopped(world, queries, monkeypatch) -> None:
+    monkeypatch.setattr(embed, "PART", 8)
+    encode, asked = HashingEncoder.encode, []
+
+    def stopped(self, texts):
+        if len(asked) == 20:
+            raise KeyboardInterrupt
+        asked.extend(texts)
+        return encode(self, texts)
+
+    monkeypatch.setattr(HashingEncoder, "encode", stopped)
+    monkeypatch.setattr(embed, "AT_ONCE", 4)
+    with pytest.raises(KeyboardInterrupt):
+        world.record(world.pool(), queries)
+    kept = encoded(world.tree)
+    assert sorted(kept) == sorted(map(sha256_text, asked[:16]))
+    monkeypatch.setattr(HashingEncoder, "encode", encode)
+    world.record(world.pool(), queries)
+    assert max(Counter(encoded(world.tree)).values()) == 1
+    assert len(load_outcomes(world.tree, "accuracy")) == 8
 
 
 def test_another_encoder_adds_its_vectors_and_destroys_none(world, queries, tree) -> None:
