@@ -8,7 +8,7 @@ import math
 import re
 from itertools import chain
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import annotated_types
 import yaml
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pydantic.fields import FieldInfo
+
+Part = TypeVar("Part", bound=Section)
 
 
 class _Loader(yaml.SafeLoader):
@@ -83,6 +85,26 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         return Config.model_validate(values, strict=True)
     except ValidationError as error:
         raise ConfigError(_one_line(error, str(path), origin)) from None
+
+
+def load_part(section: type[Part], text: str, culprit: str) -> Part:
+    """Reads one part of a configuration from text, as pipelines hand it to a stage.
+
+    Args:
+        section: what it is, such as `DataConfig`.
+        text: its keys, in YAML or JSON.
+        culprit: what to call it in messages.
+
+    Raises:
+        ConfigError: one line that names the culprit, the key, the value and what is allowed.
+    """
+    values = _parse(text, culprit)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{culprit}: holds no keys; give the config's part as YAML or JSON")
+    try:
+        return section.model_validate(values, strict=True)
+    except ValidationError as error:
+        raise ConfigError(_one_line(error, culprit, {})) from None
 
 
 def dump_config(config: Section) -> str:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from hierrouter import __version__
-from hierrouter.errors import HierRouterError
+from hierrouter.cli.launch import launch
 from hierrouter.files import folder_at
-from hierrouter.progress import console, say
+from hierrouter.progress import say
 
 # Commands import what they need when they run, so that `--help` answers at once.
 
@@ -26,11 +23,6 @@ app = typer.Typer(
 )
 tree_app = typer.Typer(help="Look after a route tree.", no_args_is_help=True)
 app.add_typer(tree_app, name="tree")
-
-STORES = ("aiobotocore", "aiohttp", "azure", "botocore", "fsspec", "gcsfs", "google", "s3fs")
-"""Libraries that serve object stores."""
-INTERRUPTED = 130
-"""What a shell expects of a command that Ctrl-C ended: 128 + SIGINT."""
 
 ConfigFile = Annotated[Path, typer.Option("--config", help="The experiment's YAML file.")]
 Overrides = Annotated[
@@ -371,32 +363,8 @@ def tree_rescore(
 
 
 def main() -> None:
-    """Runs the command line; expected failures end in one line and a non-zero exit code."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    # Threads that spin while they wait make a model several times slower as soon as another program
-    # uses a core; asleep they cost nothing. Read when torch is loaded, so it is set before.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # A plain `kill` ends like Ctrl-C: replies that are there are kept.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        app(prog_name="hierrouter", standalone_mode=True)
-    except HierRouterError as error:
-        line = " ".join(f"error: {error}".splitlines())
-        console.print(line, style="red", markup=False, emoji=False, soft_wrap=True)
-        sys.exit(error.exit_code)
-    except Exception as error:
-        # What an object store's library raises has no common ancestor.
-        if type(error).__module__.partition(".")[0] not in STORES:
-            raise
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        line = f"error: an object store failed ({reason}); run the same command again"
-        console.print(line, style="red", markup=False, emoji=False, soft_wrap=True)
-        sys.exit(1)
-    except SystemExit as ending:
-        # typer turns Ctrl-C into this, without a word.
-        if ending.code == INTERRUPTED:
-            say("stopped; what was finished is kept, the same command goes on from there")
-        raise
+    """Runs the command line."""
+    launch(app, "hierrouter")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hierrouter.errors import HierRouterError
 from hierrouter.evaluation.evaluate import RESULTS
@@ -15,11 +15,9 @@ from hierrouter.tracking.origin import has_ended, process, user
 from hierrouter.tracking.package import copy_router, log_router_model
 from hierrouter.tracking.record import KEY, PROCESS, Record, read_record
 from hierrouter.tracking.store import connected, shown_uri
-from hierrouter.tracking.values import headline_metrics, parameters
+from hierrouter.tracking.values import headline_metrics, log_values, parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from mlflow import MlflowClient
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
@@ -61,7 +59,11 @@ class Registered:
 
 
 def register_router(
-    config: EvaluationConfig, router: Path, evaluation: Path, tree: Path | None = None
+    config: EvaluationConfig,
+    router: Path,
+    evaluation: Path,
+    tree: Path | None = None,
+    run_id: str | None = None,
 ) -> Registered:
     """Records a router in MLflow and registers it.
 
@@ -75,6 +77,8 @@ def register_router(
         router: the folder of a router.
         evaluation: the folder of its evaluation.
         tree: the route tree, for the run's data sets; none: the run has none.
+        run_id: a run that is open already and gets all this, whatever was registered before; it
+            stays open. None: one of its own.
 
     Returns:
         The version and its run.
@@ -86,7 +90,11 @@ def register_router(
     """
     record = read_record(config, router, evaluation, tree)
     with connected() as client:
-        experiment = _experiment(client, config.experiment)
+        if run_id is None:
+            experiment = experiment_id(client, config.experiment)
+        else:
+            experiment = str(client.get_run(run_id).info.experiment_id)
+            _fill_open(client, run_id, record)
         runs = _earlier_runs(client, experiment, record.digest)
         known = _known(client, runs, config.registered_name)
         version = known or _new_version(client, experiment, runs, record)
@@ -107,7 +115,12 @@ def register_router(
     return registered
 
 
-def _experiment(client: MlflowClient, name: str) -> str:
+def experiment_id(client: MlflowClient, name: str) -> str:
+    """The id of an experiment, made if there is none of that name.
+
+    Raises:
+        HierRouterError: it was deleted.
+    """
     found = client.get_experiment_by_name(name)
     if found is None:
         return str(client.create_experiment(name))
@@ -169,6 +182,19 @@ def _new_version(
     return _create_version(client, record, model_uri)
 
 
+def _fill_open(client: MlflowClient, run_id: str, record: Record) -> None:
+    """Fills a run that somebody else opened and will end, unless that was done before."""
+    run = client.get_run(run_id)
+    if COMPLETE in run.data.tags:
+        return
+    for key, value in record.tags().items():
+        # Whoever opened the run has said where it comes from.
+        if not key.startswith("mlflow.") or key == "mlflow.note.content":
+            client.set_tag(run_id, key, value)
+    _fill(client, run_id, record)
+    client.update_run(run_id, run.info.status)
+
+
 def _run_name(info: RouterInfo) -> str:
     return f"{info.moves}-{info.metric}-{len(info.models)}x{info.hops}-seed{info.training_seed}"
 
@@ -177,12 +203,8 @@ def _fill(client: MlflowClient, run_id: str, record: Record) -> str:
     """Writes parameters, model, metrics, data sets and files; gives the model's URI."""
     import mlflow
     from mlflow.data.pandas_dataset import from_pandas
-    from mlflow.entities import Metric, Param
 
-    now = int(time.time() * 1000)
     settings = parameters(record.info, record.config.model_dump(mode="json"))
-    for some in _chunks([Param(key, value) for key, value in settings.items()], 100):
-        client.log_batch(run_id, params=some)
     with (
         mlflow.start_run(run_id=run_id, nested=True, log_system_metrics=False),
         tempfile.TemporaryDirectory(prefix="hierrouter-") as scratch,
@@ -194,13 +216,9 @@ def _fill(client: MlflowClient, run_id: str, record: Record) -> str:
                 frame, source=str(record.queries_path), name=f"queries-{split}", digest=digest[:32]
             )
             mlflow.log_input(dataset, context=split)
-        values = [
-            Metric(name, value, now, 0, model_id=model.model_id)
-            for name, value in headline_metrics(record.metrics).items()
-        ]
-        values += [Metric(name, value, now, step) for name, value, step in record.points]
-        for some in _chunks(values, 1000):
-            client.log_batch(run_id, metrics=some)
+        headline = [(name, value, 0) for name, value in headline_metrics(record.metrics).items()]
+        log_values(client, run_id, settings, headline, model.model_id)
+        log_values(client, run_id, {}, record.points)
         client.log_artifacts(run_id, str(copy), "router")
         for name in RESULTS:
             client.log_artifact(run_id, str(record.evaluation / name), "evaluation")
@@ -243,8 +261,3 @@ def _point_aliases(client: MlflowClient, version: ModelVersion) -> tuple[str, ..
         if aliases.get(alias) != target:
             client.set_registered_model_alias(version.name, alias, str(target))
     return tuple(sorted(name for name, at in {**aliases, **wanted}.items() if at == number))
-
-
-def _chunks(items: Sequence[Any], size: int) -> Iterator[list[Any]]:
-    for start in range(0, len(items), size):
-        yield list(items[start : start + size])

@@ -32,6 +32,12 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
 
 
+def use_tracking(uri: str) -> None:
+    """Names the tracking server for the rest of this process; empty: what is named stays."""
+    if uri:
+        os.environ["MLFLOW_TRACKING_URI"] = uri
+
+
 def _resolved_uri() -> str:
     """The tracking URI for MLflow, which keeps a connection for every URI it has met.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 from hierrouter.data.queries import digest_queries
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     import pandas as pd
+    from mlflow import MlflowClient
 
     from hierrouter.data.queries import Query
     from hierrouter.learning.router import RouterInfo
@@ -74,6 +76,37 @@ def headline_metrics(metrics: dict[str, Any]) -> dict[str, float]:
         for name, entry in entries.items()
         for measure in LOGGED
     }
+
+
+def log_values(
+    client: MlflowClient,
+    run_id: str,
+    settings: Mapping[str, str],
+    values: Sequence[tuple[str, float, int]],
+    model_id: str | None = None,
+) -> None:
+    """Logs parameters and metrics in as few requests as MLflow allows.
+
+    Args:
+        client: of the tracking store.
+        run_id: the run.
+        settings: parameters by name.
+        values: name, value and step of each metric.
+        model_id: the logged model that the metrics are of.
+    """
+    from mlflow.entities import Metric, Param
+
+    now = int(time.time() * 1000)
+    for params in _chunks([Param(key, value) for key, value in settings.items()], 100):
+        client.log_batch(run_id, params=params)
+    metrics = [Metric(name, value, now, step, model_id=model_id) for name, value, step in values]
+    for some in _chunks(metrics, 1000):
+        client.log_batch(run_id, metrics=some)
+
+
+def _chunks(items: Sequence[Any], size: int) -> Iterator[list[Any]]:
+    for start in range(0, len(items), size):
+        yield list(items[start : start + size])
 
 
 def evaluation_table(metrics: dict[str, Any]) -> str:

@@ -1,0 +1,39 @@
+"""The first task: opens the MLflow run and plans the training pods."""
+
+from components.image import IMAGE
+from kfp import dsl
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def open_run(
+    evaluation: str,
+    name: str,
+    job: str,
+    link: str,
+    seeds: str,
+    pod_per_seed: bool,
+    run_id: dsl.OutputPath(str),
+    mlflow_uri: str = "",
+) -> list[str]:
+    """Opens the MLflow run of the pipeline run, and says which pods train which seeds.
+
+    Args:
+        evaluation: The evaluation part of the config, as YAML or JSON.
+        name: What to call the run in MLflow.
+        job: The id of the pipeline run.
+        link: The pipeline run's page in the Kubeflow UI; empty if it is not known.
+        seeds: Training seeds, separated by commas.
+        pod_per_seed: Whether each seed trains in a pod of its own.
+        run_id: The MLflow run.
+        mlflow_uri: The tracking server; empty: as MLFLOW_TRACKING_URI says.
+
+    Returns:
+        The seeds of each training pod.
+    """
+    from pathlib import Path
+
+    from hierrouter.stages.open_run import open_run
+
+    opened = open_run(evaluation, name, job, link, seeds, pod_per_seed, mlflow_uri)
+    Path(run_id).write_text(opened.run_id, encoding="utf-8")
+    return opened.seeds

@@ -1,0 +1,1 @@
+"""The study as a Kubeflow pipeline: its definition, and how it is run, submitted and watched."""

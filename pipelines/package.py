@@ -1,0 +1,160 @@
+"""The compiled pipeline and the arguments of a run, checked before anything is sent."""
+
+import contextlib
+import difflib
+import json
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kfp import compiler
+
+from hierrouter.configfile import load_config
+from hierrouter.errors import ConfigError
+from hierrouter.files import atomic_path
+from pipelines.definition import Compiled, build
+
+PARTS = ("data", "pool", "training", "evaluation")
+KINDS = {
+    "STRING": (str, "text"),
+    "NUMBER_INTEGER": (int, "a whole number"),
+    "NUMBER_DOUBLE": ((int, float), "a number"),
+    "BOOLEAN": (bool, "true or false"),
+    "LIST": (list, "a list, such as [{key: gpu, operator: Exists}]"),
+    "STRUCT": (dict, "keys with values, such as {pool: gpu}"),
+}
+"""Types of pipeline parameters: what Python has for them, and their name for people."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """A pipeline and what one run of it is given.
+
+    Attributes:
+        text: the compiled pipeline.
+        arguments: parameters that differ from their defaults.
+        compiled: what was fixed when it was compiled.
+    """
+
+    text: str
+    arguments: dict[str, Any]
+    compiled: Compiled
+
+    def value(self, parameter: str) -> Any:
+        """What a run is given for a parameter."""
+        declared = _declared(self.text)
+        return self.arguments.get(parameter, declared[parameter].get("defaultValue"))
+
+    @contextlib.contextmanager
+    def on_disk(self) -> Iterator[str]:
+        """The compiled pipeline as a file, which kfp's client asks for."""
+        with tempfile.TemporaryDirectory(prefix="hierrouter-") as folder:
+            path = Path(folder, "pipeline.yaml")
+            path.write_text(self.text, encoding="utf-8")
+            yield str(path)
+
+
+def config_parts(config: Path, overrides: Sequence[str]) -> dict[str, str]:
+    """The four parts of a config, each as JSON.
+
+    Raises:
+        ConfigError: the config is wrong.
+    """
+    loaded = load_config(config, overrides)
+    return {
+        part: json.dumps(getattr(loaded, part).model_dump(mode="json"), sort_keys=True)
+        for part in PARTS
+    }
+
+
+def write_package(config: Path, overrides: Sequence[str], compiled: Compiled, out: Path) -> None:
+    """Compiles the pipeline into a file; the same config and settings give the same bytes.
+
+    Args:
+        config: the experiment; its parts are the parameters' defaults.
+        overrides: `dotted.path=value` each, for the config.
+        compiled: what is fixed.
+        out: the file, .yaml.
+
+    Raises:
+        ConfigError: the config or the file's name is wrong.
+        HierRouterError: it cannot be written.
+    """
+    if out.suffix not in (".yaml", ".yml"):
+        raise ConfigError(f"--out {out}: name a .yaml file, as Kubeflow takes no other")
+    parts = config_parts(config, overrides)
+    with atomic_path(out) as temporary, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        compiler.Compiler().compile(build(compiled, parts), str(temporary))
+
+
+def described(
+    config: Path, overrides: Sequence[str], compiled: Compiled, params: Sequence[str]
+) -> Package:
+    """Compiles the pipeline and reads the arguments of a run.
+
+    Raises:
+        ConfigError: the config is wrong, or a parameter is unknown or of the wrong type.
+    """
+    with tempfile.TemporaryDirectory(prefix="hierrouter-") as folder:
+        path = Path(folder, "pipeline.yaml")
+        write_package(config, overrides, compiled, path)
+        text = path.read_text(encoding="utf-8")
+    package = Package(text, read_arguments(text, params), compiled)
+    _require_place(package)
+    return package
+
+
+def read_arguments(pipeline: str, params: Sequence[str]) -> dict[str, Any]:
+    """Reads NAME=VALUE, the value in YAML, against a pipeline's parameters.
+
+    Args:
+        pipeline: the compiled pipeline.
+        params: what the user gave.
+
+    Raises:
+        ConfigError: one is unknown or of the wrong type.
+    """
+    declared, arguments = _declared(pipeline), {}
+    for param in params:
+        name, equals, text = param.partition("=")
+        if not equals:
+            raise ConfigError(f"--param {param}: write it as NAME=VALUE, for example shards=4")
+        if name not in declared:
+            near = difflib.get_close_matches(name, sorted(declared), n=1)
+            hint = (
+                f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(declared))}"
+            )
+            raise ConfigError(f"--param {param}: the pipeline has no parameter {name} ({hint})")
+        kind, words = KINDS[declared[name]["parameterType"]]
+        try:
+            value = text if kind is str else yaml.safe_load(text)
+        except yaml.YAMLError:
+            value = None
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise ConfigError(f"--param {param}: {name} should be {words}")
+        arguments[name] = value
+    return arguments
+
+
+def _require_place(package: Package) -> None:
+    """Makes sure that recordings outlive their pods.
+
+    Raises:
+        ConfigError: there is no volume, and no object store is named.
+    """
+    recordings = package.value("recordings")
+    if not package.compiled.volumes and "://" not in recordings:
+        raise ConfigError(
+            f"recordings={recordings}: with --no-volumes this is a folder of a pod, which dies "
+            "with it; name an object store (--param recordings=s3://BUCKET/FOLDER)"
+        )
+
+
+def _declared(pipeline: str) -> dict[str, Any]:
+    spec = next(yaml.safe_load_all(pipeline))
+    return spec["root"]["inputDefinitions"]["parameters"]

@@ -1,0 +1,142 @@
+"""The MLflow run of a whole pipeline run, and a child of it for each seed.
+
+Without Kubeflow's own MLflow plugin the first task opens the run and the exit task ends it; they
+know each other by a tag, the pipeline run's id. With the plugin, which gives every task a run of
+its own below one for the pipeline and ends them itself, we write into the plugin's.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from hierrouter.evaluation.evaluate import METRICS
+from hierrouter.files import read_json
+from hierrouter.learning.router import Router
+from hierrouter.tracking.origin import git_commit
+from hierrouter.tracking.register import experiment_id
+from hierrouter.tracking.store import connected
+from hierrouter.tracking.values import headline_metrics, learning_points, log_values, parameters
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from mlflow import MlflowClient
+
+    from hierrouter.config import EvaluationConfig
+
+JOB, LINK = "kubeflow.run_id", "kubeflow.link"
+"""Tags: the id of the pipeline run, and its page in the Kubeflow UI."""
+SEED = "hierrouter.training_seed"
+PARENT = "mlflow.parentRunId"
+PLUGIN_RUN = "MLFLOW_RUN_ID"
+"""Set by Kubeflow's MLflow plugin: the run that it opened for this task, and will end."""
+
+
+def open_pipeline_run(experiment: str, name: str, job: str, link: str = "") -> str:
+    """The run of a pipeline run: the plugin's, or one that is opened now.
+
+    A first task that is tried again finds the run that it opened before.
+
+    Args:
+        experiment: the experiment that it is in, where there is no plugin.
+        name: what to call it.
+        job: the id of the pipeline run.
+        link: its page in the Kubeflow UI; empty: not known.
+
+    Returns:
+        The id of the MLflow run.
+
+    Raises:
+        UnreachableError: MLflow does not answer.
+        HierRouterError: it refuses.
+    """
+    tags = {JOB: job, **({LINK: link} if link else {})}
+    if commit := git_commit():
+        tags["mlflow.source.git.commit"] = commit
+    with connected() as client:
+        if task := os.environ.get(PLUGIN_RUN):
+            run = str(client.get_run(task).data.tags.get(PARENT, task))
+            for key, value in tags.items():
+                client.set_tag(run, key, value)
+            return run
+        where = experiment_id(client, experiment)
+        known = _runs_of(client, [where], job)
+        if known:
+            return known[0]
+        tags |= {"mlflow.source.name": "hierrouter", "mlflow.source.type": "PROJECT"}
+        return str(client.create_run(where, tags=tags, run_name=name).info.run_id)
+
+
+def close_pipeline_run(job: str, status: str, reason: str = "") -> str | None:
+    """Ends the run of a pipeline run, unless the plugin does.
+
+    Args:
+        job: the id of the pipeline run.
+        status: how it ended, as Kubeflow says it: SUCCEEDED, FAILED, CANCELLED, ….
+        reason: why, if it did not succeed.
+
+    Returns:
+        The id of the MLflow run; none if the pipeline failed before there was one.
+    """
+    with connected() as client:
+        experiments = [each.experiment_id for each in client.search_experiments()]
+        runs = _runs_of(client, experiments, job)
+        if not runs:
+            return None
+        if reason:
+            client.set_tag(runs[0], "kubeflow.reason", reason[:5000])
+        client.set_tag(runs[0], "kubeflow.status", status)
+        if not os.environ.get(PLUGIN_RUN):
+            ended = {"SUCCEEDED": "FINISHED", "CANCELLED": "KILLED"}.get(status.upper(), "FAILED")
+            client.set_terminated(runs[0], ended)
+        return runs[0]
+
+
+def log_seeds(
+    config: EvaluationConfig, parent: str, routers: Iterable[Path], evaluations: Path
+) -> list[str]:
+    """A child run for each seed: settings, learning curve, and the metrics of its evaluation.
+
+    Args:
+        config: the evaluation part of a config.
+        parent: the run of the pipeline run.
+        routers: the routers, one a seed.
+        evaluations: a folder with the evaluation of each, named as the routers are.
+
+    Returns:
+        The ids of the child runs. Those that are there already are kept.
+    """
+    children = []
+    with connected() as client:
+        where = client.get_run(parent).info.experiment_id
+        known = {
+            run.data.tags.get(SEED): run
+            for run in client.search_runs([where], f"tags.`{PARENT}` = '{parent}'")
+            if run.info.status == "FINISHED"
+        }
+        for folder in routers:
+            info = Router.load(folder).info
+            seed = str(info.training_seed)
+            if seed in known:
+                children.append(known[seed].info.run_id)
+                continue
+            tags = {PARENT: parent, SEED: seed, "mlflow.source.name": "hierrouter"}
+            run = client.create_run(where, tags=tags, run_name=f"seed {seed}").info.run_id
+            curve = learning_points(read_json(folder / "learning_curve.json"))
+            measured = headline_metrics(read_json(evaluations / folder.name / METRICS))
+            log_values(
+                client,
+                run,
+                parameters(info, config.model_dump(mode="json")),
+                [(name, value, 0) for name, value in measured.items()] + curve,
+            )
+            client.set_terminated(run)
+            children.append(run)
+    return children
+
+
+def _runs_of(client: MlflowClient, experiments: list[Any], job: str) -> list[str]:
+    found = client.search_runs(experiments, f"tags.`{JOB}` = '{job}'", order_by=["start_time"])
+    return [str(run.info.run_id) for run in found if PARENT not in run.data.tags]
