@@ -86,7 +86,7 @@ def build(compiled: Compiled, parts: dict[str, str]) -> Callable[..., Any]:
         training: str = parts["training"],
         evaluation: str = parts["evaluation"],
         run_name: str = "train-eval",
-        link: str = "",
+        kubeflow_ui: str = "",
         seeds: str = "42",
         pod_per_seed: bool = False,
         shards: int = 1,
@@ -121,7 +121,7 @@ def build(compiled: Compiled, parts: dict[str, str]) -> Callable[..., Any]:
             training: The training part: how the router learns.
             evaluation: The evaluation part: alphas, intervals, MLflow experiment, registered name.
             run_name: What to call the run in MLflow.
-            link: This run's page in the Kubeflow UI; submit fills it in.
+            kubeflow_ui: Address of the Kubeflow UI, for links in MLflow; submit fills it in.
             seeds: Training seeds, separated by commas; the best on validation is registered.
             pod_per_seed: Whether each seed trains in a pod of its own.
             shards: How many pods record side by side.
@@ -206,7 +206,7 @@ def build(compiled: Compiled, parts: dict[str, str]) -> Callable[..., Any]:
                     evaluation=evaluation,
                     name=run_name,
                     job=job,
-                    link=link,
+                    ui=kubeflow_ui,
                     seeds=seeds,
                     pod_per_seed=pod_per_seed,
                     mlflow_uri=mlflow_uri,

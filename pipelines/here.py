@@ -65,9 +65,7 @@ def run_here(config: Path, overrides: Sequence[str], params: Sequence[str], out:
             warnings.simplefilter("ignore")
             pipeline(**arguments)
     except RuntimeError as error:
-        raise HierRouterError(
-            f"{_plain(str(error))}; the failed task's own words are above"
-        ) from None
+        raise HierRouterError(f"{_plain(str(error))}; its own words are above") from None
     say(f"recordings  {arguments['recordings']}")
     say(f"artifacts   {out / 'artifacts'}")
     say(f"MLflow      {shown_uri()}")

@@ -126,9 +126,7 @@ def read_arguments(pipeline: str, params: Sequence[str]) -> dict[str, Any]:
             raise ConfigError(f"--param {param}: write it as NAME=VALUE, for example shards=4")
         if name not in declared:
             near = difflib.get_close_matches(name, sorted(declared), n=1)
-            hint = (
-                f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(declared))}"
-            )
+            hint = f"did you mean {near[0]}?" if near else ", ".join(sorted(declared))
             raise ConfigError(f"--param {param}: the pipeline has no parameter {name} ({hint})")
         kind, words = KINDS[declared[name]["parameterType"]]
         try:

@@ -3,7 +3,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,9 @@ import typer
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from hierrouter.cli.launch import launch
+
+if TYPE_CHECKING:
+    from pipelines.definition import Compiled
 
 app = typer.Typer(
     help="Sample, record, train, evaluate and register as a Kubeflow pipeline.",
@@ -48,6 +51,9 @@ Authority = Annotated[
     typer.Option("--ca-file", help="Certificate of the authority that signed the server's."),
 ]
 Experiment = Annotated[str, typer.Option("--experiment", help="Kubeflow experiment to run in.")]
+NewExperiment = Annotated[
+    bool, typer.Option("--new-experiment", help="Make the Kubeflow experiment if there is none.")
+]
 Name = Annotated[str | None, typer.Option("--name", help="What to call the run.")]
 Image = Annotated[
     str | None, typer.Option("--image", help="Image of all components, best by digest.")
@@ -139,6 +145,7 @@ def submit(
     namespace: Namespace = None,
     ca_file: Authority = None,
     experiment: Experiment = "hierrouter",
+    new_experiment: NewExperiment = False,
     name: Name = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Follow the run; fail when it fails.")
@@ -164,7 +171,7 @@ def submit(
     compiled = _compiled(*settings, pull_secrets, no_cache)
     package = described(config, overrides or [], compiled, params or [])
     with connected(host, namespace, ca_file) as cluster:
-        run = start(cluster, package, experiment, name)
+        run = start(cluster, package, experiment, name, new_experiment)
         if wait:
             watch(cluster, run, package)
 
@@ -177,6 +184,7 @@ def schedule(
     namespace: Namespace = None,
     ca_file: Authority = None,
     experiment: Experiment = "hierrouter",
+    new_experiment: NewExperiment = False,
     name: Name = None,
     overrides: Overrides = None,
     params: Params = None,
@@ -198,7 +206,7 @@ def schedule(
     compiled = _compiled(*settings, pull_secrets, no_cache)
     package = described(config, overrides or [], compiled, params or [])
     with connected(host, namespace, ca_file) as cluster:
-        repeat(cluster, package, experiment, name, cron)
+        repeat(cluster, package, experiment, name, new_experiment, cron)
 
 
 if __name__ == "__main__":

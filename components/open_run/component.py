@@ -9,7 +9,7 @@ def open_run(
     evaluation: str,
     name: str,
     job: str,
-    link: str,
+    ui: str,
     seeds: str,
     pod_per_seed: bool,
     run_id: dsl.OutputPath(str),
@@ -21,7 +21,7 @@ def open_run(
         evaluation: The evaluation part of the config, as YAML or JSON.
         name: What to call the run in MLflow.
         job: The id of the pipeline run.
-        link: The pipeline run's page in the Kubeflow UI; empty if it is not known.
+        ui: Address of the Kubeflow UI; empty if it is not known.
         seeds: Training seeds, separated by commas.
         pod_per_seed: Whether each seed trains in a pod of its own.
         run_id: The MLflow run.
@@ -34,6 +34,6 @@ def open_run(
 
     from hierrouter.stages.open_run import open_run
 
-    opened = open_run(evaluation, name, job, link, seeds, pod_per_seed, mlflow_uri)
+    opened = open_run(evaluation, name, job, ui, seeds, pod_per_seed, mlflow_uri)
     Path(run_id).write_text(opened.run_id, encoding="utf-8")
     return opened.seeds

@@ -24,7 +24,7 @@ def open_run(
     evaluation: str,
     name: str,
     job: str,
-    link: str,
+    ui: str,
     seeds: str,
     pod_per_seed: bool,
     mlflow_uri: str = "",
@@ -35,7 +35,7 @@ def open_run(
         evaluation: the evaluation part of a config, as YAML or JSON: it names the experiment.
         name: what to call the run.
         job: the id of the pipeline run.
-        link: its page in the Kubeflow UI; empty: not known.
+        ui: the address of the Kubeflow UI; empty: not known.
         seeds: training seeds, separated by commas.
         pod_per_seed: whether each seed trains in a pod of its own; else all in one.
         mlflow_uri: the tracking server; empty: as MLFLOW_TRACKING_URI says.
@@ -48,6 +48,6 @@ def open_run(
     numbers = [str(seed) for seed in parse_seeds(seeds)]
     use_tracking(mlflow_uri)
     return Opened(
-        run_id=open_pipeline_run(config.experiment, name, job, link),
+        run_id=open_pipeline_run(config.experiment, name, job, ui),
         seeds=numbers if pod_per_seed else [",".join(numbers)],
     )

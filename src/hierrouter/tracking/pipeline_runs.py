@@ -34,7 +34,7 @@ PLUGIN_RUN = "MLFLOW_RUN_ID"
 """Set by Kubeflow's MLflow plugin: the run that it opened for this task, and will end."""
 
 
-def open_pipeline_run(experiment: str, name: str, job: str, link: str = "") -> str:
+def open_pipeline_run(experiment: str, name: str, job: str, ui: str = "") -> str:
     """The run of a pipeline run: the plugin's, or one that is opened now.
 
     A first task that is tried again finds the run that it opened before.
@@ -43,7 +43,7 @@ def open_pipeline_run(experiment: str, name: str, job: str, link: str = "") -> s
         experiment: the experiment that it is in, where there is no plugin.
         name: what to call it.
         job: the id of the pipeline run.
-        link: its page in the Kubeflow UI; empty: not known.
+        ui: the address of the Kubeflow UI; empty: not known.
 
     Returns:
         The id of the MLflow run.
@@ -52,7 +52,7 @@ def open_pipeline_run(experiment: str, name: str, job: str, link: str = "") -> s
         UnreachableError: MLflow does not answer.
         HierRouterError: it refuses.
     """
-    tags = {JOB: job, **({LINK: link} if link else {})}
+    tags = {JOB: job, **({LINK: run_page(ui, job)} if ui else {})}
     if commit := git_commit():
         tags["mlflow.source.git.commit"] = commit
     with connected() as client:
@@ -67,6 +67,23 @@ def open_pipeline_run(experiment: str, name: str, job: str, link: str = "") -> s
             return known[0]
         tags |= {"mlflow.source.name": "hierrouter", "mlflow.source.type": "PROJECT"}
         return str(client.create_run(where, tags=tags, run_name=name).info.run_id)
+
+
+def run_page(ui: str, job: str) -> str:
+    """The page of a pipeline run in the Kubeflow UI."""
+    return f"{ui.rstrip('/')}/#/runs/details/{job}"
+
+
+def metrics_of(job: str) -> dict[str, float]:
+    """What MLflow holds of a pipeline run: the metrics of its run, by name.
+
+    Raises:
+        UnreachableError: MLflow does not answer.
+    """
+    with connected() as client:
+        experiments = [each.experiment_id for each in client.search_experiments()]
+        runs = _runs_of(client, experiments, job)
+        return dict(client.get_run(runs[0]).data.metrics) if runs else {}
 
 
 def close_pipeline_run(job: str, status: str, reason: str = "") -> str | None:

@@ -1,0 +1,125 @@
+"""A connection to Kubeflow Pipelines that is known to answer; its failures become one line."""
+
+import contextlib
+import os
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import kfp
+import kfp_server_api
+import urllib3
+from kfp.client import ServiceAccountTokenVolumeCredentials
+
+from hierrouter.errors import ConfigError, HierRouterError, UnreachableError
+
+TOKEN, TOKEN_FILE = "KF_PIPELINES_TOKEN", "KF_PIPELINES_SA_TOKEN_PATH"
+"""Variables: a token, or the file of a service account's."""
+TRIES = urllib3.Retry(2, backoff_factor=0.5)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Kubeflow Pipelines somewhere.
+
+    Attributes:
+        client: kfp's own client.
+        host: its address.
+        namespace: the user's namespace; empty where there is one for all.
+    """
+
+    client: Any
+    host: str
+    namespace: str
+
+
+@contextlib.contextmanager
+def connected(host: str | None, namespace: str | None, ca_file: Path | None) -> Iterator[Cluster]:
+    """Connects as people do: address and namespace, a token or a service account's, own authority.
+
+    Args:
+        host: the address; a port-forward will do.
+        namespace: the profile's namespace; none: as the server says.
+        ca_file: the certificate of the authority behind the server's; none: the system's.
+
+    Raises:
+        ConfigError: no address, or a file that is not there.
+        UnreachableError: nothing answers there, or it is no Kubeflow Pipelines.
+        HierRouterError: it refuses.
+    """
+    if not host:
+        raise ConfigError(
+            "no address of Kubeflow Pipelines; give --host or set KF_PIPELINES_ENDPOINT (to reach "
+            "a cluster without an address: kubectl port-forward -n kubeflow svc/ml-pipeline-ui "
+            "8080:80, then --host http://localhost:8080)"
+        )
+    if ca_file is not None and not ca_file.is_file():
+        raise ConfigError(f"--ca-file {ca_file}: there is no such file")
+    with _in_one_line(host), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        client = kfp.Client(
+            host=host,
+            existing_token=os.environ.get(TOKEN) or None,
+            credentials=_service_account(),
+            ssl_ca_cert=None if ca_file is None else str(ca_file),
+            ui_host=host,
+        )
+        client._run_api.api_client.configuration.retries = TRIES
+        health = client.get_kfp_healthz()
+        if namespace is None and health.multi_user:
+            namespace = client.get_user_namespace()
+            if not namespace:
+                raise ConfigError(
+                    f"{host} serves several users; give --namespace, that of your profile"
+                )
+        yield Cluster(client, host, namespace or "")
+
+
+def _service_account() -> Any:
+    path = os.environ.get(TOKEN_FILE)
+    if not path or os.environ.get(TOKEN):
+        return None
+    if not Path(path).is_file():
+        raise ConfigError(f"{TOKEN_FILE}: there is no file {path}")
+    return ServiceAccountTokenVolumeCredentials(path)
+
+
+@contextlib.contextmanager
+def _in_one_line(host: str) -> Iterator[None]:
+    """Turns what the client raises into one line that names the culprit and the remedy."""
+    try:
+        yield
+    except kfp_server_api.ApiException as error:
+        raise refusal(host, error) from error
+    except TimeoutError as error:  # of kfp's health check
+        raise UnreachableError(f"Kubeflow Pipelines at {host} is not healthy ({error})") from error
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise UnreachableError(
+            f"Kubeflow Pipelines at {host} does not answer ({_first_cause(error)}); look at the "
+            "address and the network, or start the port-forward again"
+        ) from error
+
+
+def refusal(host: str, error: Any) -> HierRouterError:
+    """What a refusal of the server means."""
+    said = " ".join(str(error.body or error.reason or "").split())[:200]
+    if error.status in (401, 403):
+        return HierRouterError(
+            f"Kubeflow Pipelines at {host} refused the credentials ({error.status}: {said}); set "
+            f"{TOKEN} to a token that is valid, or {TOKEN_FILE} to a service account's file, and "
+            "look whether it may use this namespace"
+        )
+    if error.status == 404 and "code" not in said:
+        return UnreachableError(
+            f"{host} answers, but not as Kubeflow Pipelines ({error.status}: {said}); give the "
+            "address of its API or of its UI"
+        )
+    return HierRouterError(f"Kubeflow Pipelines at {host} refused ({error.status}: {said})")
+
+
+def _first_cause(error: BaseException) -> str:
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    return " ".join(str(error).split())[:160] or type(error).__name__
