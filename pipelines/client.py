@@ -1,6 +1,7 @@
 """A connection to Kubeflow Pipelines that is known to answer; its failures become one line."""
 
 import contextlib
+import io
 import os
 import warnings
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import kfp
 import kfp_server_api
 import urllib3
 from kfp.client import ServiceAccountTokenVolumeCredentials
+from kfp_server_api import rest
 
 from hierrouter.errors import ConfigError, HierRouterError, UnreachableError
 
@@ -57,8 +59,12 @@ def connected(host: str | None, namespace: str | None, ca_file: Path | None) -> 
         )
     if ca_file is not None and not ca_file.is_file():
         raise ConfigError(f"--ca-file {ca_file}: there is no such file")
-    with _in_one_line(host), warnings.catch_warnings():
+    # It prints addresses of its own.
+    printed = contextlib.redirect_stdout(io.StringIO())
+    with _in_one_line(host), warnings.catch_warnings(), printed:
         warnings.simplefilter("ignore")
+        # The client asks five times, with pauses, even where the token is wrong.
+        _require_answer(host, ca_file)
         client = kfp.Client(
             host=host,
             existing_token=os.environ.get(TOKEN) or None,
@@ -77,6 +83,29 @@ def connected(host: str | None, namespace: str | None, ca_file: Path | None) -> 
         yield Cluster(client, host, namespace or "")
 
 
+def _require_answer(host: str, ca_file: Path | None) -> None:
+    """Asks for the health of what is at an address.
+
+    Raises:
+        kfp_server_api.ApiException: it refuses.
+        urllib3.exceptions.HTTPError: it does not answer.
+    """
+    address = host if "://" in host else f"http://{host}"
+    token = os.environ.get(TOKEN)
+    if not token and (path := os.environ.get(TOKEN_FILE)) and Path(path).is_file():
+        token = Path(path).read_text(encoding="utf-8").strip()
+    with urllib3.PoolManager(ca_certs=None if ca_file is None else str(ca_file)) as pool:
+        answer = pool.request(
+            "GET",
+            f"{address.rstrip('/')}/apis/v2beta1/healthz",
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+            retries=TRIES,
+            timeout=10.0,
+        )
+    if answer.status != 200:
+        raise kfp_server_api.ApiException(http_resp=rest.RESTResponse(answer))
+
+
 def _service_account() -> Any:
     path = os.environ.get(TOKEN_FILE)
     if not path or os.environ.get(TOKEN):
@@ -93,8 +122,6 @@ def _in_one_line(host: str) -> Iterator[None]:
         yield
     except kfp_server_api.ApiException as error:
         raise refusal(host, error) from error
-    except TimeoutError as error:  # of kfp's health check
-        raise UnreachableError(f"Kubeflow Pipelines at {host} is not healthy ({error})") from error
     except (urllib3.exceptions.HTTPError, OSError) as error:
         raise UnreachableError(
             f"Kubeflow Pipelines at {host} does not answer ({_first_cause(error)}); look at the "
@@ -104,14 +131,16 @@ def _in_one_line(host: str) -> Iterator[None]:
 
 def refusal(host: str, error: Any) -> HierRouterError:
     """What a refusal of the server means."""
-    said = " ".join(str(error.body or error.reason or "").split())[:200]
+    body = error.body or error.reason or ""
+    text = body.decode(errors="replace") if isinstance(body, bytes) else str(body)
+    said = " ".join(text.split())[:200]
     if error.status in (401, 403):
         return HierRouterError(
             f"Kubeflow Pipelines at {host} refused the credentials ({error.status}: {said}); set "
             f"{TOKEN} to a token that is valid, or {TOKEN_FILE} to a service account's file, and "
             "look whether it may use this namespace"
         )
-    if error.status == 404 and "code" not in said:
+    if not said.startswith("{"):
         return UnreachableError(
             f"{host} answers, but not as Kubeflow Pipelines ({error.status}: {said}); give the "
             "address of its API or of its UI"

@@ -136,7 +136,7 @@ def build(compiled: Compiled, parts: dict[str, str]) -> Callable[..., Any]:
             record_node_selector: Labels of the node pool that records.
             record_tolerations: Taints of that node pool that recording pods tolerate.
             train_accelerator_type: Resource that a training pod asks for.
-            train_accelerator_count: How many.
+            train_accelerator_count: How many; a network as small as the router's needs none.
             train_cpu: Processors of a training pod.
             train_memory: Memory of a training pod.
             train_node_selector: Labels of the node pool that trains.

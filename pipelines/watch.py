@@ -100,7 +100,7 @@ def _asks(task: Any, package: Package) -> str:
         for name in ("accelerator_count", "accelerator_type", "cpu", "memory", "node_selector")
     }
     return (
-        f"it asks for {asked['accelerator_count']} x {asked['accelerator_type']}, "
+        f"it asks for {asked['accelerator_count']:g} x {asked['accelerator_type']}, "
         f"{asked['cpu']} processors and {asked['memory']} on "
         f"{asked['node_selector'] or 'any node'}: is there such a node, and are its taints in "
         f"{part}_tolerations?"

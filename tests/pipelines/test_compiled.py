@@ -1,0 +1,254 @@
+"""The compiled pipeline, as the API server and the cluster will read it."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from google.protobuf import json_format
+from kfp.pipeline_spec import pipeline_spec_pb2
+from pipelines.definition import IMAGE, Compiled
+from pipelines.package import read_arguments, write_package
+
+from hierrouter.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CONFIG = Path(__file__).parents[2] / "configs" / "scripted.yaml"
+PREFIX = "pipelinechannel--"
+
+
+def compile_to(path: Path, compiled: Compiled) -> bytes:
+    write_package(CONFIG, [], compiled, path)
+    return path.read_bytes()
+
+
+@cache
+def documents(compiled: Compiled) -> tuple[Any, Any]:
+    """The pipeline and what of it is Kubernetes' own."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        text = compile_to(Path(folder, "pipeline.yaml"), compiled)
+    pipeline, platform = yaml.safe_load_all(text)
+    return pipeline, platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+
+
+@pytest.fixture
+def pipeline() -> Any:
+    return documents(Compiled())[0]
+
+
+@pytest.fixture
+def platform() -> Any:
+    return documents(Compiled())[1]
+
+
+def containers(pipeline: Any) -> dict[str, Any]:
+    return {
+        name.removeprefix("exec-"): executor["container"]
+        for name, executor in pipeline["deploymentSpec"]["executors"].items()
+    }
+
+
+def dags(pipeline: Any) -> Iterator[tuple[str, Any]]:
+    yield "root", pipeline["root"]
+    for name, component in pipeline["components"].items():
+        if "dag" in component:
+            yield name, component
+
+
+def named(value: Any) -> Iterator[str]:
+    """Every parameter that a piece of the spec takes from the DAG around it."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key == "componentInputParameter":
+                yield inner
+            else:
+                yield from named(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from named(inner)
+
+
+def test_the_api_server_can_parse_it(pipeline) -> None:
+    spec = json_format.ParseDict(pipeline, pipeline_spec_pb2.PipelineSpec())
+    assert spec.pipeline_info.name == "hierrouter-train-eval"
+
+
+def test_every_parameter_that_a_task_takes_is_declared_by_its_dag(pipeline, platform) -> None:
+    """kfp compiles without a word what the backend then refuses."""
+    looked_at = 0
+    for name, component in dags(pipeline):
+        declared = set(component.get("inputDefinitions", {}).get("parameters", {}))
+        for task_name, task in component["dag"]["tasks"].items():
+            taken = set(named(task.get("inputs", {})))
+            label = pipeline["components"][task["componentRef"]["name"]].get("executorLabel")
+            taken |= set(named(platform.get(label, {})))
+            items = task.get("parameterIterator", {}).get("items", {}).get("inputParameter")
+            if items:
+                assert items in task["inputs"]["parameters"], (name, task_name)
+            assert taken <= declared, (name, task_name, taken - declared)
+            looked_at += len(taken)
+    assert looked_at > 40
+
+
+def test_every_placeholder_of_a_container_is_an_input_of_its_task(pipeline) -> None:
+    for _, component in dags(pipeline):
+        for task in component["dag"]["tasks"].values():
+            label = pipeline["components"][task["componentRef"]["name"]].get("executorLabel")
+            if not label:
+                continue
+            text = json.dumps(pipeline["deploymentSpec"]["executors"][label])
+            for parameter in task.get("inputs", {}).get("parameters", {}):
+                text = text.replace(f"parameters['{parameter}']", "")
+            assert "{{$.inputs.parameters[" not in text
+
+
+def test_nothing_is_installed_and_all_run_one_image(pipeline) -> None:
+    found = containers(pipeline)
+    assert len(found) == 8
+    for container in found.values():
+        assert container["image"] == IMAGE
+        assert "pip install" not in yaml.safe_dump(container)
+
+
+@pytest.mark.parametrize(
+    ("task", "part"), [("collect-routes", "record"), ("train-router", "train")]
+)
+def test_gpu_node_pools_are_asked_for(pipeline, platform, task, part) -> None:
+    resources = containers(pipeline)[task]["resources"]
+    asked = f"{{{{$.inputs.parameters['{PREFIX}{part}_%s']}}}}"
+    assert resources["accelerator"] == {
+        "resourceType": asked % "accelerator_type",
+        "resourceCount": asked % "accelerator_count",
+    }
+    assert resources["resourceCpuRequest"] == asked % "cpu"
+    assert resources["resourceMemoryRequest"] == asked % "memory"
+    assert resources["resourceMemoryLimit"] == asked % "memory"
+    of_node = platform[f"exec-{task}"]
+    assert of_node["nodeSelector"]["nodeSelectorJson"] == {
+        "componentInputParameter": f"{PREFIX}{part}_node_selector"
+    }
+    assert of_node["tolerations"][0]["tolerationJson"] == {
+        "componentInputParameter": f"{PREFIX}{part}_tolerations"
+    }
+
+
+def test_secrets_are_optional_and_become_variables(platform) -> None:
+    secrets = {
+        each["secretNameParameter"]["componentInputParameter"].removeprefix(PREFIX): (
+            each["optional"],
+            {one["envVar"] for one in each["keyToEnv"]},
+        )
+        for each in platform["exec-collect-routes"]["secretAsEnv"]
+    }
+    assert secrets["hugging_face_secret"] == (True, {"HF_TOKEN"})
+    assert "AWS_SECRET_ACCESS_KEY" in secrets["store_secret"][1]
+    assert "endpoint_secret" not in secrets
+    with_keys = documents(Compiled(endpoint_keys=("LLAMA_KEY",)))[1]["exec-collect-routes"]
+    assert "LLAMA_KEY" in yaml.safe_dump(with_keys["secretAsEnv"])
+
+
+def test_recordings_and_models_lie_on_volumes_or_there_are_none(platform) -> None:
+    mounts = {
+        each["pvcNameParameter"]["componentInputParameter"].removeprefix(PREFIX): each["mountPath"]
+        for each in platform["exec-collect-routes"]["pvcMount"]
+    }
+    assert mounts == {"recordings_claim": "/recordings", "models_claim": "/models"}
+    without, of_nodes = documents(Compiled(volumes=False))
+    assert not any("pvcMount" in executor for executor in of_nodes.values())
+    assert not any("env" in container for container in containers(without).values())
+
+
+def test_retries_timeouts_parallelism_and_caching(pipeline, platform) -> None:
+    handler = pipeline["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    loops = {name: task for name, task in handler.items() if "iteratorPolicy" in task}
+    assert [task["iteratorPolicy"]["parallelismLimit"] for task in loops.values()] == [8]
+    cached = {}
+    for _, component in dags(pipeline):
+        for name, task in component["dag"]["tasks"].items():
+            if name not in handler or "exec" in str(task["componentRef"]):
+                cached[name] = task.get("cachingOptions", {}).get("enableCache", False)
+            if name in ("collect-routes", "open-run", "report-exit"):
+                assert task["retryPolicy"]["maxRetryCount"] == 3
+                assert task["retryPolicy"]["backoffFactor"] == 2.0
+    assert cached["collect-routes"] is True
+    for never in ("open-run", "register-router", "report-exit"):
+        assert not cached.get(never)
+    other, of_nodes = documents(
+        Compiled(
+            image="registry/hierrouter@sha256:abc",
+            retries=1,
+            timeout_s=7200,
+            pull_secrets=("registry",),
+            caching=False,
+        )
+    )
+    assert {each["image"] for each in containers(other).values()} == {
+        "registry/hierrouter@sha256:abc"
+    }
+    assert of_nodes["exec-train-router"]["activeDeadlineSeconds"] == "7200"
+    assert of_nodes["exec-merge-routes"]["imagePullSecret"][0]["secretName"] == "registry"
+    assert "enableCache: true" not in yaml.safe_dump(other)
+
+
+def test_the_same_bytes_twice(tmp_path) -> None:
+    assert compile_to(tmp_path / "one.yaml", Compiled()) == compile_to(
+        tmp_path / "two.yaml", Compiled()
+    )
+
+
+def test_every_parameter_is_explained(pipeline) -> None:
+    for name, parameter in pipeline["root"]["inputDefinitions"]["parameters"].items():
+        assert len(parameter.get("description", "")) > 10, name
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory) -> str:
+    return compile_to(tmp_path_factory.mktemp("compiled") / "p.yaml", Compiled()).decode()
+
+
+def test_arguments_are_read_by_their_types(text) -> None:
+    assert read_arguments(
+        text,
+        [
+            "shards=4",
+            "seeds=1,2",
+            "pod_per_seed=true",
+            "max_dollars_per_shard=2",
+            "record_node_selector={pool: gpu}",
+            "record_tolerations=[{key: nvidia.com/gpu, operator: Exists}]",
+        ],
+    ) == {
+        "shards": 4,
+        "seeds": "1,2",
+        "pod_per_seed": True,
+        "max_dollars_per_shard": 2,
+        "record_node_selector": {"pool": "gpu"},
+        "record_tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("param", "said"),
+    [
+        ("shards", "write it as NAME=VALUE"),
+        ("shard=4", "the pipeline has no parameter shard (did you mean shards?)"),
+        ("shards=four", "shards should be a whole number"),
+        ("shards=true", "shards should be a whole number"),
+        ("pod_per_seed=1", "pod_per_seed should be true or false"),
+        ("record_node_selector=gpu", "record_node_selector should be keys with values"),
+        ("record_tolerations={a: b", "record_tolerations should be a list"),
+    ],
+)
+def test_a_wrong_argument_is_named(text, param, said) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_arguments(text, [param])
+    assert str(caught.value).startswith(f"--param {param}: ")
+    assert said in str(caught.value)

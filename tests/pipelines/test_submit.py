@@ -1,0 +1,225 @@
+"""Submitting, following and scheduling with kfp's own client, against a stand-in server."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pipelines.client import connected
+from pipelines.definition import Compiled
+from pipelines.package import Package, described
+from pipelines.runs import repeat, start
+from pipelines.watch import watch
+from tests.pipelines.conftest import task
+
+from hierrouter.errors import ConfigError, HierRouterError, UnreachableError
+from pipelines import watch as watching
+
+CONFIG = Path(__file__).parents[2] / "configs" / "scripted.yaml"
+
+
+@pytest.fixture(scope="module")
+def package() -> Package:
+    return described(CONFIG, [], Compiled(), ["shards=2", "record_node_selector={pool: gpu}"])
+
+
+@pytest.fixture(autouse=True)
+def no_settings_of_the_user(monkeypatch, tmp_path) -> None:
+    for name in ("KF_PIPELINES_ENDPOINT", "KF_PIPELINES_TOKEN", "KF_PIPELINES_SA_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+def submitted(kubeflow, package, experiment="hierrouter", **more: Any) -> str:
+    with connected(kubeflow.url, None, None) as cluster:
+        return start(cluster, package, experiment, "mine", **more)
+
+
+def followed(kubeflow, package) -> None:
+    with connected(kubeflow.url, None, None) as cluster:
+        watch(cluster, start(cluster, package, "hierrouter", "mine"), package, poll_s=0.001)
+
+
+def test_a_run_is_started_with_its_arguments_and_links_are_said(kubeflow, package, capfd) -> None:
+    assert submitted(kubeflow, package) == "run-1"
+    (run,) = kubeflow.runs
+    assert run.display_name == "mine"
+    assert kubeflow.experiments[run.experiment_id] == "hierrouter"
+    assert run.pipeline_spec["pipeline_spec"]["pipelineInfo"]["name"] == "hierrouter-train-eval"
+    assert "kubernetes" in run.pipeline_spec["platform_spec"]["platforms"]
+    assert run.runtime_config.parameters == {
+        "kubeflow_ui": kubeflow.url,
+        "run_name": "mine",
+        "shards": 2,
+        "record_node_selector": {"pool": "gpu"},
+    }
+    printed = capfd.readouterr()
+    assert printed.out == ""
+    assert f"in Kubeflow {kubeflow.url}/#/runs/details/run-1" in printed.err
+
+
+def test_an_experiment_is_used_made_or_refused(kubeflow, package) -> None:
+    submitted(kubeflow, package, "studies")
+    assert kubeflow.runs[0].experiment_id == "e2"
+    with pytest.raises(ConfigError, match=r"Kubeflow experiment \(did you mean studies\?\)"):
+        submitted(kubeflow, package, "studys")
+    assert len(kubeflow.runs) == 1
+    submitted(kubeflow, package, "mine", make=True)
+    assert kubeflow.experiments[kubeflow.runs[1].experiment_id] == "mine"
+
+
+def test_a_schedule(kubeflow, package) -> None:
+    with connected(kubeflow.url, None, None) as cluster:
+        with pytest.raises(ConfigError, match="takes six fields"):
+            repeat(cluster, package, "hierrouter", None, False, "0 3 * * 1")
+        assert repeat(cluster, package, "hierrouter", None, False, "0 0 3 * * 1") == "recurring-1"
+    (made,) = kubeflow.recurring
+    assert made.trigger.cron_schedule.cron == "0 0 3 * * 1"
+    assert made.no_catchup is True
+
+
+# Following.
+
+
+def test_each_change_of_a_task_is_said_once(kubeflow, package, capfd, monkeypatch) -> None:
+    kubeflow.looks = [
+        ("PENDING", []),
+        ("RUNNING", [task("sample-queries", "RUNNING"), task("root-driver", "RUNNING")]),
+        ("RUNNING", [task("sample-queries", "RUNNING")]),
+        ("RUNNING", [task("sample-queries", "SUCCEEDED"), task("collect-routes", "RUNNING")]),
+        ("SUCCEEDED", [task("collect-routes", "SUCCEEDED")]),
+    ]
+    metrics = {"router/reward": 0.5, "router/quality": 0.6, "training/loss": 1.0}
+    monkeypatch.setattr(watching, "metrics_of", lambda run: metrics)
+    followed(kubeflow, package)
+    said = [line[10:].split() for line in capfd.readouterr().err.splitlines()[3:]]
+    assert said[:-1] == [
+        ["sample-queries", "RUNNING"],
+        ["sample-queries", "SUCCEEDED"],
+        ["collect-routes", "RUNNING"],
+        ["collect-routes", "SUCCEEDED"],
+    ]
+    assert said[-1] == ["quality", "0.6", "reward", "0.5"]
+
+
+def test_a_task_that_is_pending_for_long_is_named_once_with_what_it_asks_for(
+    kubeflow, package, capfd, monkeypatch
+) -> None:
+    monkeypatch.setattr(watching, "metrics_of", lambda run: {})
+    waiting = task("collect-routes", "PENDING", waited_s=400)
+    kubeflow.looks = [("RUNNING", [waiting]), ("RUNNING", [waiting]), ("SUCCEEDED", [])]
+    followed(kubeflow, package)
+    printed = capfd.readouterr().err
+    assert printed.count("has been pending for") == 1
+    assert "it asks for 1 x nvidia.com/gpu, 4 processors and 32Gi on {'pool': 'gpu'}" in printed
+    assert "record_tolerations" in printed
+
+
+@pytest.mark.parametrize("state", ["FAILED", "CANCELED"])
+def test_a_run_that_does_not_succeed_is_an_error_that_names_the_task(
+    kubeflow, package, state
+) -> None:
+    tasks = [task("collect-routes", "FAILED", error="error: model A does not answer\n")]
+    kubeflow.looks = [(state, tasks)]
+    with pytest.raises(HierRouterError, match=rf"run run-1 {state.lower()}: collect-routes: error"):
+        followed(kubeflow, package)
+
+
+def test_a_server_that_is_silent_for_a_while_is_asked_again(kubeflow, package, monkeypatch) -> None:
+    monkeypatch.setattr(watching, "metrics_of", lambda run: {})
+    kubeflow.stalling = 5
+    followed(kubeflow, package)
+    assert kubeflow.stalling == 0
+
+
+def test_a_server_that_stays_silent_is_given_up_and_the_run_goes_on(kubeflow, package) -> None:
+    kubeflow.stalling = 10_000
+    with pytest.raises(UnreachableError, match="the run goes on there"):
+        followed(kubeflow, package)
+
+
+# Servers that are not there or refuse.
+
+
+def test_no_address() -> None:
+    with (
+        pytest.raises(ConfigError, match="give --host or set KF_PIPELINES_ENDPOINT"),
+        connected(None, None, None),
+    ):
+        pass
+
+
+def test_a_wrong_address(package) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+        with (
+            pytest.raises(UnreachableError, match=rf"Kubeflow Pipelines at {url} does not answer"),
+            connected(url, None, None),
+        ):
+            pass
+
+
+def test_something_else_at_the_address(endpoint_without_pipelines) -> None:
+    with (
+        pytest.raises(HierRouterError, match="answers, but not as Kubeflow Pipelines"),
+        connected(endpoint_without_pipelines, None, None),
+    ):
+        pass
+
+
+def test_a_token_that_has_expired_and_one_that_is_good(kubeflow, package, monkeypatch, tmp_path):
+    kubeflow.token = "good"
+    monkeypatch.setenv("KF_PIPELINES_TOKEN", "old")
+    with pytest.raises(HierRouterError, match=r"refused the credentials \(401: .*has expired"):
+        submitted(kubeflow, package)
+    assert kubeflow.runs == []
+    monkeypatch.setenv("KF_PIPELINES_TOKEN", "good")
+    submitted(kubeflow, package)
+    monkeypatch.delenv("KF_PIPELINES_TOKEN")
+    of_service_account = tmp_path / "token"
+    of_service_account.write_text("good")
+    monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(of_service_account))
+    submitted(kubeflow, package)
+    assert len(kubeflow.runs) == 2
+
+
+def test_a_refusal_is_one_line(kubeflow, package) -> None:
+    kubeflow.refusing = (400, "InvalidInputError: Failed to create a new run")
+    with pytest.raises(HierRouterError, match=r"refused \(400: .*Failed to create a new run"):
+        submitted(kubeflow, package)
+
+
+def test_several_users_need_a_namespace(kubeflow) -> None:
+    kubeflow.multi_user = True
+    with pytest.raises(ConfigError, match="give --namespace"), connected(kubeflow.url, None, None):
+        pass
+    with connected(kubeflow.url, "team", None) as cluster:
+        assert cluster.namespace == "team"
+
+
+# What is refused before anything is sent.
+
+
+@pytest.mark.parametrize(
+    ("overrides", "params", "compiled", "said"),
+    [
+        (["training.iteration=5"], [], Compiled(), "did you mean iterations?"),
+        ([], ["shards=x"], Compiled(), "should be a whole number"),
+        ([], [], Compiled(volumes=False), "name an object store"),
+    ],
+)
+def test_wrong_input_is_refused_before_anything_is_sent(overrides, params, compiled, said) -> None:
+    with pytest.raises(ConfigError) as caught:
+        described(CONFIG, overrides, compiled, params)
+    assert said in str(caught.value)
+
+
+def test_an_object_store_needs_no_volume() -> None:
+    params = ["recordings=s3://bucket/recordings"]
+    package = described(CONFIG, [], Compiled(volumes=False), params)
+    assert package.value("recordings") == "s3://bucket/recordings"
+    assert json.loads(package.value("pool"))["hops"] == 2
