@@ -5,14 +5,14 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from kfp import compiler, local
+from kfp import local
 
 from hierrouter.errors import ConfigError, HierRouterError
 from hierrouter.files import claim_folder, write_json
 from hierrouter.progress import say
 from hierrouter.tracking.store import shown_uri, tracking_uri
 from pipelines.definition import Compiled, build
-from pipelines.package import config_parts, read_arguments
+from pipelines.package import compiled_text, config_parts, read_arguments
 
 MARKER = "pipeline.json"
 
@@ -35,17 +35,7 @@ def run_here(config: Path, overrides: Sequence[str], params: Sequence[str], out:
     """
     parts = config_parts(config, overrides)
     compiled = Compiled(volumes=False, resources=False)
-    claim_folder(out, MARKER)
-    write_json(out / MARKER, {"config": str(config), "parts": parts})
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        pipeline = build(compiled, parts)
-        text = out / ".tmp-pipeline.yaml"
-        compiler.Compiler().compile(pipeline, str(text))
-    try:
-        arguments = read_arguments(text.read_text(encoding="utf-8"), params)
-    finally:
-        text.unlink()
+    arguments = read_arguments(compiled_text(config, overrides, compiled), params)
     uri = tracking_uri()
     if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
         # Components run in folders of their own.
@@ -55,18 +45,20 @@ def run_here(config: Path, overrides: Sequence[str], params: Sequence[str], out:
         "mlflow_uri": uri,
         **arguments,
     }
-    if "://" not in arguments["recordings"] and not Path(arguments["recordings"]).is_absolute():
+    recordings = arguments["recordings"]
+    if "://" not in recordings and not Path(recordings).is_absolute():
         raise ConfigError("--param recordings: give an absolute path or an address such as s3://…")
-    local.init(
-        local.SubprocessRunner(use_venv=False), pipeline_root=str((out / "artifacts").resolve())
-    )
+    claim_folder(out, MARKER)
+    write_json(out / MARKER, {"config": str(config), "parts": parts})
+    root = str((out / "artifacts").resolve())
+    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=root)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            pipeline(**arguments)
+            build(compiled, parts)(**arguments)
     except RuntimeError as error:
         raise HierRouterError(f"{_plain(str(error))}; its own words are above") from None
-    say(f"recordings  {arguments['recordings']}")
+    say(f"recordings  {recordings}")
     say(f"artifacts   {out / 'artifacts'}")
     say(f"MLflow      {shown_uri()}")
 

@@ -100,13 +100,18 @@ def described(
     Raises:
         ConfigError: the config is wrong, or a parameter is unknown or of the wrong type.
     """
-    with tempfile.TemporaryDirectory(prefix="hierrouter-") as folder:
-        path = Path(folder, "pipeline.yaml")
-        write_package(config, overrides, compiled, path)
-        text = path.read_text(encoding="utf-8")
+    text = compiled_text(config, overrides, compiled)
     package = Package(text, read_arguments(text, params), compiled)
     _require_place(package)
     return package
+
+
+def compiled_text(config: Path, overrides: Sequence[str], compiled: Compiled) -> str:
+    """The pipeline as `write_package` writes it."""
+    with tempfile.TemporaryDirectory(prefix="hierrouter-") as folder:
+        path = Path(folder, "pipeline.yaml")
+        write_package(config, overrides, compiled, path)
+        return path.read_text(encoding="utf-8")
 
 
 def read_arguments(pipeline: str, params: Sequence[str]) -> dict[str, Any]:

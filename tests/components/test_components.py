@@ -1,0 +1,175 @@
+"""Each component's function by itself, as kfp's executor calls it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import mlflow
+import pytest
+from components.collect_routes.component import collect_routes
+from components.evaluate_router.component import evaluate_router
+from components.merge_routes.component import merge_routes
+from components.open_run.component import open_run
+from components.register_router.component import register_router
+from components.report_exit.component import report_exit
+from components.sample_queries.component import sample_queries
+from components.train_router.component import train_router
+from kfp import dsl
+
+from hierrouter.configfile import load_config
+from hierrouter.errors import ConfigError, HierRouterError
+from hierrouter.pool.scripted import ScriptedBackend
+from hierrouter.routes.nodes import read_nodes
+
+CONFIG = Path(__file__).parents[2] / "configs" / "scripted.yaml"
+SMALL = [
+    "data.queries_per_task=12",
+    "evaluation.bootstrap=100",
+    "training.iterations=2",
+    "training.rollouts=8",
+]
+
+
+@pytest.fixture(scope="session")
+def parts() -> dict[str, str]:
+    config = load_config(CONFIG, SMALL)
+    return {
+        part: json.dumps(getattr(config, part).model_dump(mode="json"))
+        for part in ("data", "pool", "training", "evaluation")
+    }
+
+
+def artifact(kind: type[dsl.Artifact], path: Path) -> dsl.Artifact:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return kind(name=path.name, uri=str(path), metadata={})
+
+
+class Study:
+    """What the components make of one small study, one after the other."""
+
+    def __init__(self, folder: Path, parts: dict[str, str]) -> None:
+        self.folder, self.parts = folder, parts
+        self.queries = artifact(dsl.Dataset, folder / "queries")
+        self.tree = artifact(dsl.Dataset, folder / "tree")
+        self.shards = sample_queries.python_func(parts["data"], 2, self.queries)
+
+    def collect(self, shard: str) -> str:
+        return collect_routes.python_func(
+            self.parts["pool"], self.queries, shard, str(self.folder / "recordings")
+        )
+
+    def merge(self) -> None:
+        merge_routes.python_func([self.collect(shard) for shard in self.shards], self.tree)
+
+    def train(self, seeds: str) -> dsl.Artifact:
+        routers = artifact(dsl.Model, self.folder / f"routers-{seeds}")
+        train_router.python_func(self.parts["training"], seeds, self.tree, routers)
+        return routers
+
+
+@pytest.fixture
+def study(tmp_path: Path, parts) -> Study:
+    return Study(tmp_path, parts)
+
+
+def test_sampling_says_what_it_took_and_in_which_shards_it_is_recorded(study) -> None:
+    assert study.shards == ["0/2", "1/2"]
+    assert study.queries.metadata["train"] + study.queries.metadata["test"] == 72
+    assert study.queries.metadata["task algebra"] == 12
+    with pytest.raises(ConfigError, match="shards 0: give at least 1"):
+        sample_queries.python_func(study.parts["data"], 0, study.queries)
+    with pytest.raises(ConfigError, match="data: task: unknown key"):
+        sample_queries.python_func('{"task": ["x"]}', 1, study.queries)
+
+
+def test_a_shard_that_died_goes_on_and_generates_nothing_twice(study, monkeypatch) -> None:
+    complete, asked = ScriptedBackend._complete, []
+
+    def mortal(self, prompt, limit):
+        if len(asked) == 150:
+            raise HierRouterError("the node went away")
+        asked.append((self._spec.name, prompt))
+        return complete(self, prompt, limit)
+
+    monkeypatch.setattr(ScriptedBackend, "_complete", mortal)
+    with pytest.raises(HierRouterError, match="went away"):
+        study.collect("0/2")
+    kept = [
+        (node.models[-1], node.key)
+        for path in study.folder.glob("recordings/*/shard-0-of-2/nodes/*.parquet")
+        for node in read_nodes(path)
+    ]
+    assert kept
+    monkeypatch.setattr(ScriptedBackend, "_complete", complete)
+    folder = Path(study.collect("0/2"))
+    keys = [node.key for path in (folder / "nodes").glob("*.parquet") for node in read_nodes(path)]
+    # Three members, two hops: 15 nodes of each of this shard's queries.
+    assert len(keys) % 15 == 0
+    assert {key for _, key in kept} <= set(keys)
+    study.merge()
+    assert study.tree.metadata["nodes"] == 72 * 15
+
+
+def test_recordings_are_found_by_queries_and_pool_and_not_by_rates(study) -> None:
+    first = Path(study.collect("0/2"))
+    pool = json.loads(study.parts["pool"])
+    pool["models"][0]["base_rate"] = 0.01
+    study.parts = {**study.parts, "pool": json.dumps(pool)}
+    assert Path(study.collect("0/2")) == first
+    pool["models"][0]["limits"]["solve"] = 7
+    study.parts = {**study.parts, "pool": json.dumps(pool)}
+    assert Path(study.collect("0/2")).parent != first.parent
+
+
+def test_from_a_tree_to_a_registered_router(study, here, monkeypatch) -> None:
+    uri = f"sqlite:///{here}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)  # and back at the end
+    study.merge()
+    routers = [study.train("1"), study.train("2,3")]
+    assert set(routers[1].metadata) == {"seed 2 validation reward", "seed 3 validation reward"}
+    run_id = study.folder / "run_id"
+    settings = (study.parts["evaluation"], "mine", "job-1", "http://kubeflow")
+    pods = open_run.python_func(*settings, "1,2,3", True, str(run_id), uri)
+    assert pods == ["1", "2", "3"]
+    assert open_run.python_func(*settings, "1,2,3", False, str(run_id), uri) == ["1,2,3"]
+    router = artifact(dsl.Model, study.folder / "router")
+    evaluated = artifact(dsl.Artifact, study.folder / "evaluated")
+    metrics = artifact(dsl.Metrics, study.folder / "metrics")
+    evaluate_router.python_func(
+        study.parts["evaluation"],
+        study.tree,
+        routers,
+        router,
+        evaluated,
+        metrics,
+        artifact(dsl.Markdown, study.folder / "table"),
+        artifact(dsl.HTML, study.folder / "report"),
+    )
+    assert 0 <= metrics.metadata["router/quality"] <= 1
+    registered = artifact(dsl.Model, study.folder / "registered")
+    version = register_router.python_func(
+        *(study.parts["evaluation"], run_id.read_text(), study.tree, routers, router),
+        *(evaluated, registered, uri),
+    )
+    assert version == "models:/hierrouter/1"
+    status = dsl.PipelineTaskFinalStatus(
+        state="SUCCEEDED",
+        pipeline_job_resource_name="job-1",
+        pipeline_task_name="exit-handler-1",
+        error_code=None,
+        error_message=None,
+    )
+    report_exit.python_func("job-1", status, uri)
+    client = mlflow.MlflowClient(uri)
+    run = client.get_run(run_id.read_text())
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["kubeflow.link"] == "http://kubeflow/#/runs/details/job-1"
+    assert run.data.metrics["router/quality"] == metrics.metadata["router/quality"]
+    assert len(client.search_runs([run.info.experiment_id])) == 4
+
+
+@pytest.mark.parametrize("seeds", ["", "1,1", "a", "1;2", "-1"])
+def test_seeds_that_are_none(study, seeds) -> None:
+    with pytest.raises(ConfigError, match="give whole numbers, each once"):
+        study.train(seeds)

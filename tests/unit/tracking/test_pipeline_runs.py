@@ -1,0 +1,105 @@
+"""The MLflow run of a pipeline run, with and without Kubeflow's own MLflow plugin."""
+
+from __future__ import annotations
+
+import mlflow
+import pytest
+from tests.unit.tracking.conftest import CONFIG
+
+from hierrouter.errors import HierRouterError
+from hierrouter.tracking.pipeline_runs import (
+    close_pipeline_run,
+    log_seeds,
+    metrics_of,
+    open_pipeline_run,
+)
+from hierrouter.tracking.register import register_router
+
+
+@pytest.fixture
+def client(here) -> mlflow.MlflowClient:
+    return mlflow.MlflowClient(f"sqlite:///{here}/mlflow.db")
+
+
+@pytest.fixture
+def plugin(client, monkeypatch) -> tuple[str, str]:
+    """The plugin's run for the pipeline, and below it the one for this task."""
+    experiment = client.create_experiment("of-the-plugin")
+    parent = client.create_run(experiment).info.run_id
+    task = client.create_run(experiment, tags={"mlflow.parentRunId": parent}).info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", task)
+    return parent, task
+
+
+def test_a_task_that_is_tried_again_finds_its_run(client) -> None:
+    first = open_pipeline_run("mine", "a run", "job-1", "http://kubeflow/")
+    assert open_pipeline_run("mine", "a run", "job-1") == first
+    assert open_pipeline_run("mine", "a run", "job-2") != first
+    run = client.get_run(first)
+    assert run.info.run_name == "a run"
+    assert run.data.tags["kubeflow.run_id"] == "job-1"
+    assert run.data.tags["kubeflow.link"] == "http://kubeflow/#/runs/details/job-1"
+
+
+@pytest.mark.parametrize(
+    ("status", "ended"),
+    [("SUCCEEDED", "FINISHED"), ("FAILED", "FAILED"), ("CANCELLED", "KILLED")],
+)
+def test_the_exit_task_ends_the_run_that_the_first_one_opened(client, status, ended) -> None:
+    run = open_pipeline_run("mine", "a run", "job-1")
+    assert client.get_run(run).info.status == "RUNNING"
+    assert close_pipeline_run("job-1", status, "why") == run
+    found = client.get_run(run)
+    assert found.info.status == ended
+    assert found.data.tags["kubeflow.reason"] == "why"
+
+
+def test_a_pipeline_that_failed_before_it_had_a_run(client) -> None:
+    assert close_pipeline_run("job-1", "FAILED") is None
+
+
+def test_with_the_plugin_its_runs_are_used_and_neither_made_nor_ended(client, plugin) -> None:
+    parent, task = plugin
+    assert open_pipeline_run("mine", "a run", "job-1") == parent
+    assert client.get_experiment_by_name("mine") is None
+    assert close_pipeline_run("job-1", "SUCCEEDED") == parent
+    for run in (parent, task):
+        assert client.get_run(run).info.status == "RUNNING"
+    assert client.get_run(parent).data.tags["kubeflow.status"] == "SUCCEEDED"
+
+
+@pytest.mark.parametrize("with_plugin", [False, True])
+def test_an_open_run_gets_everything_and_stays_open(client, stage, with_plugin, request) -> None:
+    if with_plugin:
+        request.getfixturevalue("plugin")
+    run = open_pipeline_run("mine", "a run", "job-1")
+    registered = register_router(CONFIG, stage.router, stage.evaluation, stage.tree, run)
+    assert (registered.run_id, registered.version) == (run, 1)
+    found = client.get_run(run)
+    assert found.info.status == "RUNNING"
+    assert found.data.params["training.moves"]
+    assert metrics_of("job-1")["router/reward"] == found.data.metrics["router/reward"]
+    # The same router in a second pipeline run: its own run, the same version.
+    other = open_pipeline_run("mine", "another", "job-2") if not with_plugin else run
+    again = register_router(CONFIG, stage.router, stage.evaluation, stage.tree, other)
+    assert (again.version, again.reused) == (1, True)
+    assert metrics_of("job-1") == metrics_of("job-2" if not with_plugin else "job-1")
+
+
+def test_seeds_are_children_once(client, stage, other_stage, tmp_path) -> None:
+    run = open_pipeline_run("mine", "a run", "job-1")
+    evaluations = tmp_path / "evaluations"
+    evaluations.mkdir()
+    (evaluations / stage.router.name).symlink_to(stage.evaluation)
+    (child,) = log_seeds(CONFIG, run, [stage.router], evaluations)
+    assert log_seeds(CONFIG, run, [stage.router], evaluations) == [child]
+    found = client.get_run(child)
+    assert found.data.tags["mlflow.parentRunId"] == run
+    assert found.info.status == "FINISHED"
+    assert "router/reward" in found.data.metrics
+
+
+def test_an_experiment_that_was_deleted(client) -> None:
+    client.delete_experiment(client.create_experiment("mine"))
+    with pytest.raises(HierRouterError, match="experiment mine was deleted"):
+        open_pipeline_run("mine", "a run", "job-1")
