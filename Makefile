@@ -5,13 +5,14 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run study study-record test lint format clean
+.PHONY: help install run study study-record pipeline test lint format clean
 
 PYTHON ?= python3.11 python3.12 python3.13 python3
 CONFIG ?= $(STUDY)
 OUT ?= runs/$(basename $(notdir $(CONFIG)))
 ARGS ?=
 PYTEST_ARGS ?=
+WORKERS ?= 2
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
 STUDY := configs/small_pool.yaml
@@ -39,9 +40,12 @@ study-record: $(BASE) ## record what is missing of the study, in the background 
 	  --out $(RECORDED) --part-size 10 $(ARGS) >>runs/record/log 2>&1 & \
 	  printf 'recording into $(RECORDED); look: tail -f runs/record/log; stop: kill %s\n' "$$!"
 
+pipeline: $(FULL) ## compile the Kubeflow pipeline of CONFIG=… into pipeline.yaml (ARGS='--image …')
+	@$(BIN)/python pipelines/train_eval.py compile --config $(CONFIG) --out pipeline.yaml $(ARGS)
+
 test: lint ## lint, types and all tests (PYTEST_ARGS='tests/unit -x')
 	@printf '\n== tests (pytest)\n'
-	@$(BIN)/python -m pytest --durations=10 $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest --durations=10 --numprocesses=$(WORKERS) --dist=loadfile $(PYTEST_ARGS)
 
 lint: $(FULL) ## style and types only
 	@printf '== style (ruff check)\n'
