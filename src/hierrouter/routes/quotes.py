@@ -32,7 +32,8 @@ class Quotes:
 
         Args:
             queries: whatever is known; passages are put back for all of them, so that a task may
-                be withheld from some day on, or no longer.
+                be withheld from some day on, or no longer. Replies to others are passed on as they
+                stand: what is not known cannot be put back.
             withheld: tasks whose questions are left out of what is stored from now on.
         """
         queries = list(queries)
@@ -44,18 +45,24 @@ class Quotes:
         return [
             replace(node, reply="".join(_stored(node.reply, self._questions[node.query_id])))
             if node.query_id in self._withheld
-            else _escaped(node)
+            else self._escaped(node)
             for node in nodes
         ]
 
     def put_back(self, nodes: Iterable[Node]) -> list[Node]:
         """The nodes as they were recorded, from what `leave_out` gave."""
         return [
-            replace(node, reply=_recorded(node.reply, self._questions.get(node.query_id, "")))
-            if OPEN in node.reply
+            replace(node, reply=_recorded(node.reply, self._questions[node.query_id]))
+            if OPEN in node.reply and node.query_id in self._questions
             else node
             for node in nodes
         ]
+
+    def _escaped(self, node: Node) -> Node:
+        """A node whose own OPEN, should it hold one, is told apart by a place that names nothing."""
+        if OPEN not in node.reply or node.query_id not in self._questions:
+            return node
+        return replace(node, reply=node.reply.replace(OPEN, OPEN + CLOSE))
 
 
 def _stored(reply: str, question: str) -> Iterator[str]:
@@ -73,13 +80,6 @@ def _stored(reply: str, question: str) -> Iterator[str]:
             length, first = max((_shared(reply[at:], question[each:]), -each) for each in starts)
             yield f"{OPEN}{-first}+{length}{CLOSE}"
             at += length
-
-
-def _escaped(node: Node) -> Node:
-    """A node as it is, but for a character of our own: a place that names nothing stands there."""
-    return (
-        replace(node, reply=node.reply.replace(OPEN, OPEN + CLOSE)) if OPEN in node.reply else node
-    )
 
 
 def _shared(text: str, other: str) -> int:

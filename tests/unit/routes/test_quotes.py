@@ -62,6 +62,13 @@ def test_passages_are_put_back_where_nothing_is_withheld_any_more() -> None:
     assert Quotes([query(QUESTION)]).put_back(kept) == [node(REPLY)]
 
 
+def test_what_cannot_be_put_back_is_passed_on_as_it_stands() -> None:
+    kept = Quotes([query(QUESTION)], {"math"}).leave_out([node(REPLY)])
+    blind = Quotes()
+    assert blind.put_back(kept) == kept
+    assert blind.leave_out(kept) == kept
+
+
 PIECES = st.lists(st.sampled_from([*"abc ", OPEN, CLOSE, "3+2", "the quick brown fox jumps"]))
 
 
@@ -127,6 +134,14 @@ def test_a_tree_joined_withholds_what_it_should_and_nothing_is_lost(world) -> No
     compact_tree(open_one)
     assert [in_files(open_one)[place] == reply for place, reply in replies.items()] == [False, True]
     assert RouteTree(open_one).digest() == digest
+
+
+def test_joining_loses_no_passage_of_a_task_that_is_withheld_no_longer(world) -> None:
+    tree = collect_routes(world.pool(), sample(world, ["x"], "closed"), world.tree)
+    replies = quoting(tree)
+    collect_routes(world.pool(), sample(world, [], "open"), tree)
+    compact_tree(tree)
+    assert {place: RouteTree(tree).nodes[place].reply for place in replies} == replies
 
 
 def test_a_task_that_is_not_asked_cannot_be_withheld() -> None:
