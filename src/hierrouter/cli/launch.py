@@ -19,12 +19,16 @@ INTERRUPTED = 130
 """What a shell expects of a command that Ctrl-C ended: 128 + SIGINT."""
 
 
-def launch(app: Typer, name: str) -> None:
+STOPPED = "stopped; what was finished is kept, the same command goes on from there"
+
+
+def launch(app: Typer, name: str, stopped: str = STOPPED) -> None:
     """Runs a command line; expected failures end in one line and a non-zero exit code.
 
     Args:
         app: its commands.
         name: what the program is called.
+        stopped: what to say after Ctrl-C.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # Threads that spin while they wait make a model several times slower as soon as another program
@@ -45,7 +49,7 @@ def launch(app: Typer, name: str) -> None:
     except SystemExit as ending:
         # typer turns Ctrl-C into this, without a word.
         if ending.code == INTERRUPTED:
-            say("stopped; what was finished is kept, the same command goes on from there")
+            say(stopped)
         raise
 
 

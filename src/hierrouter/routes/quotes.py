@@ -59,7 +59,7 @@ class Quotes:
         ]
 
     def _escaped(self, node: Node) -> Node:
-        """A node whose own OPEN, should it hold one, is told apart by a place that names nothing."""
+        """A node whose own OPEN, if it holds one, is told apart by a place that names nothing."""
         if OPEN not in node.reply or node.query_id not in self._questions:
             return node
         return replace(node, reply=node.reply.replace(OPEN, OPEN + CLOSE))
