@@ -213,6 +213,6 @@ if __name__ == "__main__":
     launch(
         app,
         "train_eval.py",
-        "stopped; a run that was submitted goes on in the cluster, the same `local` goes on from what "
-        "was recorded",
+        "stopped; a run that was submitted goes on in the cluster, "
+        "the same `local` goes on from what was recorded",
     )
