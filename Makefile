@@ -1,11 +1,12 @@
 # `make run` and `make test` are all a newcomer needs; both make .venv by themselves.
 # Variables: PYTHON (which interpreter), CONFIG, OUT and ARGS (for `run`), PYTEST_ARGS (for `test`),
-# TORCH_CPU_INDEX (an extra index for torch's small CPU build; empty: never ask it).
+# TORCH_CPU_INDEX (an extra index for torch's small CPU build; empty: never ask it); for `image`:
+# BUILDER (docker, podman or buildah), IMAGE, ACCELERATOR (cpu or cuda), BASE, IMAGE_ARGS.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run study study-record pipeline test lint format clean
+.PHONY: help install run study study-record pipeline image test lint format clean
 
 PYTHON ?= python3.11 python3.12 python3.13 python3
 CONFIG ?= $(STUDY)
@@ -14,40 +15,55 @@ ARGS ?=
 PYTEST_ARGS ?=
 WORKERS ?= 2
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+IMAGE ?= hierrouter:dev
+ACCELERATOR ?= cpu
+BASE ?= docker.io/library/python:3.11-slim-bookworm
+IMAGE_ARGS ?=
+BUILDER ?= $(firstword $(foreach each,docker podman buildah,$(if $(shell command -v $(each)),$(each))))
 
 STUDY := configs/small_pool.yaml
 RECORDED := studies/small_pool
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-BASE := .venv/.installed
-FULL := .venv/.installed-for-tests
+INSTALLED := .venv/.installed
+INSTALLED_FOR_TESTS := .venv/.installed-for-tests
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-install: $(BASE) ## make .venv with hierrouter in it
+install: $(INSTALLED) ## make .venv with hierrouter in it
 
-run: $(BASE) ## train on the recorded study, register, answer live; or all stages of CONFIG=… (OUT=…, ARGS='--set …')
+run: $(INSTALLED) ## train on the recorded study, register, answer live; or all stages of CONFIG=… (OUT=…, ARGS='--set …')
 	@$(BIN)/hierrouter run --config $(CONFIG) --out $(OUT) $(if $(filter $(STUDY),$(CONFIG)),--tree $(RECORDED) --live 12) $(ARGS)
 
-study: $(BASE) ## train and evaluate on the recorded study, and print its table (ARGS='--set …')
+study: $(INSTALLED) ## train and evaluate on the recorded study, and print its table (ARGS='--set …')
 	@$(BIN)/hierrouter run --config $(STUDY) --out runs/small_pool --tree $(RECORDED) $(ARGS)
 
-study-record: $(BASE) ## record what is missing of the study, in the background at low priority
+study-record: $(INSTALLED) ## record what is missing of the study, in the background at low priority
 	@mkdir -p runs/record
 	@$(BIN)/hierrouter sample --config $(STUDY) --out runs/record/queries
 	@nohup nice -n 19 $(BIN)/hierrouter collect --config $(STUDY) --queries runs/record/queries \
 	  --out $(RECORDED) --part-size 10 $(ARGS) >>runs/record/log 2>&1 & \
 	  printf 'recording into $(RECORDED); look: tail -f runs/record/log; stop: kill %s\n' "$$!"
 
-pipeline: $(FULL) ## compile the Kubeflow pipeline of CONFIG=… into pipeline.yaml (ARGS='--image …')
+pipeline: $(INSTALLED_FOR_TESTS) ## compile the Kubeflow pipeline of CONFIG=… into pipeline.yaml (ARGS='--image …')
 	@$(BIN)/python pipelines/train_eval.py compile --config $(CONFIG) --out pipeline.yaml $(ARGS)
+
+image: ## build the image of components and server with docker, podman or buildah (ACCELERATOR=cuda, IMAGE=…)
+	@test -n '$(BUILDER)' || { echo 'make: none of docker, podman and buildah is here; install one, or name it: make image BUILDER=/path' >&2; exit 1; }
+	$(BUILDER) build -f components/Dockerfile -t '$(IMAGE)' \
+	  $(if $(filter docker,$(notdir $(BUILDER))),,--format docker) \
+	  --build-arg 'BASE=$(BASE)' --build-arg 'ACCELERATOR=$(ACCELERATOR)' \
+	  --build-arg 'TORCH_CPU_INDEX=$(TORCH_CPU_INDEX)' \
+	  --build-arg "VERSION=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)" \
+	  --build-arg "GIT_COMMIT=$$(git describe --always --abbrev=40 --dirty --exclude '*' 2>/dev/null || echo unknown)" \
+	  $(IMAGE_ARGS) .
 
 test: lint ## lint, types and all tests (PYTEST_ARGS='tests/unit -x')
 	@printf '\n== tests (pytest)\n'
 	@$(BIN)/python -m pytest --durations=10 --numprocesses=$(WORKERS) --dist=loadfile $(PYTEST_ARGS)
 
-lint: $(FULL) ## style and types only
+lint: $(INSTALLED_FOR_TESTS) ## style and types only
 	@printf '== style (ruff check)\n'
 	@$(BIN)/ruff check
 	@printf '\n== format (ruff format --check)\n'
@@ -55,7 +71,7 @@ lint: $(FULL) ## style and types only
 	@printf '\n== types (mypy --strict)\n'
 	@$(BIN)/mypy
 
-format: $(FULL) ## mend what can be mended by itself
+format: $(INSTALLED_FOR_TESTS) ## mend what can be mended by itself
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 
@@ -63,12 +79,12 @@ clean: ## remove .venv, caches and build output; runs/ and mlflow.db stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist src/*.egg-info
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
-$(BASE): pyproject.toml constraints.txt | $(BIN)/python
+$(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
 	@echo 'Installing hierrouter and what it needs into .venv; with an empty pip cache some minutes.'
 	@$(call pip_install,.[openvino])
 	@touch $@
 
-$(FULL): pyproject.toml constraints.txt | $(BASE)
+$(INSTALLED_FOR_TESTS): pyproject.toml constraints.txt | $(INSTALLED)
 	@echo 'Installing what the tests need into .venv.'
 	@$(call pip_install,.[dev$(comma)openvino$(comma)kubeflow$(comma)serving$(comma)s3])
 	@touch $@

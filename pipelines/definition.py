@@ -20,8 +20,10 @@ from components.train_router.component import train_router
 from kfp import dsl, kubernetes
 
 NAME = "hierrouter-train-eval"
-RECORDINGS, MODELS = "/recordings", "/models"
-"""Where the volumes are mounted."""
+RECORDINGS, MODELS, AUTHORITIES = "/recordings", "/models", "/etc/hierrouter-ca"
+"""Where the volumes and the authorities' certificates are mounted."""
+BUNDLE_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")
+"""What the libraries that components call servers with look at."""
 SECRETS = {
     "hugging_face_secret": ("HF_TOKEN",),
     "mlflow_secret": (
@@ -44,6 +46,8 @@ class Compiled:
             `recordings` must be an object store, and every pod downloads its models.
         endpoint_keys: keys of the secret `endpoint_secret`, each a variable that a model's
             `endpoint.api_key_env` names.
+        ca_bundle: whether components trust the authorities in the config map `ca_bundle`, and
+            no other.
         retries: how often a task is tried again, with growing waits.
         parallelism: most shards that record at the same time.
         timeout_s: seconds after which a recording or training task has failed; 0: none.
@@ -56,6 +60,7 @@ class Compiled:
     image: str = IMAGE
     volumes: bool = True
     endpoint_keys: tuple[str, ...] = ()
+    ca_bundle: bool = False
     retries: int = 3
     parallelism: int = 8
     timeout_s: int = 0
@@ -112,6 +117,7 @@ def build(compiled: Compiled, parts: dict[str, str]) -> Callable[..., Any]:
         mlflow_secret: str = "hierrouter-mlflow",
         store_secret: str = "hierrouter-store",
         endpoint_secret: str = "hierrouter-endpoints",
+        ca_bundle: str = "hierrouter-ca",
     ) -> None:
         """Runs the whole study.
 
@@ -147,6 +153,7 @@ def build(compiled: Compiled, parts: dict[str, str]) -> Callable[..., Any]:
             mlflow_secret: Secret with MLflow's credentials; it need not exist.
             store_secret: Secret with the object store's credentials; it need not exist.
             endpoint_secret: Secret with the keys of the models' endpoints; it need not exist.
+            ca_bundle: Config map with ca.crt, where the pipeline is compiled with --ca-bundle.
         """
         secrets = {
             hugging_face_secret: SECRETS["hugging_face_secret"],
@@ -174,6 +181,10 @@ def build(compiled: Compiled, parts: dict[str, str]) -> Callable[..., Any]:
             if compiled.volumes and models_claim in mounts:
                 task.set_env_variable("HIERROUTER_HOME", f"{MODELS}/hierrouter")
                 task.set_env_variable("HF_HOME", f"{MODELS}/huggingface")
+            if compiled.ca_bundle:
+                kubernetes.use_config_map_as_volume(task, ca_bundle, mount_path=AUTHORITIES)
+                for variable in BUNDLE_VARIABLES:
+                    task.set_env_variable(variable, f"{AUTHORITIES}/ca.crt")
             if compiled.pull_secrets:
                 kubernetes.set_image_pull_secrets(task, list(compiled.pull_secrets))
             return task

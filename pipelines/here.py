@@ -1,5 +1,6 @@
 """The pipeline on this machine: kfp's local runner, the same components."""
 
+import os
 import re
 import warnings
 from collections.abc import Sequence
@@ -7,18 +8,27 @@ from pathlib import Path
 
 from kfp import local
 
+from hierrouter import hub
 from hierrouter.errors import ConfigError, HierRouterError
 from hierrouter.files import claim_folder, write_json
 from hierrouter.progress import say
-from hierrouter.tracking.store import shown_uri, tracking_uri
+from hierrouter.tracking.store import resolved_uri, shown_uri
 from pipelines.definition import Compiled, build
 from pipelines.package import compiled_text, config_parts, read_arguments
 
 MARKER = "pipeline.json"
+PASSED_ON = ("AWS_", "HF_", "HIERROUTER_", "MLFLOW_")
+"""Beginnings of the variables that a container gets from here."""
 
 
-def run_here(config: Path, overrides: Sequence[str], params: Sequence[str], out: Path) -> None:
-    """Runs every component in a process of its own, as kfp's local runner does.
+def run_here(
+    config: Path,
+    overrides: Sequence[str],
+    params: Sequence[str],
+    out: Path,
+    image: str | None = None,
+) -> None:
+    """Runs every component in a process or a container of its own, as kfp's local runner does.
 
     Recordings lie in `out/recordings`, so that a run that was cut short goes on from there. MLflow
     is the one of MLFLOW_TRACKING_URI, else the database of this folder.
@@ -28,39 +38,96 @@ def run_here(config: Path, overrides: Sequence[str], params: Sequence[str], out:
         overrides: `dotted.path=value` each, for the config.
         params: NAME=VALUE each, for the pipeline; what asks a cluster for something is ignored.
         out: a new folder, or that of an earlier run.
+        image: runs every component in this image; none: with this Python.
 
     Raises:
-        ConfigError: the config or a parameter is wrong, or `out` is not ours.
-        HierRouterError: a component failed; its own line is above.
+        ConfigError: the config or a parameter is wrong, `out` is not ours, there is no such image.
+        HierRouterError: Docker does not answer, or a component failed; its own line is above.
     """
     parts = config_parts(config, overrides)
-    compiled = Compiled(volumes=False, resources=False)
-    arguments = read_arguments(compiled_text(config, overrides, compiled), params)
-    uri = tracking_uri()
-    if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
-        # Components run in folders of their own.
-        uri = f"sqlite:///{Path.cwd() / uri.removeprefix('sqlite:///')}"
+    compiled = Compiled(volumes=False, resources=False, **({"image": image} if image else {}))
     arguments = {
         "recordings": str((out / "recordings").resolve()),
-        "mlflow_uri": uri,
-        **arguments,
+        "mlflow_uri": resolved_uri(),
+        **read_arguments(compiled_text(config, overrides, compiled), params),
     }
     recordings = arguments["recordings"]
     if "://" not in recordings and not Path(recordings).is_absolute():
         raise ConfigError("--param recordings: give an absolute path or an address such as s3://…")
+    runner = local.SubprocessRunner(use_venv=False)
+    if image:
+        runner = _containers(image, parts["pool"], arguments)
     claim_folder(out, MARKER)
     write_json(out / MARKER, {"config": str(config), "parts": parts})
-    root = str((out / "artifacts").resolve())
-    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=root)
+    artifacts = (out / "artifacts").resolve()
+    # What is not there when it is mounted would be made as root's.
+    for folder in (artifacts, hub.home(), *([] if "://" in recordings else [Path(recordings)])):
+        folder.mkdir(parents=True, exist_ok=True)
+    local.init(runner, pipeline_root=str(artifacts))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             build(compiled, parts)(**arguments)
     except RuntimeError as error:
         raise HierRouterError(f"{_plain(str(error))}; its own words are above") from None
+    except ValueError as error:
+        # A container that fails at once is gone before kfp asks how it ended; it then misses the
+        # outputs.
+        if not image:
+            raise
+        raise HierRouterError(
+            f"a component left no output ({_plain(str(error))}); its own words are above"
+        ) from None
     say(f"recordings  {recordings}")
     say(f"artifacts   {out / 'artifacts'}")
     say(f"MLflow      {shown_uri()}")
+
+
+def _containers(image: str, pool: str, arguments: dict[str, str]) -> local.DockerRunner:
+    """Containers that can write where this run writes, in /tmp, and nowhere else.
+
+    Raises:
+        ConfigError: there is no such image, or MLflow's database is a file here.
+        HierRouterError: Docker does not answer.
+    """
+    import docker
+    from docker.errors import APIError, DockerException, ImageNotFound
+
+    if arguments["mlflow_uri"].startswith("sqlite:"):
+        raise ConfigError(
+            "--image: containers cannot share a database file; start `mlflow server` and set "
+            "MLFLOW_TRACKING_URI=http://127.0.0.1:5000"
+        )
+    try:
+        client = docker.from_env()
+        client.images.get(image)
+    except ImageNotFound:
+        raise ConfigError(
+            f"--image {image}: there is no such image here; build it with `make image`"
+        ) from None
+    except (APIError, DockerException) as error:
+        first = str(error).splitlines()[0]
+        raise HierRouterError(
+            f"Docker does not answer ({first}); start it, or set DOCKER_HOST (Podman's: `podman "
+            "system service`)"
+        ) from None
+    keys = set(re.findall(r'"api_key_env": "(\w+)"', pool))
+    passed_on = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(PASSED_ON) or name in keys
+    }
+    shared = {str(hub.home())}
+    if "://" not in arguments["recordings"]:
+        shared.add(arguments["recordings"])
+    return local.DockerRunner(
+        read_only=True,
+        tmpfs={"/tmp": ""},
+        user=f"{os.getuid()}:{os.getgid()}",
+        network_mode="host",
+        environment={**passed_on, "HIERROUTER_HOME": str(hub.home())},
+        mounts=[docker.types.Mount(folder, folder, type="bind") for folder in sorted(shared)],
+    )
 
 
 def _plain(text: str) -> str:

@@ -103,6 +103,7 @@ def described(
     text = compiled_text(config, overrides, compiled)
     package = Package(text, read_arguments(text, params), compiled)
     _require_place(package)
+    _require_bundle(package)
     return package
 
 
@@ -155,6 +156,19 @@ def _require_place(package: Package) -> None:
         raise ConfigError(
             f"recordings={recordings}: with --no-volumes this is a folder of a pod, which dies "
             "with it; name an object store (--param recordings=s3://BUCKET/FOLDER)"
+        )
+
+
+def _require_bundle(package: Package) -> None:
+    """Makes sure that a bundle of authorities that is named is used.
+
+    Raises:
+        ConfigError: the pipeline is compiled without it.
+    """
+    if "ca_bundle" in package.arguments and not package.compiled.ca_bundle:
+        raise ConfigError(
+            f"--param ca_bundle={package.arguments['ca_bundle']}: no component looks at it without "
+            "--ca-bundle; add that"
         )
 
 

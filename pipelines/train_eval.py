@@ -11,6 +11,7 @@ import typer
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from hierrouter.cli.launch import launch
+from pipelines.flags import with_compile_flags
 
 if TYPE_CHECKING:
     from pipelines.definition import Compiled
@@ -55,72 +56,19 @@ NewExperiment = Annotated[
     bool, typer.Option("--new-experiment", help="Make the Kubeflow experiment if there is none.")
 ]
 Name = Annotated[str | None, typer.Option("--name", help="What to call the run.")]
-Image = Annotated[
-    str | None, typer.Option("--image", help="Image of all components, best by digest.")
-]
-NoVolumes = Annotated[
-    bool, typer.Option("--no-volumes", help="Record into an object store (recordings=s3://…).")
-]
-EndpointKeys = Annotated[
-    list[str] | None,
-    typer.Option("--endpoint-key", metavar="VARIABLE", help="Key of the secret endpoint_secret."),
-]
-Retries = Annotated[int, typer.Option("--retries", min=0, help="How often a task is tried again.")]
-Parallelism = Annotated[
-    int, typer.Option("--parallelism", min=1, help="Most shards that record at the same time.")
-]
-TimeoutHours = Annotated[
-    float, typer.Option("--timeout-hours", min=0, help="Limit of a recording or training task.")
-]
-PullSecrets = Annotated[
-    list[str] | None, typer.Option("--pull-secret", help="Secret for pulling the image.")
-]
-NoCache = Annotated[bool, typer.Option("--no-cache", help="Take nothing from earlier runs.")]
-
-
-def _compiled(
-    image: str | None,
-    no_volumes: bool,
-    endpoint_keys: list[str] | None,
-    retries: int,
-    parallelism: int,
-    timeout_hours: float,
-    pull_secrets: list[str] | None,
-    no_cache: bool,
-) -> "Compiled":
-    from pipelines.definition import IMAGE, Compiled
-
-    return Compiled(
-        image=image or IMAGE,
-        volumes=not no_volumes,
-        endpoint_keys=tuple(endpoint_keys or ()),
-        retries=retries,
-        parallelism=parallelism,
-        timeout_s=round(timeout_hours * 3600),
-        pull_secrets=tuple(pull_secrets or ()),
-        caching=not no_cache,
-    )
 
 
 @app.command("compile")
+@with_compile_flags
 def compile_pipeline(
     config: ConfigFile,
+    compiled: "Compiled",
     out: Annotated[Path, typer.Option("--out", help="The file to write.")] = Path("pipeline.yaml"),
     overrides: Overrides = None,
-    image: Image = None,
-    no_volumes: NoVolumes = False,
-    endpoint_keys: EndpointKeys = None,
-    retries: Retries = 3,
-    parallelism: Parallelism = 8,
-    timeout_hours: TimeoutHours = 0,
-    pull_secrets: PullSecrets = None,
-    no_cache: NoCache = False,
 ) -> None:
     """Write the pipeline as a file that Kubeflow Pipelines takes."""
     from pipelines.package import write_package
 
-    settings = (image, no_volumes, endpoint_keys, retries, parallelism, timeout_hours)
-    compiled = _compiled(*settings, pull_secrets, no_cache)
     write_package(config, overrides or [], compiled, out)
     typer.echo(f"pipeline: {out}")
 
@@ -131,16 +79,21 @@ def local(
     out: Annotated[Path, typer.Option("--out", help="Folder for everything that it makes.")],
     overrides: Overrides = None,
     params: Params = None,
+    image: Annotated[
+        str | None, typer.Option("--image", help="Run every component in this image, with Docker.")
+    ] = None,
 ) -> None:
     """Run the same pipeline on this machine, without a cluster."""
     from pipelines.here import run_here
 
-    run_here(config, overrides or [], params or [], out)
+    run_here(config, overrides or [], params or [], out, image)
 
 
 @app.command()
+@with_compile_flags
 def submit(
     config: ConfigFile,
+    compiled: "Compiled",
     host: Host = None,
     namespace: Namespace = None,
     ca_file: Authority = None,
@@ -152,14 +105,6 @@ def submit(
     ] = False,
     overrides: Overrides = None,
     params: Params = None,
-    image: Image = None,
-    no_volumes: NoVolumes = False,
-    endpoint_keys: EndpointKeys = None,
-    retries: Retries = 3,
-    parallelism: Parallelism = 8,
-    timeout_hours: TimeoutHours = 0,
-    pull_secrets: PullSecrets = None,
-    no_cache: NoCache = False,
 ) -> None:
     """Start a run on a cluster. The token comes from KF_PIPELINES_TOKEN or a service account."""
     from pipelines.client import connected
@@ -167,8 +112,6 @@ def submit(
     from pipelines.runs import start
     from pipelines.watch import watch
 
-    settings = (image, no_volumes, endpoint_keys, retries, parallelism, timeout_hours)
-    compiled = _compiled(*settings, pull_secrets, no_cache)
     package = described(config, overrides or [], compiled, params or [])
     with connected(host, namespace, ca_file) as cluster:
         run = start(cluster, package, experiment, name, new_experiment)
@@ -177,8 +120,10 @@ def submit(
 
 
 @app.command()
+@with_compile_flags
 def schedule(
     config: ConfigFile,
+    compiled: "Compiled",
     cron: Annotated[str, typer.Option("--cron", help='Six fields, such as "0 0 3 * * 1".')],
     host: Host = None,
     namespace: Namespace = None,
@@ -188,22 +133,12 @@ def schedule(
     name: Name = None,
     overrides: Overrides = None,
     params: Params = None,
-    image: Image = None,
-    no_volumes: NoVolumes = False,
-    endpoint_keys: EndpointKeys = None,
-    retries: Retries = 3,
-    parallelism: Parallelism = 8,
-    timeout_hours: TimeoutHours = 0,
-    pull_secrets: PullSecrets = None,
-    no_cache: NoCache = False,
 ) -> None:
     """Run it again and again, as a cron expression says."""
     from pipelines.client import connected
     from pipelines.package import described
     from pipelines.runs import repeat
 
-    settings = (image, no_volumes, endpoint_keys, retries, parallelism, timeout_hours)
-    compiled = _compiled(*settings, pull_secrets, no_cache)
     package = described(config, overrides or [], compiled, params or [])
     with connected(host, namespace, ca_file) as cluster:
         repeat(cluster, package, experiment, name, new_experiment, cron)

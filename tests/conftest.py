@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 # Before torch is loaded: waiting threads sleep, so that tests stay quick on a busy machine.
@@ -47,32 +48,51 @@ def here(tmp_path: Path, migrated: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return folder
 
 
+@pytest.fixture(scope="session")
+def start_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
+    """Starts a real MLflow server on loopback with these arguments, and returns its address."""
+    with contextlib.ExitStack() as servers:
+
+        def start(*arguments: str) -> str:
+            return servers.enter_context(_mlflow(tmp_path_factory.mktemp("server"), arguments))
+
+        yield start
+
+
 @pytest.fixture
 def server(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A real MLflow server on loopback, named by MLFLOW_TRACKING_URI."""
+    arguments = (
+        *("--backend-store-uri", f"sqlite:///{here}/mlflow.db"),
+        *("--artifacts-destination", str(here / "served")),
+    )
+    with _mlflow(here, arguments) as uri:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        yield uri
+
+
+@contextlib.contextmanager
+def _mlflow(folder: Path, arguments: Sequence[str]) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    log = (here / "server.log").open("w")
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"),
-            *("--port", str(port), "--backend-store-uri", f"sqlite:///{here}/mlflow.db"),
-            *("--artifacts-destination", str(here / "served"), "--workers", "1"),
-        ],
-        stdout=log,
-        stderr=log,
-        start_new_session=True,
-    )
     uri = f"http://127.0.0.1:{port}"
-    try:
-        wait_for(f"{uri}/health", process)
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        yield uri
-    finally:
-        os.killpg(process.pid, 15)
-        process.wait(30)
-        log.close()
+    with (folder / "server.log").open("w") as log:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"),
+                *("--port", str(port), "--workers", "1", *arguments),
+            ],
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            wait_for(f"{uri}/health", process)
+            yield uri
+        finally:
+            os.killpg(process.pid, 15)
+            process.wait(30)
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:

@@ -111,6 +111,25 @@ def test_a_shard_that_died_goes_on_and_generates_nothing_twice(study, monkeypatc
     assert study.tree.metadata["nodes"] == 72 * 15
 
 
+def test_another_number_of_shards_generates_nothing_anew(study, monkeypatch) -> None:
+    study.merge()
+    recorded = sum(len(table) for table in nodes_of(study))
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a reply that is there was generated again")
+
+    monkeypatch.setattr(ScriptedBackend, "generate", refuse)
+    before = study.tree.metadata["digest"]
+    study.tree = artifact(dsl.Dataset, study.folder / "tree-of-three")
+    merge_routes.python_func([study.collect(f"{index}/3") for index in range(3)], study.tree)
+    assert study.tree.metadata["nodes"] == recorded == 72 * 15
+    assert study.tree.metadata["digest"] == before
+
+
+def nodes_of(study: Study) -> list[object]:
+    return [read_nodes(path) for path in study.folder.glob("recordings/*/*/nodes/*.parquet")]
+
+
 def test_recordings_are_found_by_queries_and_pool_and_not_by_rates(study) -> None:
     first = Path(study.collect("0/2"))
     pool = json.loads(study.parts["pool"])

@@ -12,7 +12,7 @@ import yaml
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 from pipelines.definition import IMAGE, Compiled
-from pipelines.package import read_arguments, write_package
+from pipelines.package import described, read_arguments, write_package
 
 from hierrouter.errors import ConfigError
 
@@ -81,8 +81,10 @@ def test_the_api_server_can_parse_it(pipeline) -> None:
     assert spec.pipeline_info.name == "hierrouter-train-eval"
 
 
-def test_every_parameter_that_a_task_takes_is_declared_by_its_dag(pipeline, platform) -> None:
+@pytest.mark.parametrize("compiled", [Compiled(), Compiled(ca_bundle=True, endpoint_keys=("K",))])
+def test_every_parameter_that_a_task_takes_is_declared_by_its_dag(compiled) -> None:
     """kfp compiles without a word what the backend then refuses."""
+    pipeline, platform = documents(compiled)
     looked_at = 0
     for name, component in dags(pipeline):
         declared = set(component.get("inputDefinitions", {}).get("parameters", {}))
@@ -164,6 +166,26 @@ def test_recordings_and_models_lie_on_volumes_or_there_are_none(platform) -> Non
     without, of_nodes = documents(Compiled(volumes=False))
     assert not any("pvcMount" in executor for executor in of_nodes.values())
     assert not any("env" in container for container in containers(without).values())
+
+
+def test_own_authorities_are_trusted_where_the_pipeline_is_compiled_so(platform) -> None:
+    assert not any("configMapAsVolume" in executor for executor in platform.values())
+    pipeline, of_nodes = documents(Compiled(ca_bundle=True))
+    for task, container in containers(pipeline).items():
+        (volume,) = of_nodes[f"exec-{task}"]["configMapAsVolume"]
+        assert volume["mountPath"] == "/etc/hierrouter-ca"
+        name = volume["configMapNameParameter"]["componentInputParameter"]
+        assert name.removeprefix(PREFIX) == "ca_bundle"
+        variables = {each["name"]: each["value"] for each in container["env"]}
+        assert variables["SSL_CERT_FILE"] == "/etc/hierrouter-ca/ca.crt"
+        assert variables["REQUESTS_CA_BUNDLE"] == "/etc/hierrouter-ca/ca.crt"
+
+
+def test_a_bundle_that_nothing_looks_at_is_an_error() -> None:
+    with pytest.raises(ConfigError, match=r"ca_bundle=mine: no component looks at it without"):
+        described(CONFIG, [], Compiled(), ["ca_bundle=mine"])
+    package = described(CONFIG, [], Compiled(ca_bundle=True), ["ca_bundle=mine"])
+    assert package.arguments == {"ca_bundle": "mine"}
 
 
 def test_retries_timeouts_parallelism_and_caching(pipeline, platform) -> None:

@@ -7,21 +7,20 @@ import platform
 import shutil
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 from rich.console import Console
 
 from hierrouter import hub
+from hierrouter.cli.cluster import cluster_findings
 from hierrouter.cli.notice import needed_models
 from hierrouter.errors import HierRouterError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from hierrouter.config import Config
 
@@ -76,9 +75,7 @@ def findings(config: Config | None) -> Iterator[Finding]:
     yield from _sources(config)
     if config is not None:
         yield from endpoint_findings(config)
-    yield _mlflow()
-    yield _service("Kubeflow Pipelines", "KF_PIPELINES_ENDPOINT", "/apis/v2beta1/healthz")
-    yield _cluster()
+    yield from cluster_findings()
 
 
 def _package(name: str) -> Finding:
@@ -195,46 +192,3 @@ def _index() -> Finding:
     if done.returncode:
         return "pip", None, "not there; mirrors need it (python -m ensurepip)"
     return "pip", True, f"{done.stdout.split(' from ')[0]}; mirrors are taken with it"
-
-
-def _mlflow() -> Finding:
-    from hierrouter.tracking.store import DEFAULT_URI, connected, shown_uri, tracking_uri
-
-    if tracking_uri() == DEFAULT_URI and not Path("mlflow.db").exists():
-        return "MLflow", None, f"no runs yet; they will go to {DEFAULT_URI} in this folder"
-    try:
-        with connected():
-            return "MLflow", True, f"{shown_uri()} answers"
-    except HierRouterError as error:
-        return "MLflow", False, str(error)
-
-
-def _service(what: str, variable: str, path: str) -> Finding:
-    endpoint = os.environ.get(variable)
-    if not endpoint:
-        return what, None, f"no endpoint; set {variable} to use one"
-    url = endpoint.rstrip("/") + path
-    if not url.startswith(("http://", "https://")):
-        url = "http://" + url
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            return what, True, f"{endpoint} answers ({answer.status})"
-    except (urllib.error.URLError, OSError, ValueError) as error:
-        return what, False, f"{endpoint} does not answer: {error}; correct {variable}"
-
-
-def _cluster() -> Finding:
-    if os.environ.get("KUBERNETES_SERVICE_HOST"):
-        return "KServe cluster", True, "inside a Kubernetes cluster"
-    if shutil.which("kubectl") is None:
-        return "KServe cluster", None, "no kubectl; needed only to serve on a cluster"
-    done = subprocess.run(
-        ["kubectl", "--request-timeout=5s", "get", "crd", "inferenceservices.serving.kserve.io"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode == 0:
-        return "KServe cluster", True, "InferenceService is known there"
-    reason = (done.stderr.strip().splitlines() or ["no answer"])[-1]
-    return "KServe cluster", None, f"no KServe reached with kubectl ({reason})"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -159,6 +159,10 @@ def plan(
     accelerators: Annotated[
         int, typer.Option("--accelerators", min=1, help="How many record side by side.")
     ] = 1,
+    machine: Annotated[
+        Literal["cpu", "openvino", "cuda"] | None,
+        typer.Option("--on", help="What will run the models; default: this, or the tree's."),
+    ] = None,
     overrides: Overrides = None,
 ) -> None:
     """Say what recording will take: nodes, tokens, hours, dollars, storage."""
@@ -169,7 +173,7 @@ def plan(
     loaded = load_config(config, overrides or [])
     # What training fills in by itself is not recorded in advance.
     part = Part(per_task, direct or loaded.training.fill)
-    print_plan(loaded, tree, queries, part, accelerators)
+    print_plan(loaded, tree, queries, part, accelerators, machine)
 
 
 @app.command()

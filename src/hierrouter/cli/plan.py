@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from hierrouter.config import Config
     from hierrouter.routes.amounts import Amount, Plan
     from hierrouter.routes.calls import Part
+    from hierrouter.routes.estimate import Pace
 
 HOURS = {
     "latencies": "hours from their latencies",
     "recordings": "hours from the durations of whole recordings",
-    "sizes": "hours by model sizes, since nothing tells how long they took",
+    "sizes": "hours by model sizes, as nothing tells how long they take",
 }
 COLUMNS = ("nodes", "recorded", "generated", "tokens in", "tokens out", "hours", "dollars", "MB")
 FILE_WIDTH = 120
@@ -31,7 +32,12 @@ FILE_WIDTH = 120
 
 
 def print_plan(
-    config: Config, folder: Path | None, queries: Path | None, part: Part, accelerators: int
+    config: Config,
+    folder: Path | None,
+    queries: Path | None,
+    part: Part,
+    accelerators: int,
+    pace: Pace | None = None,
 ) -> None:
     """Prints what a part of a tree takes, and what of it is left.
 
@@ -41,6 +47,7 @@ def print_plan(
         queries: what is asked; none: the tree's queries, or else so many as the config says.
         part: what of it is wanted.
         accelerators: how many recorders share the work.
+        pace: what will run the models; none: this machine, or what recorded the tree.
 
     Raises:
         ConfigError: the tree is that of another pool.
@@ -51,7 +58,7 @@ def print_plan(
         sample = read_queries(queries / "queries.parquet" if queries.is_dir() else queries)
     else:
         sample = stand_ins(config.data) if tree is None else tree.queries
-    plan = plan_recording(config.pool, sample, part, tree)
+    plan = plan_recording(config.pool, sample, part, tree, pace)
     remarks = _remarks(plan, accelerators)
     if config.training.fill:
         remarks.append(

@@ -131,6 +131,18 @@ class Measured:
         pace = self._paces[call.spec.name]
         return factor * token_seconds(call.spec, tokens_in, tokens_out, pace)
 
+    def elsewhere(self, pace: Pace) -> None:
+        """Takes another kind of machine from now on: how long calls took here tells nothing then.
+
+        Args:
+            pace: what runs the models there; endpoints stay what they are.
+        """
+        for name, spec in self.specs.items():
+            if spec.backend not in ("openai", "scripted"):
+                self._paces[name] = pace
+        self._time = Ratios()
+        self.hours_from = "sizes"
+
     def _written_kinds(self, call: Call) -> list[Hashable]:
         spec, role, task = call.spec, call.role, call.query.task
         shared = signature(spec), asked(spec, role), role

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
     from hierrouter.config import DataConfig, ModelSpec, PoolConfig
+    from hierrouter.routes.estimate import Pace
     from hierrouter.routes.tree import RouteTree
 
 BASES: tuple[Basis, ...] = get_args(Basis)
@@ -35,6 +36,7 @@ def plan_recording(
     queries: Sequence[Query],
     part: Part = WHOLE,
     tree: RouteTree | None = None,
+    pace: Pace | None = None,
 ) -> Plan:
     """Estimates what `collect_routes` will make and what that takes; asks no model.
 
@@ -43,6 +45,7 @@ def plan_recording(
         queries: the sample, or `stand_ins` where it is not known yet.
         part: what of the tree is wanted, of all shards.
         tree: what is recorded already, from which estimates are then made.
+        pace: what will run the models; none: this machine, or what recorded the tree.
 
     Raises:
         ConfigError: the tree is that of another pool.
@@ -50,6 +53,8 @@ def plan_recording(
     if tree is not None:
         _require_same_pool(tree, pool)
     planner = _Planner(pool, part, tree)
+    if pace is not None:
+        planner.measured.elsewhere(pace)
     rank, numbers = ranks(queries), unit_numbers(queries, pool.queries_per_unit)
     wanted = [q for q in queries if part.per_task is None or rank[q.query_id] < part.per_task]
     recorded: dict[Kind, Amount] = defaultdict(Amount)

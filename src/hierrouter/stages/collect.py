@@ -49,8 +49,16 @@ def collect_shard(
         HierRouterError: a model fails; what was answered is kept.
     """
     config, part = load_part(PoolConfig, pool, "pool"), Shard.parse(shard)
-    name = recording_name(config, queries)
-    folder = folder_at(recordings) / name / f"shard-{part.index}-of-{part.count}"
+    recording = folder_at(recordings) / recording_name(config, queries)
+    folder = recording / f"shard-{part.index}-of-{part.count}"
+    # An earlier run may have cut the same recording into another number of shards.
+    earlier = sorted(
+        path.parent
+        for path in recording.glob("shard-*-of-*/tree.json")
+        if not path.parent.name.endswith(f"-of-{part.count}")
+    )
+    if earlier:
+        merge_trees(earlier, folder)
     collect_routes(config, queries, folder, Part(direct=direct, shard=part), None, max_dollars)
     return str(folder)
 

@@ -38,14 +38,17 @@ def use_tracking(uri: str) -> None:
         os.environ["MLFLOW_TRACKING_URI"] = uri
 
 
-def _resolved_uri() -> str:
-    """The tracking URI for MLflow, which keeps a connection for every URI it has met.
+def resolved_uri() -> str:
+    """The tracking URI that means the same in every folder and to every process.
 
-    So the default holds the folder: a process that changes its working directory would write
-    into the first one's database.
+    MLflow keeps a connection for every URI it has met: a process that changes its working directory
+    would write into the first one's database.
     """
     uri = tracking_uri()
-    return f"sqlite:///{Path.cwd() / 'mlflow.db'}" if uri == DEFAULT_URI else uri
+    path = uri.removeprefix("sqlite:///")
+    if path == uri or path.startswith(("/", ":memory:")):
+        return uri
+    return f"sqlite:///{Path.cwd() / path}"
 
 
 def shown_uri() -> str:
@@ -93,7 +96,7 @@ def connected() -> Iterator[MlflowClient]:
 
         before, where = os.environ.get("MLFLOW_TRACKING_URI"), shown_uri()
         try:
-            mlflow.set_tracking_uri(_resolved_uri())
+            mlflow.set_tracking_uri(resolved_uri())
             with _environment(_PROBE):
                 client = mlflow.MlflowClient()
                 client.search_experiments(max_results=1)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parents[3]
 
 
 def sums(out: str, row: str) -> list[float]:
@@ -37,6 +40,19 @@ def test_a_finished_tree_has_nothing_left(hierrouter, finished) -> None:
     info = hierrouter("tree", "info", finished.tree).out
     # Nodes that share a generation are paid for once: no more than what their routes cost.
     assert sums(result.out, "all")[6] <= float(re.search(r"\$([\d.]+)", info)[1])
+
+
+def test_another_machine_takes_another_time_for_the_same_work(hierrouter) -> None:
+    plan = ("plan", "--config", ROOT / "configs" / "small_pool.yaml")
+    tree = ("--tree", ROOT / "studies" / "small_pool")
+    rows = {}
+    for on in ("cpu", "openvino", "cuda"):
+        result = hierrouter(*plan, *tree, "--on", on)
+        assert "hours by model sizes" in result.out
+        rows[on] = sums(result.out, "left")
+    assert rows["cpu"][5] > rows["openvino"][5] > rows["cuda"][5] > 0
+    assert rows["cpu"][:5] == rows["openvino"][:5] == rows["cuda"][:5]
+    assert hierrouter(*plan, "--on", "gpu").code == 2
 
 
 def test_a_part_of_the_queries_of_a_file(hierrouter, finished) -> None:
