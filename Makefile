@@ -81,7 +81,7 @@ clean: ## remove .venv, caches and build output; runs/ and mlflow.db stay
 
 $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
 	@echo 'Installing hierrouter and what it needs into .venv; with an empty pip cache some minutes.'
-	@$(call pip_install,.[openvino])
+	@$(call pip_install,.[openvino$(comma)kubeflow])
 	@touch $@
 
 $(INSTALLED_FOR_TESTS): pyproject.toml constraints.txt | $(INSTALLED)
