@@ -91,6 +91,26 @@ def test_wrong_input_is_one_line(here, monkeypatch, arguments, said) -> None:
     assert sorted(path.name for path in here.iterdir()) == ["mlflow.db"]
 
 
+@pytest.mark.parametrize(
+    ("mlflow_uri", "code", "said"),
+    [
+        ("sqlite:///mlflow.db", 2, "--image: containers cannot share a database file"),
+        ("http://127.0.0.1:9", 1, "Docker does not answer"),
+    ],
+)
+def test_an_image_needs_docker_and_an_mlflow_server(
+    here, monkeypatch, mlflow_uri, code, said
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_uri)
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{here}/none.sock")
+    ended = run("local", *SMALL, "--out", "out", "--image", "hierrouter:none")
+    assert ended.returncode == code
+    (line,) = ended.stderr.strip().splitlines()
+    assert line.startswith("error: ")
+    assert said in line
+    assert not (here / "out").exists()
+
+
 def test_compiling_writes_a_file_and_says_so(here) -> None:
     ended = run("compile", *SMALL, "--out", "pipeline.yaml")
     assert (ended.returncode, ended.stdout) == (0, "pipeline: pipeline.yaml\n")

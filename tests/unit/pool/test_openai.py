@@ -342,6 +342,27 @@ def test_a_second_ctrl_c_ends_at_once_though_nothing_was_answered(endpoint, aske
     assert not endpoint.let_go.is_set()
 
 
+def test_ctrl_c_while_calls_are_still_being_started_keeps_those_under_way(endpoint, opened):
+    both = threading.Barrier(3, timeout=DEADLINE)
+
+    class Interrupted(tuple):
+        def __iter__(self):
+            yield from self[:2]
+            both.wait()
+            raise KeyboardInterrupt
+
+    def play(call):
+        both.wait()
+        call.complete()
+
+    endpoint.play = play
+    told = {}
+    with pytest.raises(KeyboardInterrupt):
+        opened(concurrency=2).generate(Interrupted("abcdef"), [5] * 6, told.__setitem__)
+    assert {at: made.reply for at, made in told.items()} == {0: "A", 1: "B"}
+    assert len(endpoint.calls) == 2
+
+
 # Servers that are not well.
 
 

@@ -36,3 +36,12 @@ def test_a_window_too_small_for_the_pools_prompts(world, queries, tiny_model) ->
     with pytest.raises(HierRouterError, match=r"model T: .* window of 8192 tokens; lower pool\."):
         world.record(pool, queries)
     assert not list(world.tree.glob("nodes/*.parquet"))
+
+
+def test_each_backend_of_one_model_is_asked_itself(world, queries, tiny_model) -> None:
+    """What a scripted or remote member takes says nothing of the window of the local one."""
+    same = {"model": str(tiny_model), "limits": TokenLimits()}
+    local = world.model("T", backend="transformers", scripted=None, **same)
+    pool = world.pool(world.model("S", **same), local, prompts=Prompts(max_context_tokens=8000))
+    with pytest.raises(HierRouterError, match=r"model T: .* window of 8192 tokens; lower pool\."):
+        world.record(pool, queries)
