@@ -2,5 +2,7 @@
 
 import os
 
-IMAGE = os.environ.get("HIERROUTER_IMAGE", "ghcr.io/hierrouter/hierrouter:0.1.0")
-"""HIERROUTER_IMAGE, read when a component is imported, or the release's own."""
+LOCAL_IMAGE = "hierrouter:dev"
+"""What `make image` builds."""
+IMAGE = os.environ.get("HIERROUTER_IMAGE", LOCAL_IMAGE)
+"""HIERROUTER_IMAGE, read when a component is imported, or the local one."""

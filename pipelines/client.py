@@ -2,7 +2,9 @@
 
 import contextlib
 import io
+import json
 import os
+import ssl
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -83,27 +85,47 @@ def connected(host: str | None, namespace: str | None, ca_file: Path | None) -> 
         yield Cluster(client, host, namespace or "")
 
 
+def address(host: str) -> str:
+    """The address of a host that may be named without its scheme."""
+    return (host if "://" in host else f"http://{host}").rstrip("/")
+
+
 def _require_answer(host: str, ca_file: Path | None) -> None:
     """Asks for the health of what is at an address.
 
     Raises:
         kfp_server_api.ApiException: it refuses.
         urllib3.exceptions.HTTPError: it does not answer.
+        HierRouterError: it wants a login, or is something else.
     """
-    address = host if "://" in host else f"http://{host}"
     token = os.environ.get(TOKEN)
     if not token and (path := os.environ.get(TOKEN_FILE)) and Path(path).is_file():
         token = Path(path).read_text(encoding="utf-8").strip()
     with urllib3.PoolManager(ca_certs=None if ca_file is None else str(ca_file)) as pool:
         answer = pool.request(
             "GET",
-            f"{address.rstrip('/')}/apis/v2beta1/healthz",
+            f"{address(host)}/apis/v2beta1/healthz",
             headers={"Authorization": f"Bearer {token}"} if token else {},
             retries=TRIES,
             timeout=10.0,
+            redirect=False,
+        )
+    if 300 <= answer.status < 400:
+        raise HierRouterError(
+            f"{host} sends us on to {str(answer.headers.get('Location'))[:100]}, a login it seems; "
+            f"set {TOKEN} to a token that is valid, or go by a port-forward"
         )
     if answer.status != 200:
         raise kfp_server_api.ApiException(http_resp=rest.RESTResponse(answer))
+    try:
+        health = json.loads(answer.data)
+    except ValueError:
+        health = None
+    if not isinstance(health, dict):
+        raise UnreachableError(
+            f"{host} answers, but not as Kubeflow Pipelines; give the address of its API or of its "
+            "UI"
+        )
 
 
 def _service_account() -> Any:
@@ -122,7 +144,7 @@ def _in_one_line(host: str) -> Iterator[None]:
         yield
     except kfp_server_api.ApiException as error:
         raise refusal(host, error) from error
-    except (urllib3.exceptions.HTTPError, OSError) as error:
+    except (urllib3.exceptions.HTTPError, ConnectionError, TimeoutError, ssl.SSLError) as error:
         raise UnreachableError(
             f"Kubeflow Pipelines at {host} does not answer ({_first_cause(error)}); look at the "
             "address and the network, or start the port-forward again"

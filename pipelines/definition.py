@@ -20,6 +20,16 @@ from components.train_router.component import train_router
 from kfp import dsl, kubernetes
 
 NAME = "hierrouter-train-eval"
+FIXED = {
+    "open-run": ("500m", "1Gi", "2Gi"),
+    "sample-queries": ("1", "2Gi", "4Gi"),
+    "merge-routes": ("1", "4Gi", "8Gi"),
+    "evaluate-router": ("1", "2Gi", "4Gi"),
+    "register-router": ("1", "2Gi", "4Gi"),
+    "report-exit": ("500m", "1Gi", "2Gi"),
+}
+"""Processors, memory, and most memory of the tasks that need little; a namespace with a quota
+refuses pods that say nothing."""
 RECORDINGS, MODELS, AUTHORITIES = "/recordings", "/models", "/etc/hierrouter-ca"
 """Where the volumes and the authorities' certificates are mounted."""
 BUNDLE_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")
@@ -50,7 +60,7 @@ class Compiled:
             no other.
         retries: how often a task is tried again, with growing waits.
         parallelism: most shards that record at the same time.
-        timeout_s: seconds after which a recording or training task has failed; 0: none.
+        timeout_s: seconds after which one try of a recording or training task has failed; 0: none.
         pull_secrets: secrets for pulling the image.
         resources: whether tasks ask for accelerators, processors, memory and nodes. kfp's local
             runner, which has none to give, fails where their number is a parameter.
@@ -99,14 +109,16 @@ def build(compiled: Compiled, parts: dict[str, str]) -> Callable[..., Any]:
         max_dollars_per_shard: float = 0.0,
         recordings: str = RECORDINGS,
         mlflow_uri: str = "",
+        experiment: str = "",
+        registered_name: str = "",
         record_accelerator_type: str = "nvidia.com/gpu",
-        record_accelerator_count: int = 1,
+        record_accelerator_count: str = "1",
         record_cpu: str = "4",
         record_memory: str = "32Gi",
         record_node_selector: dict = {},  # noqa: B006
         record_tolerations: list = [],  # noqa: B006
         train_accelerator_type: str = "nvidia.com/gpu",
-        train_accelerator_count: int = 0,
+        train_accelerator_count: str = "0",
         train_cpu: str = "4",
         train_memory: str = "16Gi",
         train_node_selector: dict = {},  # noqa: B006
@@ -132,9 +144,11 @@ def build(compiled: Compiled, parts: dict[str, str]) -> Callable[..., Any]:
             pod_per_seed: Whether each seed trains in a pod of its own.
             shards: How many pods record side by side.
             direct: Whether only direct answers are recorded.
-            max_dollars_per_shard: What a shard's calls may cost by the pool's rates; 0: no bound.
+            max_dollars_per_shard: What one try of a shard may cost by the rates; 0: no bound.
             recordings: Folder on the volume, or s3://…, where shards outlive their pods.
             mlflow_uri: MLflow's tracking server; empty where Kubeflow's MLflow plugin sets it.
+            experiment: MLflow experiment; empty: as the evaluation part says.
+            registered_name: Registered model; empty: as the evaluation part says.
             record_accelerator_type: Resource that a recording pod asks for.
             record_accelerator_count: How many; 0 where models are endpoints or run on processors.
             record_cpu: Processors of a recording pod.
@@ -168,6 +182,11 @@ def build(compiled: Compiled, parts: dict[str, str]) -> Callable[..., Any]:
             task.set_container_image(compiled.image)
             task.set_retry(compiled.retries, backoff_duration="30s", backoff_factor=2.0)
             task.set_caching_options(compiled.caching)
+            if compiled.resources and task.name in FIXED:
+                cpu, memory, most = FIXED[task.name]
+                task.set_cpu_request(cpu)
+                task.set_memory_request(memory)
+                task.set_memory_limit(most)
             for name in names:
                 if keys := secrets[name]:
                     kubernetes.use_secret_as_env(
@@ -221,6 +240,7 @@ def build(compiled: Compiled, parts: dict[str, str]) -> Callable[..., Any]:
                     seeds=seeds,
                     pod_per_seed=pod_per_seed,
                     mlflow_uri=mlflow_uri,
+                    experiment=experiment,
                 ),
                 mlflow_secret,
             )
@@ -229,6 +249,8 @@ def build(compiled: Compiled, parts: dict[str, str]) -> Callable[..., Any]:
                 hugging_face_secret,
                 mounts=(models_claim,),
             )
+            # Where MLflow is not reached, nothing is paid for.
+            sampled.after(opened)
             with dsl.ParallelFor(
                 sampled.outputs["Output"], parallelism=compiled.parallelism
             ) as shard:
@@ -240,9 +262,9 @@ def build(compiled: Compiled, parts: dict[str, str]) -> Callable[..., Any]:
                         recordings=recordings,
                         direct=direct,
                         max_dollars=max_dollars_per_shard,
-                        accelerator_type=record_accelerator_type,
-                        accelerator_count=record_accelerator_count,
-                        cpu=record_cpu,
+                        gpu_type=record_accelerator_type,
+                        gpus=record_accelerator_count,
+                        cpus=record_cpu,
                         memory=record_memory,
                     ),
                     hugging_face_secret,
@@ -267,13 +289,12 @@ def build(compiled: Compiled, parts: dict[str, str]) -> Callable[..., Any]:
                         training=training,
                         seeds=some,
                         tree=merged.outputs["tree"],
-                        accelerator_type=train_accelerator_type,
-                        accelerator_count=train_accelerator_count,
-                        cpu=train_cpu,
+                        gpu_type=train_accelerator_type,
+                        gpus=train_accelerator_count,
+                        cpus=train_cpu,
                         memory=train_memory,
                     ),
                     hugging_face_secret,
-                    endpoint_secret,
                     mounts=(models_claim,),
                 )
                 placed(
@@ -300,8 +321,10 @@ def build(compiled: Compiled, parts: dict[str, str]) -> Callable[..., Any]:
                     router=judged.outputs["router"],
                     evaluated=judged.outputs["evaluated"],
                     mlflow_uri=mlflow_uri,
+                    registered_name=registered_name,
                 ),
                 mlflow_secret,
+                store_secret,
             )
             # A run that is taken from the cache would be another pipeline run's.
             opened.set_caching_options(False)

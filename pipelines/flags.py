@@ -6,6 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from components.image import LOCAL_IMAGE
+
+from hierrouter.errors import ConfigError
 
 if TYPE_CHECKING:
     from pipelines.definition import Compiled
@@ -40,7 +43,7 @@ def _compiled(
     ] = 8,
     timeout_hours: Annotated[
         float,
-        typer.Option("--timeout-hours", min=0, help="Limit of a recording or training task."),
+        typer.Option("--timeout-hours", min=0, help="Limit of one try to record or train."),
     ] = 0,
     pull_secrets: Annotated[
         list[str] | None, typer.Option("--pull-secret", help="Secret for pulling the image.")
@@ -62,6 +65,19 @@ def _compiled(
         pull_secrets=tuple(pull_secrets or ()),
         caching=not no_cache,
     )
+
+
+def require_image(compiled: "Compiled") -> None:
+    """Makes sure that the image is one that a cluster can pull.
+
+    Raises:
+        ConfigError: none was named.
+    """
+    if compiled.image == LOCAL_IMAGE:
+        raise ConfigError(
+            f"{LOCAL_IMAGE} is an image of this machine; push it (make image "
+            "IMAGE=REGISTRY/hierrouter:0.1.0) and name it by --image or HIERROUTER_IMAGE"
+        )
 
 
 def with_compile_flags(command: Callable[..., None]) -> Callable[..., None]:

@@ -13,8 +13,9 @@ from hierrouter.errors import ConfigError, HierRouterError
 from hierrouter.files import claim_folder, write_json
 from hierrouter.progress import say
 from hierrouter.tracking.store import resolved_uri, shown_uri
+from pipelines.arguments import read_arguments
 from pipelines.definition import Compiled, build
-from pipelines.package import compiled_text, config_parts, read_arguments
+from pipelines.package import compiled_text, config_parts
 
 MARKER = "pipeline.json"
 PASSED_ON = ("AWS_", "HF_", "HIERROUTER_", "MLFLOW_")
@@ -56,7 +57,7 @@ def run_here(
         raise ConfigError("--param recordings: give an absolute path or an address such as s3://…")
     runner = local.SubprocessRunner(use_venv=False)
     if image:
-        runner = _containers(image, parts["pool"], arguments)
+        runner = _containers(image, {**parts, **arguments})
     claim_folder(out, MARKER)
     write_json(out / MARKER, {"config": str(config), "parts": parts})
     artifacts = (out / "artifacts").resolve()
@@ -83,7 +84,7 @@ def run_here(
     say(f"MLflow      {shown_uri()}")
 
 
-def _containers(image: str, pool: str, arguments: dict[str, str]) -> local.DockerRunner:
+def _containers(image: str, arguments: dict[str, str]) -> local.DockerRunner:
     """Containers that can write where this run writes, in /tmp, and nowhere else.
 
     Raises:
@@ -111,7 +112,7 @@ def _containers(image: str, pool: str, arguments: dict[str, str]) -> local.Docke
             f"Docker does not answer ({first}); start it, or set DOCKER_HOST (Podman's: `podman "
             "system service`)"
         ) from None
-    keys = set(re.findall(r'"api_key_env": "(\w+)"', pool))
+    keys = set(re.findall(r"\bapi_key_env\W+(\w+)", arguments["pool"]))
     passed_on = {
         name: value
         for name, value in os.environ.items()

@@ -1,7 +1,6 @@
 """The compiled pipeline and the arguments of a run, checked before anything is sent."""
 
 import contextlib
-import difflib
 import json
 import tempfile
 import warnings
@@ -10,24 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from kfp import compiler
 
 from hierrouter.configfile import load_config
 from hierrouter.errors import ConfigError
 from hierrouter.files import atomic_path
-from pipelines.definition import Compiled, build
-
-PARTS = ("data", "pool", "training", "evaluation")
-KINDS = {
-    "STRING": (str, "text"),
-    "NUMBER_INTEGER": (int, "a whole number"),
-    "NUMBER_DOUBLE": ((int, float), "a number"),
-    "BOOLEAN": (bool, "true or false"),
-    "LIST": (list, "a list, such as [{key: gpu, operator: Exists}]"),
-    "STRUCT": (dict, "keys with values, such as {pool: gpu}"),
-}
-"""Types of pipeline parameters: what Python has for them, and their name for people."""
+from pipelines.arguments import PARTS, declared_parameters, read_arguments, refuse_filling
+from pipelines.definition import RECORDINGS, Compiled, build
 
 
 @dataclass(frozen=True)
@@ -46,7 +34,7 @@ class Package:
 
     def value(self, parameter: str) -> Any:
         """What a run is given for a parameter."""
-        declared = _declared(self.text)
+        declared = declared_parameters(self.text)
         return self.arguments.get(parameter, declared[parameter].get("defaultValue"))
 
     @contextlib.contextmanager
@@ -62,9 +50,10 @@ def config_parts(config: Path, overrides: Sequence[str]) -> dict[str, str]:
     """The four parts of a config, each as JSON.
 
     Raises:
-        ConfigError: the config is wrong.
+        ConfigError: the config is wrong, or asks for what a pipeline cannot do.
     """
     loaded = load_config(config, overrides)
+    refuse_filling(loaded.training)
     return {
         part: json.dumps(getattr(loaded, part).model_dump(mode="json"), sort_keys=True)
         for part in PARTS
@@ -115,47 +104,24 @@ def compiled_text(config: Path, overrides: Sequence[str], compiled: Compiled) ->
         return path.read_text(encoding="utf-8")
 
 
-def read_arguments(pipeline: str, params: Sequence[str]) -> dict[str, Any]:
-    """Reads NAME=VALUE, the value in YAML, against a pipeline's parameters.
-
-    Args:
-        pipeline: the compiled pipeline.
-        params: what the user gave.
-
-    Raises:
-        ConfigError: one is unknown or of the wrong type.
-    """
-    declared, arguments = _declared(pipeline), {}
-    for param in params:
-        name, equals, text = param.partition("=")
-        if not equals:
-            raise ConfigError(f"--param {param}: write it as NAME=VALUE, for example shards=4")
-        if name not in declared:
-            near = difflib.get_close_matches(name, sorted(declared), n=1)
-            hint = f"did you mean {near[0]}?" if near else ", ".join(sorted(declared))
-            raise ConfigError(f"--param {param}: the pipeline has no parameter {name} ({hint})")
-        kind, words = KINDS[declared[name]["parameterType"]]
-        try:
-            value = text if kind is str else yaml.safe_load(text)
-        except yaml.YAMLError:
-            value = None
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise ConfigError(f"--param {param}: {name} should be {words}")
-        arguments[name] = value
-    return arguments
-
-
 def _require_place(package: Package) -> None:
     """Makes sure that recordings outlive their pods.
 
     Raises:
-        ConfigError: there is no volume, and no object store is named.
+        ConfigError: it is neither on the volume nor in an object store.
     """
-    recordings = package.value("recordings")
-    if not package.compiled.volumes and "://" not in recordings:
+    recordings = str(package.value("recordings"))
+    if "://" in recordings:
+        return
+    if not package.compiled.volumes:
         raise ConfigError(
             f"recordings={recordings}: with --no-volumes this is a folder of a pod, which dies "
             "with it; name an object store (--param recordings=s3://BUCKET/FOLDER)"
+        )
+    if recordings != RECORDINGS and not recordings.startswith(f"{RECORDINGS}/"):
+        raise ConfigError(
+            f"recordings={recordings}: the volume is at {RECORDINGS}, and what lies elsewhere dies "
+            f"with its pod; name a folder in {RECORDINGS}, or an object store"
         )
 
 
@@ -170,8 +136,3 @@ def _require_bundle(package: Package) -> None:
             f"--param ca_bundle={package.arguments['ca_bundle']}: no component looks at it without "
             "--ca-bundle; add that"
         )
-
-
-def _declared(pipeline: str) -> dict[str, Any]:
-    spec = next(yaml.safe_load_all(pipeline))
-    return spec["root"]["inputDefinitions"]["parameters"]

@@ -4,13 +4,14 @@ import difflib
 import re
 from datetime import datetime
 
-from hierrouter.errors import ConfigError
+from hierrouter.errors import ConfigError, UnreachableError
 from hierrouter.progress import say
 from hierrouter.tracking.pipeline_runs import run_page
-from pipelines.client import Cluster
+from pipelines.client import Cluster, address
 from pipelines.definition import NAME
 from pipelines.package import Package
 
+LOOPBACK = re.compile(r"https?://(localhost|127\.|\[::1\])")
 DEFAULT_EXPERIMENT = "hierrouter"
 """Made if it is not there; any other is taken for a slip of the pen then."""
 
@@ -40,10 +41,11 @@ def start(
         run = cluster.client.run_pipeline(
             where, title, path, params=_arguments(cluster, package, title)
         )
+    made = _made(cluster, run.run_id)
     say(f"run         {title}")
-    say(f"in Kubeflow {run_page(cluster.host, run.run_id)}")
-    say(f"experiment  {cluster.host.rstrip('/')}/#/experiments/details/{where}")
-    return str(run.run_id)
+    say(f"in Kubeflow {run_page(address(cluster.host), made)}")
+    say(f"experiment  {address(cluster.host)}/#/experiments/details/{where}")
+    return made
 
 
 def repeat(
@@ -71,7 +73,7 @@ def repeat(
         ConfigError: `cron` is none, or there is no such experiment.
         HierRouterError: the cluster refuses.
     """
-    if len(cron.split()) != 6 or not re.fullmatch(r"[-0-9*/,?LW# ]+", cron):
+    if len(cron.split()) != 6 or not re.fullmatch(r"[-0-9A-Za-z*/,?# ]+", cron):
         raise ConfigError(
             f'--cron "{cron}": Kubeflow takes six fields (seconds, minutes, hours, day, month, '
             'weekday), for example "0 0 3 * * 1" for Mondays at 3'
@@ -88,13 +90,30 @@ def repeat(
             pipeline_package_path=path,
             params=_arguments(cluster, package, title),
         )
+    recurring = _made(cluster, made.recurring_run_id)
     say(f"recurring   {title}, {cron}")
-    say(f"in Kubeflow {cluster.host.rstrip('/')}/#/recurringrun/details/{made.recurring_run_id}")
-    return str(made.recurring_run_id)
+    say(f"in Kubeflow {address(cluster.host)}/#/recurringrun/details/{recurring}")
+    return recurring
 
 
 def _arguments(cluster: Cluster, package: Package, title: str) -> dict[str, object]:
-    return {"kubeflow_ui": cluster.host, "run_name": title, **package.arguments}
+    # A port-forward is an address for nobody else.
+    ui = {} if LOOPBACK.match(address(cluster.host)) else {"kubeflow_ui": address(cluster.host)}
+    return {**ui, "run_name": title, **package.arguments}
+
+
+def _made(cluster: Cluster, identifier: str | None) -> str:
+    """The id of what was made.
+
+    Raises:
+        UnreachableError: there is none: whatever answered is not what it seemed.
+    """
+    if not identifier:
+        raise UnreachableError(
+            f"{cluster.host} answers, but names nothing that it made; give the address of "
+            "Kubeflow Pipelines' API or of its UI"
+        )
+    return str(identifier)
 
 
 def _experiment(cluster: Cluster, name: str, make: bool) -> str:
@@ -117,4 +136,4 @@ def _experiment(cluster: Cluster, name: str, make: bool) -> str:
             f"--experiment {name}: there is no such Kubeflow experiment ({hint}); --new-experiment "
             "makes it"
         )
-    return str(client.create_experiment(name, namespace=namespace).experiment_id)
+    return _made(cluster, client.create_experiment(name, namespace=namespace).experiment_id)

@@ -11,7 +11,7 @@ import typer
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from hierrouter.cli.launch import launch
-from pipelines.flags import with_compile_flags
+from pipelines.flags import require_image, with_compile_flags
 
 if TYPE_CHECKING:
     from pipelines.definition import Compiled
@@ -112,6 +112,7 @@ def submit(
     from pipelines.runs import start
     from pipelines.watch import watch
 
+    require_image(compiled)
     package = described(config, overrides or [], compiled, params or [])
     with connected(host, namespace, ca_file) as cluster:
         run = start(cluster, package, experiment, name, new_experiment)
@@ -139,6 +140,7 @@ def schedule(
     from pipelines.package import described
     from pipelines.runs import repeat
 
+    require_image(compiled)
     package = described(config, overrides or [], compiled, params or [])
     with connected(host, namespace, ca_file) as cluster:
         repeat(cluster, package, experiment, name, new_experiment, cron)

@@ -1,8 +1,11 @@
 """Following a run: each task's state as it changes, what a task waits for, how it ended."""
 
+import os
 import threading
+import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import kfp_server_api
@@ -10,7 +13,8 @@ import urllib3
 
 from hierrouter.errors import HierRouterError, UnreachableError
 from hierrouter.progress import duration, say
-from hierrouter.tracking.pipeline_runs import metrics_of
+from hierrouter.tracking.pipeline_runs import JOB, metrics_of
+from hierrouter.tracking.store import tracking_at
 from pipelines.client import Cluster
 from pipelines.package import Package
 
@@ -21,8 +25,25 @@ PENDING_S = 180.0
 FAILURES = 12
 """So many failed questions in a row, and the cluster is given up; the run goes on."""
 MEASURES = ("quality", "cost", "reward")
+POD, MOST_NODES = "executor", 100
+"""How Kubeflow's names of a task's pods begin, and a bound for the way up from one."""
 ASKS = {"collect-routes": "record", "train-router": "train"}
 """Tasks that ask for accelerators, and how their parameters begin."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task of the pipeline, or a pod of one.
+
+    Attributes:
+        name: of the task, of a pod too.
+        pod: whether it is a pod: Kubeflow calls all of them "executor".
+        detail: as the server tells of it.
+    """
+
+    name: str
+    pod: bool
+    detail: Any
 
 
 def watch(cluster: Cluster, run_id: str, package: Package, poll_s: float = POLL_S) -> None:
@@ -39,6 +60,7 @@ def watch(cluster: Cluster, run_id: str, package: Package, poll_s: float = POLL_
         UnreachableError: the cluster does not answer any more; the run goes on.
     """
     seen: dict[str, str] = {}
+    pending: dict[str, float] = {}
     warned: set[str] = set()
     pause, failed = threading.Event(), 0
     while True:
@@ -55,52 +77,70 @@ def watch(cluster: Cluster, run_id: str, package: Package, poll_s: float = POLL_
             pause.wait(poll_s)
             continue
         for task in _tasks(run):
-            _tell(task, seen)
-            _warn(task, package, warned)
+            if not task.pod:
+                _tell(task, seen)
+            _warn(task, package, pending, warned)
         if run.state in ENDED:
             break
         pause.wait(poll_s)
     if run.state != "SUCCEEDED":
         raise HierRouterError(f"run {run_id} {run.state.lower()}: {_reason(run)}")
-    _show_metrics(run_id)
+    _show_metrics(run_id, str(package.value("mlflow_uri") or ""))
 
 
-def _tasks(run: Any) -> Iterator[Any]:
-    details = run.run_details.task_details if run.run_details else None
-    for task in details or ():
-        # The drivers are Kubeflow's own.
-        if task.display_name and not task.display_name.endswith("-driver"):
-            yield task
+def _tasks(run: Any) -> Iterator[Task]:
+    """The tasks of the pipeline and their pods, without Kubeflow's own."""
+    details = (run.run_details.task_details if run.run_details else None) or ()
+    above = {
+        identifier: task
+        for task in details
+        for child in task.child_tasks or ()
+        for identifier in (child.task_id, child.pod_name)
+        if identifier
+    }
+    for task in details:
+        if not task.display_name or task.display_name.endswith("-driver"):
+            continue
+        owner, steps = task, 0
+        # Above a pod there may be a node for all of its tries.
+        while owner.display_name.startswith(POD) and steps < MOST_NODES:
+            owner, steps = above.get(owner.task_id) or above.get(owner.pod_name) or task, steps + 1
+        yield Task(owner.display_name, task.display_name.startswith(POD), task)
 
 
-def _tell(task: Any, seen: dict[str, str]) -> None:
-    state = task.state or "PENDING"
-    if seen.get(task.task_id) != state:
-        seen[task.task_id] = state
-        say(f"{datetime.now():%H:%M:%S}  {task.display_name:<20} {state}")
+def _tell(task: Task, seen: dict[str, str]) -> None:
+    state = task.detail.state or "PENDING"
+    if seen.get(task.detail.task_id) != state:
+        seen[task.detail.task_id] = state
+        say(f"{datetime.now():%H:%M:%S}  {task.name:<20} {state}")
 
 
-def _warn(task: Any, package: Package, warned: set[str]) -> None:
-    """Says, once, of a task that is pending for long what it asks for."""
-    if task.state not in (None, "PENDING") or task.task_id in warned or not task.create_time:
+def _warn(task: Task, package: Package, pending: dict[str, float], warned: set[str]) -> None:
+    """Says, once, of a task that is pending for long what it asks for.
+
+    The server gives all tasks the time at which the run was made: how long one is pending is
+    counted from the first look that saw it so.
+    """
+    detail = task.detail
+    if detail.state not in (None, "PENDING") or task.name in warned:
+        pending.pop(detail.task_id, None)
         return
-    waited = (datetime.now(UTC) - task.create_time).total_seconds()
-    if waited < PENDING_S:
-        return
-    warned.add(task.task_id)
-    say(f"{task.display_name} has been pending for {duration(waited)}; {_asks(task, package)}")
+    waited = time.monotonic() - pending.setdefault(detail.task_id, time.monotonic())
+    if waited >= PENDING_S:
+        warned.add(task.name)
+        say(f"{task.name} has been pending for {duration(waited)}; {_asks(task.name, package)}")
 
 
-def _asks(task: Any, package: Package) -> str:
-    part = next((part for name, part in ASKS.items() if task.display_name.startswith(name)), None)
+def _asks(name: str, package: Package) -> str:
+    part = next((part for task, part in ASKS.items() if name.startswith(task)), None)
     if part is None:
         return "look at its pod: is there room, and can the image be pulled?"
     asked = {
-        name: package.value(f"{part}_{name}")
-        for name in ("accelerator_count", "accelerator_type", "cpu", "memory", "node_selector")
+        each: package.value(f"{part}_{each}")
+        for each in ("accelerator_count", "accelerator_type", "cpu", "memory", "node_selector")
     }
     return (
-        f"it asks for {asked['accelerator_count']:g} x {asked['accelerator_type']}, "
+        f"it asks for {asked['accelerator_count']} x {asked['accelerator_type']}, "
         f"{asked['cpu']} processors and {asked['memory']} on "
         f"{asked['node_selector'] or 'any node'}: is there such a node, and are its taints in "
         f"{part}_tolerations?"
@@ -108,19 +148,36 @@ def _asks(task: Any, package: Package) -> str:
 
 
 def _reason(run: Any) -> str:
-    """The first task that failed, with what is said of it."""
-    for task in _tasks(run):
-        if task.state == "FAILED" and not task.child_tasks:
-            said = task.error.message if task.error else "look at its log"
-            return f"{task.display_name}: {' '.join(said.split())[:300]}"
+    """A task that failed, the innermost if it can be, with what is said of it."""
+    failed = [each for each in _tasks(run) if each.detail.state == "FAILED"]
+    names = {each.name for each in failed if not each.pod}
+    # A pod of a task that did not fail was a try, and another one succeeded.
+    pods = [each for each in failed if each.pod and each.name in names]
+    inwards = [*pods, *reversed([each for each in failed if not each.pod])]
+    for task in inwards:
+        if task.detail.error:
+            return f"{task.name}: {' '.join(task.detail.error.message.split())[:300]}"
+    if inwards:
+        return f"{inwards[0].name}: look at its log"
     return str(run.error.message) if run.error else "look at it in Kubeflow"
 
 
-def _show_metrics(run_id: str) -> None:
+def _show_metrics(run_id: str, mlflow_uri: str) -> None:
+    """Prints what MLflow holds of a run, where MLflow is reached from here."""
+    # The user's own word first: the pods' address may mean nothing outside of the cluster.
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or mlflow_uri
+    found = f'tags.`{JOB}` = "{run_id}"'
+    if not uri:
+        say(f"the run succeeded; its metrics are in MLflow ({found})")
+        return
     try:
-        metrics = metrics_of(run_id)
+        with tracking_at(uri):
+            metrics = metrics_of(run_id)
     except HierRouterError as error:
-        say(f"the run succeeded; its metrics are in MLflow ({error})")
+        say(f"the run succeeded; its metrics are in MLflow, not reached from here ({error})")
+        return
+    if not metrics:
+        say(f"the run succeeded; MLflow at {uri} has no run with {found}")
         return
     policies = [name.split("/")[0] for name in sorted(metrics) if name.endswith("/reward")]
     for policy in dict.fromkeys(policies):

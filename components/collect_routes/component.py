@@ -12,9 +12,9 @@ def collect_routes(
     recordings: str,
     direct: bool = False,
     max_dollars: float = 0.0,
-    accelerator_type: str = "",
-    accelerator_count: int = 0,
-    cpu: str = "",
+    gpu_type: str = "",
+    gpus: str = "",
+    cpus: str = "",
     memory: str = "",
 ) -> str:
     """Records one shard where it outlives this pod; tried again, it goes on from what is there.
@@ -26,9 +26,9 @@ def collect_routes(
         recordings: A folder on a volume, or an address in an object store such as s3://bucket/dir.
         direct: Whether only direct answers are recorded.
         max_dollars: What this shard's calls may cost by the pool's rates; 0 sets no bound.
-        accelerator_type: What this pod asked for, such as nvidia.com/gpu.
-        accelerator_count: How many of them.
-        cpu: The processors that it asked for.
+        gpu_type: The accelerator that this pod asked for, such as nvidia.com/gpu.
+        gpus: How many of them.
+        cpus: The processors that it asked for.
         memory: The memory that it asked for.
 
     Returns:

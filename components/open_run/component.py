@@ -14,6 +14,7 @@ def open_run(
     pod_per_seed: bool,
     run_id: dsl.OutputPath(str),
     mlflow_uri: str = "",
+    experiment: str = "",
 ) -> list[str]:
     """Opens the MLflow run of the pipeline run, and says which pods train which seeds.
 
@@ -26,6 +27,7 @@ def open_run(
         pod_per_seed: Whether each seed trains in a pod of its own.
         run_id: The MLflow run.
         mlflow_uri: The tracking server; empty: as MLFLOW_TRACKING_URI says.
+        experiment: The MLflow experiment; empty: as the evaluation part says.
 
     Returns:
         The seeds of each training pod.
@@ -34,6 +36,6 @@ def open_run(
 
     from hierrouter.stages.open_run import open_run
 
-    opened = open_run(evaluation, name, job, ui, seeds, pod_per_seed, mlflow_uri)
+    opened = open_run(evaluation, name, job, ui, seeds, pod_per_seed, mlflow_uri, experiment)
     Path(run_id).write_text(opened.run_id, encoding="utf-8")
     return opened.seeds

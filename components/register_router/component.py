@@ -14,6 +14,7 @@ def register_router(
     evaluated: dsl.Input[dsl.Artifact],
     registered: dsl.Output[dsl.Model],
     mlflow_uri: str = "",
+    registered_name: str = "",
 ) -> str:
     """Fills the MLflow run, logs a child run a seed, and registers the chosen router.
 
@@ -26,6 +27,7 @@ def register_router(
         evaluated: The folder of its evaluation.
         registered: Says which version it is.
         mlflow_uri: The tracking server; empty: as MLFLOW_TRACKING_URI says.
+        registered_name: The registered model; empty: as the evaluation part says.
 
     Returns:
         The version for MLflow and for serving, such as models:/hierrouter/3.
@@ -42,6 +44,7 @@ def register_router(
         Path(evaluated.path),
         run_id,
         mlflow_uri,
+        registered_name,
     )
     registered.metadata.update(made)
     Path(registered.path).write_text(made["version"] + "\n", encoding="utf-8")

@@ -10,9 +10,9 @@ def train_router(
     seeds: str,
     tree: dsl.Input[dsl.Dataset],
     routers: dsl.Output[dsl.Model],
-    accelerator_type: str = "",
-    accelerator_count: int = 0,
-    cpu: str = "",
+    gpu_type: str = "",
+    gpus: str = "",
+    cpus: str = "",
     memory: str = "",
 ) -> None:
     """Trains one router a seed with PPO on the route tree.
@@ -22,9 +22,9 @@ def train_router(
         seeds: Training seeds, separated by commas.
         tree: The folder of the route tree.
         routers: A folder with one router a seed, seed-42 and so on.
-        accelerator_type: What this pod asked for, such as nvidia.com/gpu.
-        accelerator_count: How many of them.
-        cpu: The processors that it asked for.
+        gpu_type: The accelerator that this pod asked for, such as nvidia.com/gpu.
+        gpus: How many of them.
+        cpus: The processors that it asked for.
         memory: The memory that it asked for.
     """
     from pathlib import Path

@@ -23,3 +23,7 @@ class UnreachableError(HierRouterError):
 
 class RefusedError(HierRouterError):
     """Some calls were refused for what they ask; all others of the same batch were made."""
+
+
+class BusyError(HierRouterError):
+    """Another process writes where this one would; it can be waited for."""

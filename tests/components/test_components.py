@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import mlflow
@@ -20,7 +22,9 @@ from kfp import dsl
 from hierrouter.configfile import load_config
 from hierrouter.errors import ConfigError, HierRouterError
 from hierrouter.pool.scripted import ScriptedBackend
+from hierrouter.routes.lock import sole_writer
 from hierrouter.routes.nodes import read_nodes
+from hierrouter.stages import collect as collecting
 
 CONFIG = Path(__file__).parents[2] / "configs" / "scripted.yaml"
 SMALL = [
@@ -97,12 +101,22 @@ def test_a_shard_that_died_goes_on_and_generates_nothing_twice(study, monkeypatc
         study.collect("0/2")
     kept = [
         (node.models[-1], node.key)
-        for path in study.folder.glob("recordings/*/shard-0-of-2/nodes/*.parquet")
+        for path in study.folder.glob("recordings/*/shard-0-of-2-*/nodes/*.parquet")
         for node in read_nodes(path)
     ]
     assert kept
-    monkeypatch.setattr(ScriptedBackend, "_complete", complete)
+    paid = {(name, prompt) for name, prompt in asked}
+    again: list[tuple[str, str]] = []
+
+    def counted(self, prompt, limit):
+        again.append((self._spec.name, prompt))
+        return complete(self, prompt, limit)
+
+    monkeypatch.setattr(ScriptedBackend, "_complete", counted)
     folder = Path(study.collect("0/2"))
+    # Of what was asked before, only what its death had not let be kept is asked again.
+    assert len(kept) + len(paid & set(again)) <= len(paid)
+    assert len(again) + len(kept) == len(set(nodes_in(folder)))
     keys = [node.key for path in (folder / "nodes").glob("*.parquet") for node in read_nodes(path)]
     # Three members, two hops: 15 nodes of each of this shard's queries.
     assert len(keys) % 15 == 0
@@ -126,6 +140,26 @@ def test_another_number_of_shards_generates_nothing_anew(study, monkeypatch) -> 
     assert study.tree.metadata["digest"] == before
 
 
+def nodes_in(tree: Path) -> dict[str, str]:
+    return {
+        node.key: node.reply
+        for path in (tree / "nodes").glob("*.parquet")
+        for node in read_nodes(path)
+    }
+
+
+def test_a_shard_that_another_run_is_recording_is_waited_for(study, monkeypatch, capfd) -> None:
+    folder = Path(study.collect("0/2"))
+    monkeypatch.setattr(collecting, "BUSY_S", 0.001)
+    asked = threading.Event()
+    monkeypatch.setattr(collecting, "say", lambda _: asked.set())
+    with ThreadPoolExecutor(1) as other, sole_writer(folder):
+        again = other.submit(study.collect, "0/2")
+        assert asked.wait(60)
+        assert not again.done()
+    assert again.result(60) == str(folder)
+
+
 def nodes_of(study: Study) -> list[object]:
     return [read_nodes(path) for path in study.folder.glob("recordings/*/*/nodes/*.parquet")]
 
@@ -135,7 +169,11 @@ def test_recordings_are_found_by_queries_and_pool_and_not_by_rates(study) -> Non
     pool = json.loads(study.parts["pool"])
     pool["models"][0]["base_rate"] = 0.01
     study.parts = {**study.parts, "pool": json.dumps(pool)}
-    assert Path(study.collect("0/2")) == first
+    # Other rates are another tree with the same replies.
+    second = Path(study.collect("0/2"))
+    assert second != first
+    assert second.parent == first.parent
+    assert nodes_in(second) == nodes_in(first)
     pool["models"][0]["limits"]["solve"] = 7
     study.parts = {**study.parts, "pool": json.dumps(pool)}
     assert Path(study.collect("0/2")).parent != first.parent

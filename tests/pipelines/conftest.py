@@ -16,7 +16,7 @@ import kfp_server_api as api
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 TRANSLATOR = api.ApiClient()
 BASE = "/apis/v2beta1"
@@ -150,15 +150,36 @@ class Call(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
 
-def task(name: str, state: str, waited_s: float = 0, error: str = "") -> Any:
-    """A task of a run as the server tells of it."""
-    return api.V2beta1PipelineTaskDetail(
-        task_id=f"id-{name}",
-        display_name=name,
-        state=state,
-        create_time=datetime.now(UTC) - timedelta(seconds=waited_s),
-        error=api.GoogleRpcStatus(message=error) if error else None,
-    )
+def task(
+    name: str, state: str, error: str = "", pods: Sequence[tuple[str, str, str]] = ()
+) -> list[Any]:
+    """A task of a run as the server tells of it: a node, and below it one for each of its pods.
+
+    Args:
+        name: of the task.
+        state: of the task.
+        error: what is said of the task itself.
+        pods: name ("executor", with a number where it was tried again), state and error of each.
+    """
+    known = {
+        # Not when a task began to wait: when the run was made, for all of them.
+        "create_time": datetime.now(UTC) - timedelta(days=1),
+    }
+
+    def node(identifier: str, shown: str, state: str, error: str, **more: Any) -> Any:
+        said = api.GoogleRpcStatus(message=error) if error else None
+        return api.V2beta1PipelineTaskDetail(
+            task_id=identifier, display_name=shown, state=state, error=said, **known, **more
+        )
+
+    children = [api.PipelineTaskDetailChildTask(pod_name=f"{name}-{pod}") for pod, *_ in pods]
+    return [
+        node(f"id-{name}", name, state, error, child_tasks=children or None),
+        *(
+            node(f"id-{name}-{pod}", pod, its, said, pod_name=f"{name}-{pod}")
+            for pod, its, said in pods
+        ),
+    ]
 
 
 @pytest.fixture
@@ -174,22 +195,42 @@ def kubeflow() -> Iterator[Kubeflow]:
             thread.join()
 
 
-@pytest.fixture
-def endpoint_without_pipelines() -> Iterator[str]:
-    """Some web server."""
+class Page(BaseHTTPRequestHandler):
+    """Some web server: nothing there, a page for everything, or a login before everything."""
 
-    class Page(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+    def do_GET(self) -> None:
+        kind = self.server.kind  # type: ignore[attr-defined]
+        if kind == "nothing":
             self.send_error(404)
+        elif kind == "login" and self.path != "/dex/auth":
+            self.send_response(302)
+            self.send_header("Location", "/dex/auth")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+        else:
+            page = b"<!doctype html><title>Welcome</title>"
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            self.wfile.write(page)
 
-        def log_message(self, *_: Any) -> None:
-            """Says nothing."""
+    def do_POST(self) -> None:
+        self.do_GET()
 
+    def log_message(self, *_: Any) -> None:
+        """Says nothing."""
+
+
+@pytest.fixture(params=["nothing", "page", "login"])
+def something_else(request) -> Iterator[tuple[str, str]]:
+    """What kind of web server it is, and its address."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        server.kind = request.param  # type: ignore[attr-defined]
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}"
+            yield request.param, f"http://127.0.0.1:{server.server_port}"
         finally:
             server.shutdown()
             thread.join()

@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
 from pipelines.client import connected
 from pipelines.definition import Compiled
@@ -30,6 +31,7 @@ def package() -> Package:
 def no_settings_of_the_user(monkeypatch, tmp_path) -> None:
     for name in ("KF_PIPELINES_ENDPOINT", "KF_PIPELINES_TOKEN", "KF_PIPELINES_SA_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
 
 
@@ -51,7 +53,7 @@ def test_a_run_is_started_with_its_arguments_and_links_are_said(kubeflow, packag
     assert run.pipeline_spec["pipeline_spec"]["pipelineInfo"]["name"] == "hierrouter-train-eval"
     assert "kubernetes" in run.pipeline_spec["platform_spec"]["platforms"]
     assert run.runtime_config.parameters == {
-        "kubeflow_ui": kubeflow.url,
+        # No link: this address means something on this machine only.
         "run_name": "mine",
         "shards": 2,
         "record_node_selector": {"pool": "gpu"},
@@ -84,52 +86,103 @@ def test_a_schedule(kubeflow, package) -> None:
 # Following.
 
 
-def test_each_change_of_a_task_is_said_once(kubeflow, package, capfd, monkeypatch) -> None:
+def test_each_change_of_a_task_is_said_once(kubeflow, package, capfd) -> None:
+    running = task("collect-routes", "RUNNING", pods=[("executor", "RUNNING", "")])
     kubeflow.looks = [
         ("PENDING", []),
-        ("RUNNING", [task("sample-queries", "RUNNING"), task("root-driver", "RUNNING")]),
-        ("RUNNING", [task("sample-queries", "RUNNING")]),
-        ("RUNNING", [task("sample-queries", "SUCCEEDED"), task("collect-routes", "RUNNING")]),
-        ("SUCCEEDED", [task("collect-routes", "SUCCEEDED")]),
+        ("RUNNING", task("sample-queries", "RUNNING") + task("root-driver", "RUNNING")),
+        ("RUNNING", task("sample-queries", "RUNNING")),
+        ("RUNNING", task("sample-queries", "SUCCEEDED") + running),
+        ("SUCCEEDED", task("collect-routes", "SUCCEEDED", pods=[("executor", "SUCCEEDED", "")])),
     ]
-    metrics = {"router/reward": 0.5, "router/quality": 0.6, "training/loss": 1.0}
-    monkeypatch.setattr(watching, "metrics_of", lambda run: metrics)
     followed(kubeflow, package)
-    said = [line[10:].split() for line in capfd.readouterr().err.splitlines()[3:]]
-    assert said[:-1] == [
+    *states, last = capfd.readouterr().err.splitlines()[3:]
+    assert [line[10:].split() for line in states] == [
         ["sample-queries", "RUNNING"],
         ["sample-queries", "SUCCEEDED"],
         ["collect-routes", "RUNNING"],
         ["collect-routes", "SUCCEEDED"],
     ]
-    assert said[-1] == ["quality", "0.6", "reward", "0.5"]
+    assert last.startswith("the run succeeded; its metrics are in MLflow")
+
+
+def test_a_run_ends_with_what_its_mlflow_server_holds(kubeflow, capfd, server, tmp_path) -> None:
+    client = mlflow.MlflowClient(server)
+    run = client.create_run("0", tags={"kubeflow.run_id": "run-1"}).info.run_id
+    for name, value in (("router/reward", 0.5), ("router/quality", 0.6), ("training/loss", 1.0)):
+        client.log_metric(run, name, value)
+    package = described(CONFIG, [], Compiled(), ["mlflow_uri=http://mlflow.in-the-cluster:5000"])
+    followed(kubeflow, package)
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert last.split() == ["router", "quality", "0.6", "reward", "0.5"]
+
+
+def test_an_mlflow_server_that_is_not_reached_from_here_is_no_failure(
+    kubeflow, capfd, monkeypatch, tmp_path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    followed(kubeflow, described(CONFIG, [], Compiled(), ["mlflow_uri=http://127.0.0.1:9"]))
+    assert "its metrics are in MLflow, not reached from here" in capfd.readouterr().err
+    followed(kubeflow, described(CONFIG, [], Compiled(), []))
+    assert 'its metrics are in MLflow (tags.`kubeflow.run_id` = "run-2")' in capfd.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_task_that_is_pending_for_long_is_named_once_with_what_it_asks_for(
     kubeflow, package, capfd, monkeypatch
 ) -> None:
-    monkeypatch.setattr(watching, "metrics_of", lambda run: {})
-    waiting = task("collect-routes", "PENDING", waited_s=400)
-    kubeflow.looks = [("RUNNING", [waiting]), ("RUNNING", [waiting]), ("SUCCEEDED", [])]
+    monkeypatch.setattr(watching, "PENDING_S", 0)
+    waiting = task("collect-routes", "RUNNING", pods=[("executor", "PENDING", "")])
+    kubeflow.looks = [("RUNNING", waiting), ("RUNNING", waiting), ("SUCCEEDED", [])]
     followed(kubeflow, package)
     printed = capfd.readouterr().err
-    assert printed.count("has been pending for") == 1
+    assert printed.count("collect-routes has been pending for") == 1
     assert "it asks for 1 x nvidia.com/gpu, 4 processors and 32Gi on {'pool': 'gpu'}" in printed
     assert "record_tolerations" in printed
+
+
+def test_a_task_that_only_now_waits_is_not_called_late(kubeflow, package, capfd) -> None:
+    waiting = task("collect-routes", "RUNNING", pods=[("executor", "PENDING", "")])
+    kubeflow.looks = [("RUNNING", waiting), ("RUNNING", waiting), ("SUCCEEDED", [])]
+    followed(kubeflow, package)
+    assert "pending for" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("state", ["FAILED", "CANCELED"])
 def test_a_run_that_does_not_succeed_is_an_error_that_names_the_task(
     kubeflow, package, state
 ) -> None:
-    tasks = [task("collect-routes", "FAILED", error="error: model A does not answer\n")]
+    tasks = [
+        *task("root", "FAILED"),
+        # Tried again, and then it went well.
+        *task(
+            "sample-queries",
+            "SUCCEEDED",
+            pods=[("executor(0)", "FAILED", "evicted"), ("executor(1)", "SUCCEEDED", "")],
+        ),
+        *task(
+            "collect-routes",
+            "FAILED",
+            pods=[("executor(0)", "FAILED", "error: model A does not answer\n")],
+        ),
+    ]
     kubeflow.looks = [(state, tasks)]
     with pytest.raises(HierRouterError, match=rf"run run-1 {state.lower()}: collect-routes: error"):
         followed(kubeflow, package)
 
 
-def test_a_server_that_is_silent_for_a_while_is_asked_again(kubeflow, package, monkeypatch) -> None:
-    monkeypatch.setattr(watching, "metrics_of", lambda run: {})
+def test_a_failure_of_which_nothing_is_said(kubeflow, package) -> None:
+    tasks = task("root", "FAILED") + task(
+        "train-router", "FAILED", pods=[("executor", "FAILED", "")]
+    )
+    kubeflow.looks = [("FAILED", tasks)]
+    with pytest.raises(HierRouterError, match="failed: train-router: look at its log"):
+        followed(kubeflow, package)
+
+
+def test_a_server_that_is_silent_for_a_while_is_asked_again(kubeflow, package) -> None:
     kubeflow.stalling = 5
     followed(kubeflow, package)
     assert kubeflow.stalling == 0
@@ -163,11 +216,10 @@ def test_a_wrong_address(package) -> None:
             pass
 
 
-def test_something_else_at_the_address(endpoint_without_pipelines) -> None:
-    with (
-        pytest.raises(HierRouterError, match="answers, but not as Kubeflow Pipelines"),
-        connected(endpoint_without_pipelines, None, None),
-    ):
+def test_something_else_at_the_address(something_else, package) -> None:
+    kind, url = something_else
+    said = "a login it seems; set KF_PIPELINES_TOKEN" if kind == "login" else "not as Kubeflow Pipe"
+    with pytest.raises(HierRouterError, match=said), connected(url, None, None):
         pass
 
 
@@ -208,7 +260,10 @@ def test_several_users_need_a_namespace(kubeflow) -> None:
     ("overrides", "params", "compiled", "said"),
     [
         (["training.iteration=5"], [], Compiled(), "did you mean iterations?"),
+        (["training.fill=true"], [], Compiled(), "training.fill: a pipeline's tasks share no tree"),
         ([], ["shards=x"], Compiled(), "should be a whole number"),
+        ([], ["recordings=/data/x"], Compiled(), "the volume is at /recordings"),
+        ([], ["recordings="], Compiled(), "the volume is at /recordings"),
         ([], [], Compiled(volumes=False), "name an object store"),
     ],
 )

@@ -110,9 +110,17 @@ def _pipelines() -> Finding:
         url = "http://" + url
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:
-            return what, True, f"{endpoint} answers ({answer.status})"
+            told = answer.read(10_000)
     except (urllib.error.URLError, OSError, ValueError) as error:
         return what, False, f"{endpoint} does not answer: {error}; correct {variable}"
+    try:
+        known = isinstance(json.loads(told), dict)
+    except ValueError:
+        known = False
+    if not known:
+        found = "answers, but with a page: a login, or another server; `submit` says more"
+        return what, None, f"{endpoint} {found}"
+    return what, True, f"{endpoint} answers"
 
 
 def _kubernetes() -> Iterator[Finding]:

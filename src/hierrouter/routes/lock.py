@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from hierrouter.errors import HierRouterError
+from hierrouter.errors import BusyError, HierRouterError
 from hierrouter.files import is_remote
 
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ def sole_writer(folder: Path) -> Iterator[None]:
     those of the other: give each recorder a shard and a folder of its own, then merge.
 
     Raises:
-        HierRouterError: another process writes there, or nobody can.
+        BusyError: another process writes there.
+        HierRouterError: nobody can.
     """
     if is_remote(folder):
         yield
@@ -39,8 +40,13 @@ def sole_writer(folder: Path) -> Iterator[None]:
             if leftover.name != LOCK:
                 leftover.unlink(missing_ok=True)
     except Timeout:
-        raise HierRouterError(
+        raise BusyError(
             f"another process is recording into {folder}; wait for it, or name another folder"
+        ) from None
+    except NotImplementedError:
+        raise HierRouterError(
+            f"cannot lock {folder}: its file system has no locks; name a folder of another, or an "
+            "object store"
         ) from None
     except OSError as error:
         lock.release()

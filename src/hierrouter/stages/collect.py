@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 from hierrouter.config import PoolConfig
 from hierrouter.configfile import load_part
 from hierrouter.data.queries import digest_queries, read_queries
+from hierrouter.errors import BusyError, HierRouterError
 from hierrouter.files import digest_of, folder_at
+from hierrouter.progress import say
 from hierrouter.routes.calls import Part, Shard
 from hierrouter.routes.collect import collect_routes
 from hierrouter.routes.load import tree_info
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 
 WHATEVER = ("base_rate", "billion_parameters", "endpoint")
 """What of a model may change without its replies being others."""
+BUSY_S = 60.0
+"""Seconds between two looks at a shard that another run is recording."""
 
 
 def collect_shard(
@@ -42,7 +47,7 @@ def collect_shard(
 
     Returns:
         The shard's tree: below `recordings`, in a folder named by queries and pool, so that
-        another run with the same finds it and one with others does not.
+        another run with the same finds it. What it shares with others it takes from them.
 
     Raises:
         ConfigError: `pool`, `shard` or `recordings` is wrong.
@@ -50,17 +55,35 @@ def collect_shard(
     """
     config, part = load_part(PoolConfig, pool, "pool"), Shard.parse(shard)
     recording = folder_at(recordings) / recording_name(config, queries)
-    folder = recording / f"shard-{part.index}-of-{part.count}"
-    # An earlier run may have cut the same recording into another number of shards.
-    earlier = sorted(
-        path.parent
-        for path in recording.glob("shard-*-of-*/tree.json")
-        if not path.parent.name.endswith(f"-of-{part.count}")
-    )
-    if earlier:
-        merge_trees(earlier, folder)
-    collect_routes(config, queries, folder, Part(direct=direct, shard=part), None, max_dollars)
-    return str(folder)
+    # What else a tree holds depends on the rest of the pool: runs that differ in it share replies,
+    # but neither scores nor vectors, and what comes after tells them apart by this name.
+    rest = digest_of([config.model_dump(mode="json"), direct, max_dollars])[:8]
+    folder = recording / f"shard-{part.index}-of-{part.count}-{rest}"
+    wanted = Part(direct=direct, shard=part)
+    while True:
+        try:
+            _take_what_is_there(recording, folder)
+            collect_routes(config, queries, folder, wanted, None, max_dollars)
+            return str(folder)
+        except BusyError:
+            say(f"{folder}: another run is recording this shard; waiting for it")
+            threading.Event().wait(BUSY_S)
+
+
+def _take_what_is_there(recording: Path, folder: Path) -> None:
+    """Takes over replies that other runs recorded for the same queries and models.
+
+    They may have cut the recording into another number of shards, or had other rates.
+    """
+    ours = folder.name.partition("-of-")[2]
+    for tree in sorted(path.parent for path in recording.glob("shard-*/tree.json")):
+        if tree.name.partition("-of-")[2] != ours:
+            try:
+                merge_trees([tree], folder)
+            except BusyError:
+                raise
+            except HierRouterError as error:
+                say(f"{tree} is left out: {error}")
 
 
 def recording_name(config: PoolConfig, queries: Path) -> str:

@@ -28,6 +28,7 @@ def open_run(
     seeds: str,
     pod_per_seed: bool,
     mlflow_uri: str = "",
+    experiment: str = "",
 ) -> Opened:
     """Opens the MLflow run of a pipeline run, and plans its training pods.
 
@@ -39,15 +40,16 @@ def open_run(
         seeds: training seeds, separated by commas.
         pod_per_seed: whether each seed trains in a pod of its own; else all in one.
         mlflow_uri: the tracking server; empty: as MLFLOW_TRACKING_URI says.
+        experiment: the MLflow experiment; empty: as `evaluation` says.
 
     Raises:
-        ConfigError: an argument is wrong; nothing was opened.
+        ConfigError: an argument is wrong, or no tracking server is named; nothing was opened.
         UnreachableError: MLflow does not answer.
     """
     config = load_part(EvaluationConfig, evaluation, "evaluation")
     numbers = [str(seed) for seed in parse_seeds(seeds)]
     use_tracking(mlflow_uri)
     return Opened(
-        run_id=open_pipeline_run(config.experiment, name, job, ui),
+        run_id=open_pipeline_run(experiment or config.experiment, name, job, ui),
         seeds=numbers if pod_per_seed else [",".join(numbers)],
     )

@@ -25,6 +25,7 @@ def register(
     evaluated: Path,
     run_id: str,
     mlflow_uri: str = "",
+    registered_name: str = "",
 ) -> dict[str, Any]:
     """Fills the pipeline run's MLflow run, logs a child a seed, registers the chosen router.
 
@@ -36,16 +37,19 @@ def register(
         evaluated: what `evaluate_seeds` wrote.
         run_id: the MLflow run that `open_pipeline_run` gave.
         mlflow_uri: the tracking server; empty: as MLFLOW_TRACKING_URI says.
+        registered_name: the registered model; empty: as `evaluation` says.
 
     Returns:
         The version's URI, its aliases, and the runs.
 
     Raises:
-        ConfigError: `evaluation` is wrong.
+        ConfigError: `evaluation` is wrong, or no tracking server is named.
         UnreachableError: MLflow does not answer.
         HierRouterError: it refuses, or these do not belong together.
     """
     config = load_part(EvaluationConfig, evaluation, "evaluation")
+    if registered_name:
+        config = config.model_copy(update={"registered_name": registered_name})
     use_tracking(mlflow_uri)
     seeds = [each.folder for each in routers_in(routers)]
     children = log_seeds(config, run_id, seeds, evaluated / SEEDS)

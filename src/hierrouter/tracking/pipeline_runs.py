@@ -14,7 +14,7 @@ from hierrouter.evaluation.evaluate import METRICS
 from hierrouter.files import read_json
 from hierrouter.learning.router import Router
 from hierrouter.tracking.origin import git_commit
-from hierrouter.tracking.register import experiment_id
+from hierrouter.tracking.register import COMPLETE, experiment_id
 from hierrouter.tracking.store import connected
 from hierrouter.tracking.values import headline_metrics, learning_points, log_values, parameters
 
@@ -91,7 +91,7 @@ def close_pipeline_run(job: str, status: str, reason: str = "") -> str | None:
 
     Args:
         job: the id of the pipeline run.
-        status: how it ended, as Kubeflow says it: SUCCEEDED, FAILED, CANCELLED, ….
+        status: how it ended, as Kubeflow says it: SUCCEEDED or COMPLETE, FAILED, CANCELED, ….
         reason: why, if it did not succeed.
 
     Returns:
@@ -106,9 +106,24 @@ def close_pipeline_run(job: str, status: str, reason: str = "") -> str | None:
             client.set_tag(runs[0], "kubeflow.reason", reason[:5000])
         client.set_tag(runs[0], "kubeflow.status", status)
         if not os.environ.get(PLUGIN_RUN):
-            ended = {"SUCCEEDED": "FINISHED", "CANCELLED": "KILLED"}.get(status.upper(), "FAILED")
-            client.set_terminated(runs[0], ended)
+            complete = COMPLETE in client.get_run(runs[0]).data.tags
+            client.set_terminated(runs[0], _ended(status.upper(), complete))
         return runs[0]
+
+
+def _ended(status: str, complete: bool) -> str:
+    """MLflow's word for how a pipeline run ended.
+
+    Args:
+        status: Kubeflow's. Its releases differ, and some still say RUNNING when the exit task
+            runs.
+        complete: whether everything was logged and registered.
+    """
+    if status in ("CANCELED", "CANCELLED", "CANCELING"):
+        return "KILLED"
+    if status in ("SUCCEEDED", "COMPLETE", "CACHED"):
+        return "FINISHED"
+    return "FINISHED" if complete and status not in ("FAILED", "ERROR") else "FAILED"
 
 
 def log_seeds(
@@ -128,11 +143,12 @@ def log_seeds(
     children = []
     with connected() as client:
         where = client.get_run(parent).info.experiment_id
-        known = {
-            run.data.tags.get(SEED): run
-            for run in client.search_runs([where], f"tags.`{PARENT}` = '{parent}'")
-            if run.info.status == "FINISHED"
-        }
+        known = {}
+        for run in client.search_runs([where], f"tags.`{PARENT}` = '{parent}'"):
+            if run.info.status == "FINISHED":
+                known[run.data.tags.get(SEED)] = run
+            elif SEED in run.data.tags:
+                client.delete_run(run.info.run_id)  # of a try that was cut short
         for folder in routers:
             info = Router.load(folder).info
             seed = str(info.training_seed)

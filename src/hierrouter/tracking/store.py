@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
-from hierrouter.errors import HierRouterError, UnreachableError
+from hierrouter.errors import ConfigError, HierRouterError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,9 +33,31 @@ def tracking_uri() -> str:
 
 
 def use_tracking(uri: str) -> None:
-    """Names the tracking server for the rest of this process; empty: what is named stays."""
+    """Names the tracking server for the rest of this process; empty: what is named stays.
+
+    Raises:
+        ConfigError: none is named: the default is a file, which dies with the pod it lies in.
+    """
     if uri:
         os.environ["MLFLOW_TRACKING_URI"] = uri
+    elif not os.environ.get("MLFLOW_TRACKING_URI"):
+        raise ConfigError(
+            "no MLflow server; give the pipeline mlflow_uri=http://…, or let Kubeflow's MLflow "
+            "plugin set MLFLOW_TRACKING_URI (injectUserEnvVars)"
+        )
+
+
+@contextlib.contextmanager
+def tracking_at(uri: str) -> Iterator[None]:
+    """Names the tracking server for as long as the block runs."""
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+    try:
+        yield
+    finally:
+        os.environ.pop("MLFLOW_TRACKING_URI")
+        if before is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = before
 
 
 def resolved_uri() -> str:

@@ -43,7 +43,15 @@ def test_a_task_that_is_tried_again_finds_its_run(client) -> None:
 
 @pytest.mark.parametrize(
     ("status", "ended"),
-    [("SUCCEEDED", "FINISHED"), ("FAILED", "FAILED"), ("CANCELLED", "KILLED")],
+    [
+        ("SUCCEEDED", "FINISHED"),
+        ("COMPLETE", "FINISHED"),
+        ("CACHED", "FINISHED"),
+        ("FAILED", "FAILED"),
+        ("RUNNING", "FAILED"),
+        ("CANCELLED", "KILLED"),
+        ("CANCELED", "KILLED"),
+    ],
 )
 def test_the_exit_task_ends_the_run_that_the_first_one_opened(client, status, ended) -> None:
     run = open_pipeline_run("mine", "a run", "job-1")
@@ -52,6 +60,16 @@ def test_the_exit_task_ends_the_run_that_the_first_one_opened(client, status, en
     found = client.get_run(run)
     assert found.info.status == ended
     assert found.data.tags["kubeflow.reason"] == "why"
+
+
+@pytest.mark.parametrize(("status", "ended"), [("RUNNING", "FINISHED"), ("FAILED", "FAILED")])
+def test_an_exit_task_that_is_told_too_early_goes_by_what_was_registered(
+    client, stage, status, ended
+) -> None:
+    run = open_pipeline_run("mine", "a run", "job-1")
+    register_router(CONFIG, stage.router, stage.evaluation, stage.tree, run)
+    close_pipeline_run("job-1", status)
+    assert client.get_run(run).info.status == ended
 
 
 def test_a_pipeline_that_failed_before_it_had_a_run(client) -> None:
@@ -91,7 +109,12 @@ def test_seeds_are_children_once(client, stage, other_stage, tmp_path) -> None:
     evaluations = tmp_path / "evaluations"
     evaluations.mkdir()
     (evaluations / stage.router.name).symlink_to(stage.evaluation)
+    experiment = client.get_run(run).info.experiment_id
+    tags = {"mlflow.parentRunId": run, "hierrouter.training_seed": "7"}
+    begun = client.create_run(experiment, tags=tags).info.run_id
     (child,) = log_seeds(CONFIG, run, [stage.router], evaluations)
+    # What a try that was cut short had begun is gone.
+    assert client.get_run(begun).info.lifecycle_stage == "deleted"
     assert log_seeds(CONFIG, run, [stage.router], evaluations) == [child]
     found = client.get_run(child)
     assert found.data.tags["mlflow.parentRunId"] == run

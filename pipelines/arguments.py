@@ -1,0 +1,133 @@
+"""The arguments of a run of the pipeline, read and checked before anything is sent."""
+
+import difflib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+from hierrouter.config import DataConfig, EvaluationConfig, PoolConfig, TrainingConfig
+from hierrouter.configfile import load_part
+from hierrouter.errors import ConfigError
+from hierrouter.stages.train import parse_seeds
+
+KINDS = {
+    "STRING": (str, "text"),
+    "NUMBER_INTEGER": (int, "a whole number"),
+    "NUMBER_DOUBLE": ((int, float), "a number"),
+    "BOOLEAN": (bool, "true or false"),
+    "LIST": (list, "a list, such as [{key: gpu, operator: Exists}]"),
+    "STRUCT": (dict, "keys with values, such as {pool: gpu}"),
+}
+"""Types of pipeline parameters: what Python has for them, and their name for people."""
+PARTS = {
+    "data": DataConfig,
+    "pool": PoolConfig,
+    "training": TrainingConfig,
+    "evaluation": EvaluationConfig,
+}
+QUANTITY = r"\d+(\.\d+)?(m|[kKMGTP]i?)?"
+TOLERATION = {"key", "operator", "value", "effect", "tolerationSeconds"}
+
+
+def declared_parameters(pipeline: str) -> dict[str, Any]:
+    """The parameters of a compiled pipeline, by name, as it declares them."""
+    spec = next(yaml.safe_load_all(pipeline))
+    return spec["root"]["inputDefinitions"]["parameters"]
+
+
+def read_arguments(pipeline: str, params: Sequence[str]) -> dict[str, Any]:
+    """Reads NAME=VALUE, the value in YAML, against a pipeline's parameters.
+
+    Args:
+        pipeline: the compiled pipeline.
+        params: what the user gave.
+
+    Raises:
+        ConfigError: one is unknown, of the wrong type, or nothing that a cluster could use.
+    """
+    declared, arguments = declared_parameters(pipeline), {}
+    for param in params:
+        name, equals, text = param.partition("=")
+        if not equals:
+            raise ConfigError(f"--param {param}: write it as NAME=VALUE, for example shards=4")
+        if name not in declared:
+            near = difflib.get_close_matches(name, sorted(declared), n=1)
+            hint = f"did you mean {near[0]}?" if near else ", ".join(sorted(declared))
+            raise ConfigError(f"--param {param}: the pipeline has no parameter {name} ({hint})")
+        kind, words = KINDS[declared[name]["parameterType"]]
+        try:
+            value = text if kind is str else yaml.safe_load(text)
+        except yaml.YAMLError:
+            value = None
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise ConfigError(f"--param {param}: {name} should be {words}")
+        arguments[name] = value
+    for name, value in arguments.items():
+        _check(name, value)
+    _refuse_filling(arguments)
+    return arguments
+
+
+def _check(name: str, value: Any) -> None:
+    """Makes sure of what the type alone does not tell."""
+    if name in PARTS:
+        load_part(PARTS[name], value, f"--param {name}")
+    elif name == "seeds":
+        parse_seeds(value)
+    elif (wanted := _wanted(name)) is not None:
+        good, words = wanted
+        if not good(value):
+            raise ConfigError(f"--param {name}={value}: give {words}")
+
+
+def _wanted(name: str) -> tuple[Callable[[Any], bool], str] | None:
+    """What a parameter's value has to be, and how to say it; none: anything of its type."""
+    if name == "shards":
+        return (lambda value: value >= 1), "at least 1"
+    if name == "max_dollars_per_shard":
+        return (lambda value: value >= 0), "dollars, or 0 for no bound"
+    if name.endswith("_accelerator_count"):
+        return (lambda value: bool(re.fullmatch(r"\d+", value))), "a whole number, or 0 for none"
+    if name.endswith(("_cpu", "_memory")):
+        return (
+            lambda value: bool(re.fullmatch(QUANTITY, value))
+        ), "a quantity as Kubernetes has it, such as 4 or 500m, 32Gi"
+    if name.endswith("_node_selector"):
+        return _texts, "labels with their values, all texts: {pool: gpu}, {tier: '1'}"
+    if name.endswith("_tolerations"):
+        return (
+            lambda value: all(isinstance(one, dict) and one.keys() <= TOLERATION for one in value)
+        ), f"a list of tolerations with {', '.join(sorted(TOLERATION))}"
+    if name.endswith(("_secret", "_claim", "_accelerator_type")) or name == "ca_bundle":
+        return bool, "a name (a secret need not exist)"
+    if name == "mlflow_uri":
+        return (lambda value: not urlsplit(value).password), (
+            "the address without its password, which everybody could read in Kubeflow; the secret "
+            "mlflow_secret holds MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        )
+    return None
+
+
+def _texts(value: Mapping[str, Any]) -> bool:
+    return all(isinstance(each, str) for each in value.values())
+
+
+def _refuse_filling(arguments: Mapping[str, Any]) -> None:
+    if "training" in arguments:
+        refuse_filling(load_part(TrainingConfig, arguments["training"], "--param training"))
+
+
+def refuse_filling(training: TrainingConfig) -> None:
+    """Makes sure that training needs no more than what was recorded.
+
+    Raises:
+        ConfigError: it would record while it trains, into a tree that no other task sees.
+    """
+    if training.fill:
+        raise ConfigError(
+            "training.fill: a pipeline's tasks share no tree that training could fill; record all "
+            "that the moves need (training.fill: false), or train with `hierrouter run`"
+        )
