@@ -4,5 +4,5 @@ import os
 
 LOCAL_IMAGE = "hierrouter:dev"
 """What `make image` builds."""
-IMAGE = os.environ.get("HIERROUTER_IMAGE", LOCAL_IMAGE)
+IMAGE = os.environ.get("HIERROUTER_IMAGE") or LOCAL_IMAGE
 """HIERROUTER_IMAGE, read when a component is imported, or the local one."""

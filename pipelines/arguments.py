@@ -1,17 +1,17 @@
 """The arguments of a run of the pipeline, read and checked before anything is sent."""
 
 import difflib
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 import yaml
 
 from hierrouter.config import DataConfig, EvaluationConfig, PoolConfig, TrainingConfig
 from hierrouter.configfile import load_part
 from hierrouter.errors import ConfigError
-from hierrouter.stages.train import parse_seeds
+from hierrouter.stages.train import parse_seeds, refuse_filling
 
 KINDS = {
     "STRING": (str, "text"),
@@ -28,8 +28,15 @@ PARTS = {
     "training": TrainingConfig,
     "evaluation": EvaluationConfig,
 }
-QUANTITY = r"\d+(\.\d+)?(m|[kKMGTP]i?)?"
-TOLERATION = {"key", "operator", "value", "effect", "tolerationSeconds"}
+QUANTITY = r"(\d+(\.\d*)?|\.\d+)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|[eE]\d+)?"
+"""Kubernetes' quantities, but for those that nobody can ask for."""
+TOLERATION: dict[str, type] = {
+    "key": str,
+    "operator": str,
+    "value": str,
+    "effect": str,
+    "tolerationSeconds": int,
+}
 
 
 def declared_parameters(pipeline: str) -> dict[str, Any]:
@@ -60,21 +67,24 @@ def read_arguments(pipeline: str, params: Sequence[str]) -> dict[str, Any]:
         kind, words = KINDS[declared[name]["parameterType"]]
         try:
             value = text if kind is str else yaml.safe_load(text)
-        except yaml.YAMLError:
+            if words == "a number":
+                value = float(text)  # YAML takes 1e3 for a text
+        except (yaml.YAMLError, ValueError):
             value = None
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             raise ConfigError(f"--param {param}: {name} should be {words}")
         arguments[name] = value
     for name, value in arguments.items():
         _check(name, value)
-    _refuse_filling(arguments)
     return arguments
 
 
 def _check(name: str, value: Any) -> None:
     """Makes sure of what the type alone does not tell."""
     if name in PARTS:
-        load_part(PARTS[name], value, f"--param {name}")
+        loaded = load_part(PARTS[name], value, f"--param {name}")
+        if isinstance(loaded, TrainingConfig):
+            refuse_filling(loaded)
     elif name == "seeds":
         parse_seeds(value)
     elif (wanted := _wanted(name)) is not None:
@@ -88,7 +98,7 @@ def _wanted(name: str) -> tuple[Callable[[Any], bool], str] | None:
     if name == "shards":
         return (lambda value: value >= 1), "at least 1"
     if name == "max_dollars_per_shard":
-        return (lambda value: value >= 0), "dollars, or 0 for no bound"
+        return (lambda value: 0 <= value < math.inf), "dollars, or 0 for no bound"
     if name.endswith("_accelerator_count"):
         return (lambda value: bool(re.fullmatch(r"\d+", value))), "a whole number, or 0 for none"
     if name.endswith(("_cpu", "_memory")):
@@ -99,35 +109,24 @@ def _wanted(name: str) -> tuple[Callable[[Any], bool], str] | None:
         return _texts, "labels with their values, all texts: {pool: gpu}, {tier: '1'}"
     if name.endswith("_tolerations"):
         return (
-            lambda value: all(isinstance(one, dict) and one.keys() <= TOLERATION for one in value)
-        ), f"a list of tolerations with {', '.join(sorted(TOLERATION))}"
+            (lambda value: all(_is_toleration(one) for one in value)),
+            f"tolerations with {', '.join(TOLERATION)}, the last a number, all others texts",
+        )
     if name.endswith(("_secret", "_claim", "_accelerator_type")) or name == "ca_bundle":
         return bool, "a name (a secret need not exist)"
     if name == "mlflow_uri":
-        return (lambda value: not urlsplit(value).password), (
+        return (lambda value: not re.search(r"//[^/]*:[^/]*@", value)), (
             "the address without its password, which everybody could read in Kubeflow; the secret "
             "mlflow_secret holds MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
         )
     return None
 
 
+def _is_toleration(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        key in TOLERATION and type(each) is TOLERATION[key] for key, each in value.items()
+    )
+
+
 def _texts(value: Mapping[str, Any]) -> bool:
     return all(isinstance(each, str) for each in value.values())
-
-
-def _refuse_filling(arguments: Mapping[str, Any]) -> None:
-    if "training" in arguments:
-        refuse_filling(load_part(TrainingConfig, arguments["training"], "--param training"))
-
-
-def refuse_filling(training: TrainingConfig) -> None:
-    """Makes sure that training needs no more than what was recorded.
-
-    Raises:
-        ConfigError: it would record while it trains, into a tree that no other task sees.
-    """
-    if training.fill:
-        raise ConfigError(
-            "training.fill: a pipeline's tasks share no tree that training could fill; record all "
-            "that the moves need (training.fill: false), or train with `hierrouter run`"
-        )

@@ -68,11 +68,11 @@ def connected(host: str | None, namespace: str | None, ca_file: Path | None) -> 
         # The client asks five times, with pauses, even where the token is wrong.
         _require_answer(host, ca_file)
         client = kfp.Client(
-            host=host,
+            host=address(host),
             existing_token=os.environ.get(TOKEN) or None,
             credentials=_service_account(),
             ssl_ca_cert=None if ca_file is None else str(ca_file),
-            ui_host=host,
+            ui_host=address(host),
         )
         client._run_api.api_client.configuration.retries = TRIES
         health = client.get_kfp_healthz()
@@ -96,6 +96,7 @@ def _require_answer(host: str, ca_file: Path | None) -> None:
     Raises:
         kfp_server_api.ApiException: it refuses.
         urllib3.exceptions.HTTPError: it does not answer.
+        ConfigError: it wants another scheme.
         HierRouterError: it wants a login, or is something else.
     """
     token = os.environ.get(TOKEN)
@@ -110,9 +111,13 @@ def _require_answer(host: str, ca_file: Path | None) -> None:
             timeout=10.0,
             redirect=False,
         )
+    there = str(answer.headers.get("Location") or "")
+    secure = address(host).replace("http://", "https://")
+    if 300 <= answer.status < 400 and there.startswith(f"{secure}/"):
+        raise ConfigError(f"{host} wants to be asked by https; give https://…")
     if 300 <= answer.status < 400:
         raise HierRouterError(
-            f"{host} sends us on to {str(answer.headers.get('Location'))[:100]}, a login it seems; "
+            f"{host} sends us on to {there[:100]}, a login it seems; "
             f"set {TOKEN} to a token that is valid, or go by a port-forward"
         )
     if answer.status != 200:

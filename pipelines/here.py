@@ -4,6 +4,7 @@ import os
 import re
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from kfp import local
@@ -12,7 +13,7 @@ from hierrouter import hub
 from hierrouter.errors import ConfigError, HierRouterError
 from hierrouter.files import claim_folder, write_json
 from hierrouter.progress import say
-from hierrouter.tracking.store import resolved_uri, shown_uri
+from hierrouter.tracking.store import resolved_uri, shown_uri, tracking_at
 from pipelines.arguments import read_arguments
 from pipelines.definition import Compiled, build
 from pipelines.package import compiled_text, config_parts
@@ -46,7 +47,9 @@ def run_here(
         HierRouterError: Docker does not answer, or a component failed; its own line is above.
     """
     parts = config_parts(config, overrides)
-    compiled = Compiled(volumes=False, resources=False, **({"image": image} if image else {}))
+    compiled = Compiled(volumes=False, resources=False, retries=0)
+    if image:
+        compiled = replace(compiled, image=image)
     arguments = {
         "recordings": str((out / "recordings").resolve()),
         "mlflow_uri": resolved_uri(),
@@ -81,7 +84,8 @@ def run_here(
         ) from None
     say(f"recordings  {recordings}")
     say(f"artifacts   {out / 'artifacts'}")
-    say(f"MLflow      {shown_uri()}")
+    with tracking_at(arguments["mlflow_uri"]):
+        say(f"MLflow      {shown_uri()}")
 
 
 def _containers(image: str, arguments: dict[str, str]) -> local.DockerRunner:

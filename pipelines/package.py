@@ -14,7 +14,8 @@ from kfp import compiler
 from hierrouter.configfile import load_config
 from hierrouter.errors import ConfigError
 from hierrouter.files import atomic_path
-from pipelines.arguments import PARTS, declared_parameters, read_arguments, refuse_filling
+from hierrouter.stages.train import refuse_filling
+from pipelines.arguments import PARTS, declared_parameters, read_arguments
 from pipelines.definition import RECORDINGS, Compiled, build
 
 
@@ -92,6 +93,7 @@ def described(
     text = compiled_text(config, overrides, compiled)
     package = Package(text, read_arguments(text, params), compiled)
     _require_place(package)
+    _require_server(package)
     _require_bundle(package)
     return package
 
@@ -111,8 +113,13 @@ def _require_place(package: Package) -> None:
         ConfigError: it is neither on the volume nor in an object store.
     """
     recordings = str(package.value("recordings"))
-    if "://" in recordings:
+    if recordings.startswith("s3://"):
         return
+    if "://" in recordings:
+        raise ConfigError(
+            f"recordings={recordings}: the image speaks to object stores by s3://… (to others by "
+            "their S3 interface: AWS_ENDPOINT_URL in the secret store_secret)"
+        )
     if not package.compiled.volumes:
         raise ConfigError(
             f"recordings={recordings}: with --no-volumes this is a folder of a pod, which dies "
@@ -121,7 +128,21 @@ def _require_place(package: Package) -> None:
     if recordings != RECORDINGS and not recordings.startswith(f"{RECORDINGS}/"):
         raise ConfigError(
             f"recordings={recordings}: the volume is at {RECORDINGS}, and what lies elsewhere dies "
-            f"with its pod; name a folder in {RECORDINGS}, or an object store"
+            f"with its pod; name a folder in {RECORDINGS}, or an object store (s3://…)"
+        )
+
+
+def _require_server(package: Package) -> None:
+    """Makes sure that MLflow's address means the same to every pod.
+
+    Raises:
+        ConfigError: it names a file, or nothing that could be asked.
+    """
+    uri = str(package.value("mlflow_uri"))
+    if uri and not uri.startswith(("http://", "https://")):
+        raise ConfigError(
+            f"mlflow_uri={uri}: every pod would have a database of its own; give the address of a "
+            "server, http://… or https://…"
         )
 
 

@@ -1,9 +1,10 @@
 """Following a run: each task's state as it changes, what a task waits for, how it ended."""
 
+import math
 import os
+import re
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,8 +15,9 @@ import urllib3
 from hierrouter.errors import HierRouterError, UnreachableError
 from hierrouter.progress import duration, say
 from hierrouter.tracking.pipeline_runs import JOB, metrics_of
-from hierrouter.tracking.store import tracking_at
+from hierrouter.tracking.store import shown_uri, tracking_at
 from pipelines.client import Cluster
+from pipelines.definition import FIXED
 from pipelines.package import Package
 
 ENDED = {"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"}
@@ -25,25 +27,65 @@ PENDING_S = 180.0
 FAILURES = 12
 """So many failed questions in a row, and the cluster is given up; the run goes on."""
 MEASURES = ("quality", "cost", "reward")
-POD, MOST_NODES = "executor", 100
-"""How Kubeflow's names of a task's pods begin, and a bound for the way up from one."""
+POD = "executor"
+"""How Kubeflow's names of a task's pods begin."""
 ASKS = {"collect-routes": "record", "train-router": "train"}
 """Tasks that ask for accelerators, and how their parameters begin."""
 
 
 @dataclass(frozen=True)
-class Task:
-    """A task of the pipeline, or a pod of one.
+class Look:
+    """What a server says of a run's tasks at one moment.
+
+    It has nodes of the pipeline's own tasks, of their pods, which are all called "executor", and of
+    what Kubeflow does around them. Which task a pod belongs to it does not say.
 
     Attributes:
-        name: of the task, of a pod too.
-        pod: whether it is a pod: Kubeflow calls all of them "executor".
-        detail: as the server tells of it.
+        tasks: the pipeline's own, with their names.
+        pods: those of all tasks.
     """
 
-    name: str
-    pod: bool
-    detail: Any
+    tasks: list[tuple[str, Any]]
+    pods: list[Any]
+
+    @classmethod
+    def at(cls, run: Any) -> "Look":
+        """Sorts the nodes of a run."""
+        nodes = (run.run_details.task_details if run.run_details else None) or ()
+        tasks = [
+            (name, node)
+            for node in nodes
+            for name in (*FIXED, *ASKS)
+            # Kubeflow numbers those of one name.
+            if re.fullmatch(rf"{name}(-\d+)?", node.display_name or "")
+        ]
+        return cls(tasks, [node for node in nodes if (node.display_name or "").startswith(POD)])
+
+    def waiting(self) -> set[str]:
+        """Names of the tasks that wait for a node to run on."""
+        waiting = {name for name, node in self.tasks if node.state == "PENDING"}
+        if any(pod.state == "PENDING" for pod in self.pods):
+            waiting |= {name for name, node in self.tasks if node.state == "RUNNING"}
+        return waiting
+
+    def failed(self) -> str | None:
+        """A task that failed, with what is said of it; none if none of them did."""
+        failed = [(name, node) for name, node in self.tasks if node.state == "FAILED"]
+        if not failed:
+            return None
+        name, node = failed[-1]
+        pods = [pod for pod in self.pods if pod.state == "FAILED"]
+        for each in (node, *reversed(pods)):
+            if said := _said(each):
+                return f"{name}: {said}"
+        return f"{name}: look at its log"
+
+
+def _said(node: Any) -> str:
+    """What is said of a node that failed, in one line; empty if nothing is."""
+    errors = [node.error, *(status.error for status in reversed(node.state_history or ()))]
+    said = next((error.message for error in errors if error and error.message), "")
+    return " ".join(said.split())[:300]
 
 
 def watch(cluster: Cluster, run_id: str, package: Package, poll_s: float = POLL_S) -> None:
@@ -59,9 +101,9 @@ def watch(cluster: Cluster, run_id: str, package: Package, poll_s: float = POLL_
         HierRouterError: the run failed or was stopped.
         UnreachableError: the cluster does not answer any more; the run goes on.
     """
-    seen: dict[str, str] = {}
-    pending: dict[str, float] = {}
-    warned: set[str] = set()
+    told: dict[str, str] = {}
+    names: dict[str, str] = {}
+    since: dict[str, float] = {}
     pause, failed = threading.Event(), 0
     while True:
         try:
@@ -76,65 +118,55 @@ def watch(cluster: Cluster, run_id: str, package: Package, poll_s: float = POLL_
                 ) from error
             pause.wait(poll_s)
             continue
-        for task in _tasks(run):
-            if not task.pod:
-                _tell(task, seen)
-            _warn(task, package, pending, warned)
+        look = Look.at(run)
+        _tell(look, told, names)
+        _warn(look, package, since)
         if run.state in ENDED:
             break
         pause.wait(poll_s)
     if run.state != "SUCCEEDED":
-        raise HierRouterError(f"run {run_id} {run.state.lower()}: {_reason(run)}")
+        reason = look.failed() or (run.error and run.error.message) or "look at it in Kubeflow"
+        raise HierRouterError(f"run {run_id} {run.state.lower()}: {reason}")
     _show_metrics(run_id, str(package.value("mlflow_uri") or ""))
 
 
-def _tasks(run: Any) -> Iterator[Task]:
-    """The tasks of the pipeline and their pods, without Kubeflow's own."""
-    details = (run.run_details.task_details if run.run_details else None) or ()
-    above = {
-        identifier: task
-        for task in details
-        for child in task.child_tasks or ()
-        for identifier in (child.task_id, child.pod_name)
-        if identifier
-    }
-    for task in details:
-        if not task.display_name or task.display_name.endswith("-driver"):
-            continue
-        owner, steps = task, 0
-        # Above a pod there may be a node for all of its tries.
-        while owner.display_name.startswith(POD) and steps < MOST_NODES:
-            owner, steps = above.get(owner.task_id) or above.get(owner.pod_name) or task, steps + 1
-        yield Task(owner.display_name, task.display_name.startswith(POD), task)
+def _tell(look: Look, told: dict[str, str], names: dict[str, str]) -> None:
+    """Says each task's state when it changes; of several of one name with a number."""
+    for name, node in look.tasks:
+        if node.task_id not in names:
+            number = sum(each.partition(" ")[0] == name for each in names.values()) + 1
+            names[node.task_id] = name if number == 1 else f"{name} ({number})"
+        state = node.state or "PENDING"
+        if told.get(node.task_id) != state:
+            told[node.task_id] = state
+            say(f"{datetime.now():%H:%M:%S}  {names[node.task_id]:<20} {state}")
 
 
-def _tell(task: Task, seen: dict[str, str]) -> None:
-    state = task.detail.state or "PENDING"
-    if seen.get(task.detail.task_id) != state:
-        seen[task.detail.task_id] = state
-        say(f"{datetime.now():%H:%M:%S}  {task.name:<20} {state}")
+def _warn(look: Look, package: Package, since: dict[str, float]) -> None:
+    """Says, once, of a task that has been waiting for long what it asks for.
 
-
-def _warn(task: Task, package: Package, pending: dict[str, float], warned: set[str]) -> None:
-    """Says, once, of a task that is pending for long what it asks for.
-
-    The server gives all tasks the time at which the run was made: how long one is pending is
-    counted from the first look that saw it so.
+    The server gives all tasks the time at which the run was made: how long one waits is counted
+    from the first look that saw it so.
     """
-    detail = task.detail
-    if detail.state not in (None, "PENDING") or task.name in warned:
-        pending.pop(detail.task_id, None)
-        return
-    waited = time.monotonic() - pending.setdefault(detail.task_id, time.monotonic())
-    if waited >= PENDING_S:
-        warned.add(task.name)
-        say(f"{task.name} has been pending for {duration(waited)}; {_asks(task.name, package)}")
+    waiting = look.waiting()
+    for name in since.keys() - waiting:
+        if since[name] < math.inf:
+            del since[name]
+    for name in sorted(waiting):
+        waited = time.monotonic() - since.setdefault(name, time.monotonic())
+        if waited >= PENDING_S:
+            since[name] = math.inf
+            say(f"{name} has been pending for {duration(waited)}; {_asks(name, package)}")
 
 
 def _asks(name: str, package: Package) -> str:
-    part = next((part for task, part in ASKS.items() if name.startswith(task)), None)
+    part = ASKS.get(name)
     if part is None:
-        return "look at its pod: is there room, and can the image be pulled?"
+        cpu, memory, _ = FIXED[name]
+        return (
+            f"it asks for {cpu} processors and {memory}: is there room, and can the image "
+            f"{package.compiled.image} be pulled?"
+        )
     asked = {
         each: package.value(f"{part}_{each}")
         for each in ("accelerator_count", "accelerator_type", "cpu", "memory", "node_selector")
@@ -147,21 +179,6 @@ def _asks(name: str, package: Package) -> str:
     )
 
 
-def _reason(run: Any) -> str:
-    """A task that failed, the innermost if it can be, with what is said of it."""
-    failed = [each for each in _tasks(run) if each.detail.state == "FAILED"]
-    names = {each.name for each in failed if not each.pod}
-    # A pod of a task that did not fail was a try, and another one succeeded.
-    pods = [each for each in failed if each.pod and each.name in names]
-    inwards = [*pods, *reversed([each for each in failed if not each.pod])]
-    for task in inwards:
-        if task.detail.error:
-            return f"{task.name}: {' '.join(task.detail.error.message.split())[:300]}"
-    if inwards:
-        return f"{inwards[0].name}: look at its log"
-    return str(run.error.message) if run.error else "look at it in Kubeflow"
-
-
 def _show_metrics(run_id: str, mlflow_uri: str) -> None:
     """Prints what MLflow holds of a run, where MLflow is reached from here."""
     # The user's own word first: the pods' address may mean nothing outside of the cluster.
@@ -172,12 +189,12 @@ def _show_metrics(run_id: str, mlflow_uri: str) -> None:
         return
     try:
         with tracking_at(uri):
-            metrics = metrics_of(run_id)
+            shown, metrics = shown_uri(), metrics_of(run_id)
     except HierRouterError as error:
         say(f"the run succeeded; its metrics are in MLflow, not reached from here ({error})")
         return
     if not metrics:
-        say(f"the run succeeded; MLflow at {uri} has no run with {found}")
+        say(f"the run succeeded; MLflow at {shown} has no run with {found}")
         return
     policies = [name.split("/")[0] for name in sorted(metrics) if name.endswith("/reward")]
     for policy in dict.fromkeys(policies):

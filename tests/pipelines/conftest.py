@@ -167,18 +167,23 @@ def task(
     }
 
     def node(identifier: str, shown: str, state: str, error: str, **more: Any) -> Any:
+        # Neither `error` nor `pod_name`: the server fills them for no task.
         said = api.GoogleRpcStatus(message=error) if error else None
+        history = [api.V2beta1RuntimeStatus(state=state, error=said)]
         return api.V2beta1PipelineTaskDetail(
-            task_id=identifier, display_name=shown, state=state, error=said, **known, **more
+            task_id=identifier,
+            display_name=shown,
+            state=state,
+            state_history=history,
+            **known,
+            **more,
         )
 
-    children = [api.PipelineTaskDetailChildTask(pod_name=f"{name}-{pod}") for pod, *_ in pods]
+    # Ids of another kind than those of the tasks.
+    children = [api.PipelineTaskDetailChildTask(pod_name=f"workflow-{name}-{pod}") for pod in pods]
     return [
         node(f"id-{name}", name, state, error, child_tasks=children or None),
-        *(
-            node(f"id-{name}-{pod}", pod, its, said, pod_name=f"{name}-{pod}")
-            for pod, its, said in pods
-        ),
+        *(node(f"id-{name}-{pod}", pod, its, said) for pod, its, said in pods),
     ]
 
 

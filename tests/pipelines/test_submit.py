@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,8 @@ from tests.pipelines.conftest import task
 from hierrouter.errors import ConfigError, HierRouterError, UnreachableError
 from pipelines import watch as watching
 
-CONFIG = Path(__file__).parents[2] / "configs" / "scripted.yaml"
+ROOT = Path(__file__).parents[2]
+CONFIG = ROOT / "configs" / "scripted.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +94,7 @@ def test_each_change_of_a_task_is_said_once(kubeflow, package, capfd) -> None:
     running = task("collect-routes", "RUNNING", pods=[("executor", "RUNNING", "")])
     kubeflow.looks = [
         ("PENDING", []),
-        ("RUNNING", task("sample-queries", "RUNNING") + task("root-driver", "RUNNING")),
+        ("RUNNING", task("sample-queries", "RUNNING") + task("exit-handler-1", "RUNNING")),
         ("RUNNING", task("sample-queries", "RUNNING")),
         ("RUNNING", task("sample-queries", "SUCCEEDED") + running),
         ("SUCCEEDED", task("collect-routes", "SUCCEEDED", pods=[("executor", "SUCCEEDED", "")])),
@@ -104,6 +108,18 @@ def test_each_change_of_a_task_is_said_once(kubeflow, package, capfd) -> None:
         ["collect-routes", "SUCCEEDED"],
     ]
     assert last.startswith("the run succeeded; its metrics are in MLflow")
+
+
+def test_shards_are_told_apart(kubeflow, package, capfd) -> None:
+    second = task("collect-routes", "RUNNING")
+    second[0].task_id = "another"
+    kubeflow.looks = [("RUNNING", task("collect-routes", "RUNNING") + second), ("SUCCEEDED", [])]
+    followed(kubeflow, package)
+    said = [line[10:].strip() for line in capfd.readouterr().err.splitlines()[3:-1]]
+    assert [" ".join(line.split()) for line in said] == [
+        "collect-routes RUNNING",
+        "collect-routes (2) RUNNING",
+    ]
 
 
 def test_a_run_ends_with_what_its_mlflow_server_holds(kubeflow, capfd, server, tmp_path) -> None:
@@ -160,13 +176,10 @@ def test_a_run_that_does_not_succeed_is_an_error_that_names_the_task(
         *task(
             "sample-queries",
             "SUCCEEDED",
-            pods=[("executor(0)", "FAILED", "evicted"), ("executor(1)", "SUCCEEDED", "")],
+            pods=[("executor", "SUCCEEDED", ""), ("executor(0)", "FAILED", "evicted")],
         ),
-        *task(
-            "collect-routes",
-            "FAILED",
-            pods=[("executor(0)", "FAILED", "error: model A does not answer\n")],
-        ),
+        *task("for-loop-1", "FAILED"),
+        *task("collect-routes", "FAILED", pods=[("executor", "FAILED", "error: no model A\n")]),
     ]
     kubeflow.looks = [(state, tasks)]
     with pytest.raises(HierRouterError, match=rf"run run-1 {state.lower()}: collect-routes: error"):
@@ -264,6 +277,9 @@ def test_several_users_need_a_namespace(kubeflow) -> None:
         ([], ["shards=x"], Compiled(), "should be a whole number"),
         ([], ["recordings=/data/x"], Compiled(), "the volume is at /recordings"),
         ([], ["recordings="], Compiled(), "the volume is at /recordings"),
+        ([], ["recordings=file:///x"], Compiled(), "speaks to object stores by s3://"),
+        ([], ["mlflow_uri=sqlite:///x"], Compiled(), "every pod would have a database of its own"),
+        ([], ["mlflow_uri=mlflow:5000"], Compiled(), "give the address of a server"),
         ([], [], Compiled(volumes=False), "name an object store"),
     ],
 )
@@ -278,3 +294,53 @@ def test_an_object_store_needs_no_volume() -> None:
     package = described(CONFIG, [], Compiled(volumes=False), params)
     assert package.value("recordings") == "s3://bucket/recordings"
     assert json.loads(package.value("pool"))["hops"] == 2
+
+
+# The commands themselves.
+
+
+def called(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, ROOT / "pipelines" / "train_eval.py", *arguments]
+    environment = {**os.environ, **variables}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+
+SUBMIT = ("submit", "--config", str(CONFIG), "--image", "registry/hierrouter@sha256:1")
+
+
+def test_the_command_fails_when_the_run_fails(kubeflow) -> None:
+    kubeflow.looks = [("FAILED", task("train-router", "FAILED", error="out of memory"))]
+    ended = called(*SUBMIT, "--host", kubeflow.url, "--wait")
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1] == "error: run run-1 failed: train-router: out of memory"
+    kubeflow.looks = [("SUCCEEDED", [])]
+    assert called(*SUBMIT, "--host", kubeflow.url, "--wait").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("--host", "http://127.0.0.1:9"), 1, "does not answer"),
+        (("--experiment", "studys"), 2, "did you mean studies?"),
+        (("--param", "shards=many"), 2, "shards should be a whole number"),
+        (("--image", ""), 2, "is an image of this machine"),
+    ],
+)
+def test_the_command_says_one_line_and_submits_nothing(kubeflow, arguments, code, said) -> None:
+    ended = called(*SUBMIT, "--host", kubeflow.url, *arguments)
+    assert ended.returncode == code
+    (line,) = ended.stderr.strip().splitlines()
+    assert line.startswith("error: ")
+    assert said in line
+    assert kubeflow.runs == []
+
+
+def test_the_command_with_an_expired_token(kubeflow) -> None:
+    kubeflow.token = "good"
+    ended = called(*SUBMIT, "--host", kubeflow.url, KF_PIPELINES_TOKEN="old")
+    assert ended.returncode == 1
+    (line,) = ended.stderr.strip().splitlines()
+    assert "refused the credentials" in line
+    schedule = ("schedule", *SUBMIT[1:], "--cron", "0 0 3 * * MON", "--host", kubeflow.url)
+    assert called(*schedule, KF_PIPELINES_TOKEN="good").returncode == 0
+    assert kubeflow.recurring[0].trigger.cron_schedule.cron == "0 0 3 * * MON"

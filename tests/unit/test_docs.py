@@ -25,7 +25,7 @@ MADE_BY_US += ("nodes/", "embeddings/", "mirror/")
 FOLDERS = ("src/", "tests/", "configs/", "docs/", "benchmarks/", ".ci/")
 PACKAGES = tuple(f"{p.name}/" for p in PACKAGE.iterdir() if p.is_dir() and p.name[0] != "_")
 """The library's own folders, which pages name without `src/hierrouter/`."""
-PLANNED = ("serving/", "components/", "pipelines/")
+PLANNED = ("serving/",)
 """In the layers that CONTRIBUTING.md draws, but not there yet."""
 PATH = re.compile(
     r"(?<![\w./:~-])(?:[\w.-]+/)+(?:[\w.*-]*[\w*])?|(?<![\w./-])[\w-]+\.(?:py|yaml|md)\b"

@@ -111,7 +111,10 @@ def _pipelines() -> Finding:
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:
             told = answer.read(10_000)
-    except (urllib.error.URLError, OSError, ValueError) as error:
+    except urllib.error.HTTPError as error:
+        refused = f"{endpoint} refuses ({error.code}); `submit` asks with your token"
+        return what, None if error.code in (401, 403) else False, refused
+    except (OSError, ValueError) as error:
         return what, False, f"{endpoint} does not answer: {error}; correct {variable}"
     try:
         known = isinstance(json.loads(told), dict)

@@ -80,6 +80,10 @@ def score_reply(reply: str, expected: Expected, limits: SandboxLimits = DEFAULT_
     )
 
 
+MOST_AT_ONCE = 8
+"""Programs and formulas that are judged at the same time; a program may take .5 GiB."""
+
+
 def score_replies(
     items: Sequence[tuple[str, Expected]],
     on_done: Callable[[int], None] | None = None,
@@ -100,7 +104,7 @@ def score_replies(
         HierRouterError: a helper process cannot be started on this machine.
     """
     scored: dict[int, Scored] = {}
-    with ThreadPoolExecutor(os.cpu_count() or 1, "score") as pool:
+    with ThreadPoolExecutor(min(_processors(), MOST_AT_ONCE), "score") as pool:
         waiting = {}
         try:
             for index, (reply, expected) in enumerate(items):
@@ -119,6 +123,13 @@ def score_replies(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return [scored[index] for index in range(len(items))]
+
+
+def _processors() -> int:
+    """Processors that this process may use: a pod may have few of its node's."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _extract(reply: str, expected: Expected) -> str | None:

@@ -18,7 +18,7 @@ from hierrouter.routes.costs import call_cost
 from hierrouter.routes.nodes import NodeKey
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from hierrouter.config import AnswerKind
@@ -66,7 +66,10 @@ def expected_of(query: Query) -> Expected:
 
 
 def score_tree(
-    tree: RouteTree, anew: bool = False, done: Mapping[NodeKey, Scored] | None = None
+    tree: RouteTree,
+    anew: bool = False,
+    done: Mapping[NodeKey, Scored] | None = None,
+    others: Sequence[Path] = (),
 ) -> None:
     """Writes `scores.parquet`: every node's cost, and every answer by all metrics.
 
@@ -76,6 +79,7 @@ def score_tree(
         tree: the tree.
         anew: whether to score every answer again.
         done: answers that were scored elsewhere.
+        others: trees whose scores count, too, where they are of the same replies.
     """
     path = tree.folder / "scores.parquet"
     pool = PoolConfig.model_validate(tree.info["pool"])
@@ -93,20 +97,8 @@ def score_tree(
     }
     digests = {node.place: sha256_text(node.reply)[:16] for node in nodes}
     known: dict[NodeKey, dict[str, Any]] = {}
-    if not anew and path.exists():
-        try:
-            with_stamp, rows = _read(path)
-        except DamagedFileError:
-            say(f"{path} could not be read back; every answer is scored anew")
-            with_stamp, rows = {}, []
-        if all(with_stamp.get(key) == stamp[key] for key in ("scorer_version", "query_digest")):
-            places = (NodeKey(row["query_id"], tuple(row["models"]), row["role"]) for row in rows)
-            # A reply that was lost and made again may be another one.
-            known = {
-                place: row
-                for place, row in zip(places, rows, strict=True)
-                if row["reply_digest"] == digests.get(place)
-            }
+    for each in () if anew else (*(other / path.name for other in others), path):
+        known |= _still_good(each, stamp, digests)
     scored: dict[NodeKey, Scored] = dict(done or {})
     fresh = [
         node
@@ -138,6 +130,28 @@ def score_tree(
     schema = SCHEMA.with_metadata({METADATA: json.dumps(stamp).encode()})
     with atomic_path(path) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary, compression="zstd")
+
+
+def _still_good(
+    path: Path, stamp: Mapping[str, Any], digests: Mapping[NodeKey, str]
+) -> dict[NodeKey, dict[str, Any]]:
+    """Rows of a file of scores that are of these replies, by the present scorer."""
+    if not path.exists():
+        return {}
+    try:
+        with_stamp, rows = _read(path)
+    except DamagedFileError:
+        say(f"{path} could not be read back; its answers are scored anew")
+        return {}
+    if any(with_stamp.get(key) != stamp[key] for key in ("scorer_version", "query_digest")):
+        return {}
+    places = (NodeKey(row["query_id"], tuple(row["models"]), row["role"]) for row in rows)
+    # A reply that was lost and made again may be another one.
+    return {
+        place: row
+        for place, row in zip(places, rows, strict=True)
+        if place in digests and row["reply_digest"] == digests[place]
+    }
 
 
 def read_scores(tree: Path) -> tuple[dict[str, Any], dict[NodeKey, NodeScore]]:

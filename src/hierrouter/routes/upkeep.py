@@ -28,7 +28,7 @@ from hierrouter.routes.tree import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from hierrouter.routes.nodes import Node
@@ -39,7 +39,7 @@ FILE_ROWS = 1_000_000
 """Most nodes of a joined file."""
 
 
-def merge_trees(sources: Sequence[Path], out: Path) -> Path:
+def merge_trees(sources: Sequence[Path], out: Path, only: Collection[str] | None = None) -> Path:
     """Adds the nodes and embeddings of trees, such as shards of one, to the tree in `out`.
 
     The sources stay as they are. What is in `out` already is not added again, so that the same
@@ -48,9 +48,10 @@ def merge_trees(sources: Sequence[Path], out: Path) -> Path:
     Args:
         sources: folders of trees that were recorded with one pool and one sample.
         out: new, empty, or the folder of a tree of the same pool and sample.
+        only: nodes of these queries only; none: of all.
 
     Returns:
-        `out`.
+        `out`. Answers that a source has scored are not scored again.
 
     Raises:
         ConfigError: the trees differ in what their replies depend on, or in their queries.
@@ -68,7 +69,7 @@ def merge_trees(sources: Sequence[Path], out: Path) -> Path:
         tree = RouteTree(out, set_aside=True)
         for source in sources:
             nodes = NodeStore(source / "nodes", quotes=tree.quotes)
-            added, other = _take_nodes(nodes, tree.nodes)
+            added, other = _take_nodes(nodes, tree.nodes, only)
             vectors = _take_embeddings(source, out)
             say(f"{source}: {added} nodes and {vectors} files of embeddings added")
             if other:
@@ -78,7 +79,7 @@ def merge_trees(sources: Sequence[Path], out: Path) -> Path:
                 )
         merge_journals(list(sources), out)
         tree = RouteTree(out)
-        score_tree(tree)
+        score_tree(tree, others=sources)
     say(f"{out}: {len(tree.nodes)} nodes of {len(tree.queries)} queries")
     return out
 
@@ -151,14 +152,20 @@ def _take_queries(source: Path, out: Path) -> None:
                 write_queries(out / name, read_queries(source / name))
 
 
-def _take_nodes(source: NodeStore, store: NodeStore) -> tuple[int, int]:
+def _take_nodes(
+    source: NodeStore, store: NodeStore, only: Collection[str] | None
+) -> tuple[int, int]:
     """Adds what is missing; how many nodes that were, and how many were left out."""
     added = other = 0
     for path in source.files():
         nodes = source.stream({path})
         first = True
         while chunk := list(islice(nodes, CHUNK)):
-            missing = [node for node in chunk if node.place not in store]
+            missing = [
+                node
+                for node in chunk
+                if node.place not in store and (only is None or node.query_id in only)
+            ]
             fresh = [node for node in missing if _on_same_replies(node, source, store)]
             added, other = added + len(fresh), other + len(missing) - len(fresh)
             if fresh:

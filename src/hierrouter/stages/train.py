@@ -48,6 +48,7 @@ def train_seeds(training: str, seeds: str, tree: Path, out: Path) -> dict[str, A
         ConfigError: `training` or `seeds` is wrong, or the tree has too few training queries.
     """
     config = load_part(TrainingConfig, training, "training")
+    refuse_filling(config)
     numbers = parse_seeds(seeds)
     for position, seed in enumerate(numbers, start=1):
         say(f"seed {seed}, {position} of {len(numbers)}")
@@ -61,6 +62,19 @@ def train_seeds(training: str, seeds: str, tree: Path, out: Path) -> dict[str, A
         for each in routers_in([out])
         if each.reward is not None
     }
+
+
+def refuse_filling(training: TrainingConfig) -> None:
+    """Makes sure that training needs no more than what was recorded.
+
+    Raises:
+        ConfigError: it would record while it trains, into a tree that no other task sees.
+    """
+    if training.fill:
+        raise ConfigError(
+            "training.fill: a pipeline's tasks share no tree that training could fill; record all "
+            "that the moves need (training.fill: false), or train with `hierrouter run`"
+        )
 
 
 def parse_seeds(text: str) -> list[int]:
