@@ -112,8 +112,8 @@ def submit(
     from pipelines.runs import start
     from pipelines.watch import watch
 
-    require_image(compiled)
     package = described(config, overrides or [], compiled, params or [])
+    require_image(compiled)
     with connected(host, namespace, ca_file) as cluster:
         run = start(cluster, package, experiment, name, new_experiment)
         if wait:
@@ -140,8 +140,8 @@ def schedule(
     from pipelines.package import described
     from pipelines.runs import repeat
 
-    require_image(compiled)
     package = described(config, overrides or [], compiled, params or [])
+    require_image(compiled)
     with connected(host, namespace, ca_file) as cluster:
         repeat(cluster, package, experiment, name, new_experiment, cron)
 

@@ -104,7 +104,8 @@ def load_part(section: type[Part], text: str, culprit: str) -> Part:
     try:
         return section.model_validate(values, strict=True)
     except ValidationError as error:
-        raise ConfigError(_one_line(error, culprit, {})) from None
+        inside = [name for name, each in Config.model_fields.items() if each.annotation is section]
+        raise ConfigError(_one_line(error, culprit, {}, inside)) from None
 
 
 def dump_config(config: Section) -> str:
@@ -234,8 +235,20 @@ def _alternatives(kind: Any, container: type, index: int = 0) -> Iterator[Any]:
             yield get_args(arm)[index]
 
 
-def _one_line(error: ValidationError, path: str, origin: Mapping[tuple[str, ...], str]) -> str:
-    """The first mistake in words; several complaints about one value are joined."""
+def _one_line(
+    error: ValidationError,
+    path: str,
+    origin: Mapping[tuple[str, ...], str],
+    inside: Sequence[str] = (),
+) -> str:
+    """The first mistake in words; several complaints about one value are joined.
+
+    Args:
+        error: what pydantic found.
+        path: what to call the whole.
+        origin: what to call single keys that came from elsewhere.
+        inside: the keys of a config that lead to the whole, where it is a part of one.
+    """
     found: dict[tuple[str, ...], list[Any]] = {}
     for entry in error.errors(include_url=False):
         raised = entry.get("ctx", {}).get("error")
@@ -255,7 +268,7 @@ def _one_line(error: ValidationError, path: str, origin: Mapping[tuple[str, ...]
     dotted = ".".join(keys)
     at = f"{dotted}: " if dotted else ""
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    return f"{culprit}: {at}{_complaint(keys, entries)}{more}"
+    return f"{culprit}: {at}{_complaint((*inside, *keys), entries)}{more}"
 
 
 def _complaint(keys: tuple[str, ...], entries: list[Any]) -> str:

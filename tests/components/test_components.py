@@ -145,7 +145,7 @@ def test_what_a_shard_hands_on_tells_what_is_in_it(study) -> None:
     whole = study.collect("1/2")
     assert place_of(bound) == place_of(whole)
     assert bound != whole
-    pool["encoder"]["batch_size"] = 7
+    pool["encoder"]["dimensions"] = 256
     study.parts = {**study.parts, "pool": json.dumps(pool)}
     assert place_of(study.collect("1/2")) != place_of(whole)
 

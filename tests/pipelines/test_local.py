@@ -77,7 +77,7 @@ def test_two_shards_and_two_seeds_become_a_registered_router_with_its_runs(serve
         (("local", *SMALL, "--out", "out", "--param", "shard=2"), "did you mean shards?"),
         (("local", *SMALL, "--set", "pool.hop=2", "--out", "out"), "did you mean hops?"),
         (("compile", *SMALL, "--out", "pipeline.txt"), "name a .yaml file"),
-        (("submit", *SMALL), "give --host or set KF_PIPELINES_ENDPOINT"),
+        (("submit", *SMALL, "--image", "r/h"), "give --host or set KF_PIPELINES_ENDPOINT"),
         (("submit", "--config", "none.yaml"), "none.yaml: there is no such file"),
     ],
 )

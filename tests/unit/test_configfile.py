@@ -381,3 +381,12 @@ def test_the_paper_config_has_the_papers_numbers() -> None:
     # No choice of a checkpoint and no change of alpha is described: all queries are trained on.
     assert (training.keep, training.validation_share, training.alpha_warmup) == ("last", 0, 0)
     assert config.evaluation.alpha == 0.005
+
+
+def test_a_part_by_itself_is_read_with_the_same_words() -> None:
+    """As a pipeline's stage gets it; a slip is held against that part's keys."""
+    assert load_part(PoolConfig, "{hops: 3, models: [{name: A, model: a/b}]}", "pool").hops == 3
+    with pytest.raises(ConfigError, match=r"^pool: hop: unknown key \(did you mean hops\?\)$"):
+        load_part(PoolConfig, "{hop: 3}", "pool")
+    with pytest.raises(ConfigError, match="^evaluation: holds no keys; give the config's part"):
+        load_part(EvaluationConfig, "hello", "evaluation")

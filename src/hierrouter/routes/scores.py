@@ -141,7 +141,7 @@ def _still_good(
     try:
         with_stamp, rows = _read(path)
     except DamagedFileError:
-        say(f"{path} could not be read back; its answers are scored anew")
+        say(f"{path} could not be read back; every answer is scored anew")
         return {}
     if any(with_stamp.get(key) != stamp[key] for key in ("scorer_version", "query_digest")):
         return {}
