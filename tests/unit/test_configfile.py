@@ -10,8 +10,15 @@ from typing import Any, Union, get_args, get_origin
 import pytest
 
 from hierrouter import config as config_module
-from hierrouter.config import AnswerFormats, AnswerKind, Config, Section
-from hierrouter.configfile import dump_config, explain, load_config
+from hierrouter.config import (
+    AnswerFormats,
+    AnswerKind,
+    Config,
+    EvaluationConfig,
+    PoolConfig,
+    Section,
+)
+from hierrouter.configfile import dump_config, explain, load_config, load_part
 from hierrouter.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -388,5 +395,5 @@ def test_a_part_by_itself_is_read_with_the_same_words() -> None:
     assert load_part(PoolConfig, "{hops: 3, models: [{name: A, model: a/b}]}", "pool").hops == 3
     with pytest.raises(ConfigError, match=r"^pool: hop: unknown key \(did you mean hops\?\)$"):
         load_part(PoolConfig, "{hop: 3}", "pool")
-    with pytest.raises(ConfigError, match="^evaluation: holds no keys; give the config's part"):
+    with pytest.raises(ConfigError, match=r"^evaluation: holds no keys; give the config's part"):
         load_part(EvaluationConfig, "hello", "evaluation")
