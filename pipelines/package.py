@@ -6,6 +6,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +77,9 @@ def write_package(config: Path, overrides: Sequence[str], compiled: Compiled, ou
     """
     if out.suffix not in (".yaml", ".yml"):
         raise ConfigError(f"--out {out}: name a .yaml file, as Kubeflow takes no other")
-    parts = config_parts(config, overrides)
-    with atomic_path(out) as temporary, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        compiler.Compiler().compile(build(compiled, parts), str(temporary))
+    text = compiled_text(config, overrides, compiled)
+    with atomic_path(out) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def described(
@@ -99,10 +99,21 @@ def described(
 
 
 def compiled_text(config: Path, overrides: Sequence[str], compiled: Compiled) -> str:
-    """The pipeline as `write_package` writes it."""
-    with tempfile.TemporaryDirectory(prefix="hierrouter-") as folder:
+    """The pipeline as `write_package` writes it.
+
+    Raises:
+        ConfigError: the config is wrong, or asks for what a pipeline cannot do.
+    """
+    return _compile(tuple(config_parts(config, overrides).items()), compiled)
+
+
+@cache
+def _compile(parts: tuple[tuple[str, str], ...], compiled: Compiled) -> str:
+    """What kfp makes of it, which takes seconds, and is the same each time."""
+    with tempfile.TemporaryDirectory(prefix="hierrouter-") as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         path = Path(folder, "pipeline.yaml")
-        write_package(config, overrides, compiled, path)
+        compiler.Compiler().compile(build(compiled, dict(parts)), str(path))
         return path.read_text(encoding="utf-8")
 
 

@@ -14,6 +14,7 @@ import mlflow
 import pytest
 from pipelines.client import connected
 from pipelines.definition import Compiled
+from pipelines.flags import require_image
 from pipelines.package import Package, described
 from pipelines.runs import repeat, start
 from pipelines.watch import watch
@@ -313,17 +314,13 @@ def test_the_command_fails_when_the_run_fails(kubeflow) -> None:
     ended = called(*SUBMIT, "--host", kubeflow.url, "--wait")
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1] == "error: run run-1 failed: train-router: out of memory"
-    kubeflow.looks = [("SUCCEEDED", [])]
-    assert called(*SUBMIT, "--host", kubeflow.url, "--wait").returncode == 0
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (("--host", "http://127.0.0.1:9"), 1, "does not answer"),
         (("--experiment", "studys"), 2, "did you mean studies?"),
         (("--param", "shards=many"), 2, "shards should be a whole number"),
-        (("--image", ""), 2, "is an image of this machine"),
     ],
 )
 def test_the_command_says_one_line_and_submits_nothing(kubeflow, arguments, code, said) -> None:
@@ -333,6 +330,12 @@ def test_the_command_says_one_line_and_submits_nothing(kubeflow, arguments, code
     assert line.startswith("error: ")
     assert said in line
     assert kubeflow.runs == []
+
+
+def test_an_image_of_this_machine_is_not_submitted() -> None:
+    with pytest.raises(ConfigError, match="hierrouter:dev is an image of this machine; push it"):
+        require_image(Compiled(image="hierrouter:dev"))
+    require_image(Compiled(image="registry/hierrouter@sha256:1"))
 
 
 def test_the_command_with_an_expired_token(kubeflow) -> None:

@@ -392,8 +392,9 @@ def test_the_paper_config_has_the_papers_numbers() -> None:
 
 def test_a_part_by_itself_is_read_with_the_same_words() -> None:
     """As a pipeline's stage gets it; a slip is held against that part's keys."""
-    assert load_part(PoolConfig, "{hops: 3, models: [{name: A, model: a/b}]}", "pool").hops == 3
-    with pytest.raises(ConfigError, match=r"^pool: hop: unknown key \(did you mean hops\?\)$"):
+    pool = "{hops: 3, models: [{name: A, model: a/b, base_rate: 1.0}]}"
+    assert load_part(PoolConfig, pool, "pool").hops == 3
+    with pytest.raises(ConfigError, match=r"^pool: hop: unknown key \(did you mean hops\?\)"):
         load_part(PoolConfig, "{hop: 3}", "pool")
     with pytest.raises(ConfigError, match=r"^evaluation: holds no keys; give the config's part"):
         load_part(EvaluationConfig, "hello", "evaluation")
