@@ -12,7 +12,7 @@ from typing import Any
 
 from kfp import compiler
 
-from hierrouter.configfile import load_config
+from hierrouter.configfile import join_parts, load_config
 from hierrouter.errors import ConfigError
 from hierrouter.files import atomic_path
 from hierrouter.stages.train import refuse_filling
@@ -92,6 +92,7 @@ def described(
     """
     text = compiled_text(config, overrides, compiled)
     package = Package(text, read_arguments(text, params), compiled)
+    join_parts({part: str(package.value(part)) for part in PARTS}, "--param")
     _require_place(package)
     _require_server(package)
     _require_bundle(package)

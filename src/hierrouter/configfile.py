@@ -108,6 +108,23 @@ def load_part(section: type[Part], text: str, culprit: str) -> Part:
         raise ConfigError(_one_line(error, culprit, {}, inside)) from None
 
 
+def join_parts(parts: Mapping[str, str], culprit: str) -> Config:
+    """Reads all four parts of a configuration, as a pipeline has them, and holds them together.
+
+    Args:
+        parts: the text of each, in YAML or JSON, by name.
+        culprit: what to call them in messages.
+
+    Raises:
+        ConfigError: as `load_part`, and where one part names what another does not have.
+    """
+    values = {name: _parse(text, f"{culprit} {name}") for name, text in parts.items()}
+    try:
+        return Config.model_validate(values, strict=True)
+    except ValidationError as error:
+        raise ConfigError(_one_line(error, culprit, {})) from None
+
+
 def dump_config(config: Section) -> str:
     """The whole configuration, defaults included, as YAML that `load_config` reads back."""
     return yaml.safe_dump(

@@ -40,6 +40,12 @@ def no_settings_of_the_user(monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
 
 
+UNKNOWN_TASK = (
+    "pool={models: [{name: A, model: a/b, base_rate: 1.0, limits: {solve_by_task: {gsm9k: 5}}}]}"
+)
+"""Right by itself: which tasks there are only the data part tells."""
+
+
 def submitted(kubeflow, package, experiment="hierrouter", **more: Any) -> str:
     with connected(kubeflow.url, None, None) as cluster:
         return start(cluster, package, experiment, "mine", **more)
@@ -276,6 +282,7 @@ def test_several_users_need_a_namespace(kubeflow) -> None:
         (["training.iteration=5"], [], Compiled(), "did you mean iterations?"),
         (["training.fill=true"], [], Compiled(), "training.fill: a pipeline's tasks share no tree"),
         ([], ["shards=x"], Compiled(), "should be a whole number"),
+        ([], [UNKNOWN_TASK], Compiled(), "--param: pool.models.0.limits.solve_by_task"),
         ([], ["recordings=/data/x"], Compiled(), "the volume is at /recordings"),
         ([], ["recordings="], Compiled(), "the volume is at /recordings"),
         ([], ["recordings=file:///x"], Compiled(), "speaks to object stores by s3://"),
