@@ -46,10 +46,10 @@ study-record: $(INSTALLED) ## record what is missing of the study, in the backgr
 	  --out $(RECORDED) --part-size 10 $(ARGS) >>runs/record/log 2>&1 & \
 	  printf 'recording into $(RECORDED); look: tail -f runs/record/log; stop: kill %s\n' "$$!"
 
-pipeline: $(INSTALLED_FOR_TESTS) ## compile the Kubeflow pipeline of CONFIG=… into pipeline.yaml (ARGS='--image …')
+pipeline: $(INSTALLED) ## compile the Kubeflow pipeline of CONFIG=… into pipeline.yaml (ARGS='--image …')
 	@$(BIN)/python pipelines/train_eval.py compile --config $(CONFIG) --out pipeline.yaml $(ARGS)
 
-image: ## build the image of components and server with docker, podman or buildah (ACCELERATOR=cuda, IMAGE=…)
+image: ## build the image of all components with docker, podman or buildah (ACCELERATOR=cuda, IMAGE=…)
 	@test -n '$(BUILDER)' || { echo 'make: none of docker, podman and buildah is here; install one, or name it: make image BUILDER=/path' >&2; exit 1; }
 	$(BUILDER) build -f components/Dockerfile -t '$(IMAGE)' \
 	  $(if $(filter docker,$(notdir $(BUILDER))),,--format docker) \

@@ -4,6 +4,7 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import yaml
@@ -39,6 +40,7 @@ TOLERATION: dict[str, type] = {
 }
 
 
+@cache
 def declared_parameters(pipeline: str) -> dict[str, Any]:
     """The parameters of a compiled pipeline, by name, as it declares them."""
     spec = next(yaml.safe_load_all(pipeline))

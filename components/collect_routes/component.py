@@ -32,7 +32,7 @@ def collect_routes(
         memory: The memory that it asked for.
 
     Returns:
-        Where the shard's tree lies.
+        Where the shard's tree lies, and its digest.
     """
     from pathlib import Path
 

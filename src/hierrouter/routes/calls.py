@@ -62,6 +62,10 @@ class Shard:
             raise ConfigError(f"--shard {text}: give I/N with I from 0 to N - 1, for example 0/4")
         return cls(int(match[1]), int(match[2]))
 
+    def takes(self, unit: int) -> bool:
+        """Whether a unit is this recorder's."""
+        return unit % self.count == self.index
+
 
 @dataclass(frozen=True)
 class Part:
@@ -124,7 +128,7 @@ def branches(queries: Sequence[Query], config: PoolConfig, part: Part = WHOLE) -
     wanted = [
         query
         for query in queries
-        if numbers[query.query_id] % part.shard.count == part.shard.index
+        if part.shard.takes(numbers[query.query_id])
         and (part.per_task is None or rank[query.query_id] < part.per_task)
     ]
     specs = {spec.name: spec for spec in config.models}

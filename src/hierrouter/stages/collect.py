@@ -68,7 +68,7 @@ def collect_shard(
     folder = recording / f"shard-{part.index}-of-{part.count}-{rest}"
     wanted = Part(direct=direct, shard=part)
     units = unit_numbers(sample, config.queries_per_unit)
-    mine = {query_id for query_id, unit in units.items() if unit % part.count == part.index}
+    mine = {query_id for query_id, unit in units.items() if part.takes(unit)}
     while True:
         try:
             _take_what_is_there(recording, folder, mine)
