@@ -471,3 +471,20 @@ def test_a_tree_without_its_questions_takes_more_of_them(world, queries, tree) -
     world.record(world.pool(), world.sample(5, name="more"))
     assert world.states().items() >= before.items()
     assert len(RouteTree(tree).queries) == 10
+
+
+def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch) -> None:
+    """Some network volumes have none; filelock says so in its own way."""
+    from filelock import FileLock
+
+    from hierrouter.routes.lock import sole_writer
+
+    def refuse(self: object) -> None:
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    with (
+        pytest.raises(HierRouterError, match="its file system has no locks"),
+        sole_writer(tmp_path),
+    ):
+        pass
