@@ -18,7 +18,12 @@ class DamagedFileError(HierRouterError):
 
 
 class UnreachableError(HierRouterError):
-    """A service or source (hub, mirror, MLflow) that does not answer."""
+    """A service or source (hub, mirror, MLflow, a model) that does not answer; it may later."""
+
+    def __init__(self, text: str, retry_after_s: float | None = None) -> None:
+        """Takes the line, and after how many seconds to ask again, where that was said."""
+        super().__init__(text)
+        self.retry_after_s = retry_after_s
 
 
 class RefusedError(HierRouterError):

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
-import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from hierrouter import hub
-from hierrouter.cli.hops import say_hop
+from hierrouter.cli.hops import play_on_screen
 from hierrouter.errors import ConfigError
-from hierrouter.learning.answer import Answerer
 from hierrouter.learning.router import Router
 from hierrouter.progress import say
+from hierrouter.serving.calls import Question
+from hierrouter.serving.knobs import Knobs, terms_of
+from hierrouter.serving.open import open_player
+
+if TYPE_CHECKING:
+    from hierrouter.serving.events import Route
 
 
 def ask_once(question: str, where: str, alpha: float, show_replies: bool) -> None:
@@ -33,34 +39,35 @@ def ask_once(question: str, where: str, alpha: float, show_replies: bool) -> Non
         raise ConfigError(f"--alpha is {alpha}; give a number from 0")
     if not question.strip():
         raise ConfigError("the question is empty; put it in quotes after `ask`")
-    router = Router.load(_folder(where))
+    router = Router.load(router_folder(where))
     low, high = router.info.alpha_range
     if not low <= alpha <= high:
         say(
             f"note: this router was trained for alpha {low:g} to {high:g}; {alpha:g} is out of that"
         )
-    answerer = Answerer(router)
+    route = asyncio.run(_play(router, question, alpha))
     # A reply is printed as it is: neither markup nor :names: of emoji in it mean anything.
     out = Console(highlight=False, markup=False, emoji=False)
-    path, spent, started = [], 0.0, time.monotonic()
+    if show_replies:
+        for hop in route.hops[:-1]:
+            out.print(hop.completion.reply, style="dim", soft_wrap=True)
+    out.print(route.answer, soft_wrap=True)
+    cut = ", cut off at its token limit" if route.finish_reason == "length" else ""
+    relative = route.cost_usd / router.info.cost_unit_usd
+    price = f"${route.cost_usd:.6f} ({relative:.2f} cost units)"
+    say(f"path {route.path}, cost {price}, alpha {alpha:g}{cut}")
+
+
+async def _play(router: Router, question: str, alpha: float) -> Route:
+    player = open_player(router)
     try:
-        for hop in answerer.answer(question, alpha):
-            took, started = time.monotonic() - started, time.monotonic()
-            spent += hop.cost_usd
-            path.append(hop.model)
-            say_hop(hop, took)
-            if show_replies and hop.role == "analyze":
-                out.print(hop.completion.reply, style="dim", soft_wrap=True)
-            answer = hop.completion
+        terms = terms_of(Knobs(alpha=alpha), alpha, router.info)
+        return await play_on_screen(player, Question(question), terms)
     finally:
-        answerer.close()
-    out.print(answer.reply.strip(), soft_wrap=True)
-    cut = ", cut off at its token limit" if answer.finish_reason == "length" else ""
-    price = f"${spent:.6f} ({spent / router.info.cost_unit_usd:.2f} cost units)"
-    say(f"path {':'.join(path)}, cost {price}, alpha {alpha:g}{cut}")
+        await player.close()
 
 
-def _folder(where: str) -> Path:
+def router_folder(where: str) -> Path:
     """The router's folder, fetched from MLflow where it is named by a URI."""
     if not where.startswith("models:/"):
         return Path(where)

@@ -1,20 +1,43 @@
-"""How one hop of a live route is told on the screen."""
+"""A live route on the screen, hop by hop."""
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from hierrouter.progress import say
+from hierrouter.serving.events import Hop, Route
 
 if TYPE_CHECKING:
-    from hierrouter.learning.answer import Hop
+    from hierrouter.serving.calls import Question
+    from hierrouter.serving.knobs import Terms
+    from hierrouter.serving.player import Player
 
 
-def say_hop(hop: Hop, seconds: float) -> None:
+async def play_on_screen(player: Player, question: Question, terms: Terms) -> Route:
+    """Answers one question, telling each hop when it is done.
+
+    Raises:
+        HierRouterError: there is no answer.
+    """
+    route = Route(terms.alpha)
+    told = 0
+    async with aclosing(player.play(question, terms, route, pieces=False)) as events:
+        async for event in events:
+            for failure in route.failures[told:]:
+                say(f"failed: {failure}; deciding again without it")
+            told = len(route.failures)
+            if isinstance(event, Hop):
+                say_hop(event)
+    return route
+
+
+def say_hop(hop: Hop) -> None:
     """Says which model was called, what that took, and what else was open."""
-    first, *others = (f"{name} {chance:.2f}" for name, chance in hop.chances.items())
+    decision = hop.decision
+    first, *others = (f"{name} {chance:.2f}" for name, chance in decision.chances.items())
     tokens = f"{hop.completion.tokens_in} + {hop.completion.tokens_out} tokens"
     say(
-        f"hop {hop.index}: {hop.model} {hop.role}, {tokens}, ${hop.cost_usd:.6f}, "
-        f"{seconds:.1f} s  (chose {first}; {', '.join(others[:2]) or 'no other choice'})"
+        f"hop {decision.index}: {decision.model} {decision.role}, {tokens}, ${hop.cost_usd:.6f}, "
+        f"{hop.latency_s:.1f} s  (chose {first}; {', '.join(others[:2]) or 'no other choice'})"
     )

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import time
+import asyncio
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from hierrouter.cli.hops import say_hop
+from hierrouter.cli.hops import play_on_screen
 from hierrouter.config import DataConfig
 from hierrouter.data.sample import choose
 from hierrouter.data.sources import load_questions
 from hierrouter.errors import HierRouterError
-from hierrouter.learning.answer import Answerer
 from hierrouter.learning.router import Router
 from hierrouter.progress import say
 from hierrouter.quality.score import score_replies
 from hierrouter.routes.scores import answer_kind, expected_of
 from hierrouter.routes.tree import RouteTree
+from hierrouter.serving.calls import Question
+from hierrouter.serving.knobs import Knobs, terms_of
+from hierrouter.serving.open import open_player
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from hierrouter.data.queries import Query
@@ -41,29 +44,30 @@ def answer_fresh(tree: Path, router: Path, alpha: float, count: int) -> None:
     if not queries:
         say("no fresh queries: the tree's models were asked every question that its tasks have")
         return
-    answerer = Answerer(Router.load(router))
-    unit = answerer.router.info.cost_unit_usd
+    asyncio.run(_answer(queries, Router.load(router), alpha))
+
+
+async def _answer(queries: Sequence[Query], router: Router, alpha: float) -> None:
+    player = open_player(router)
+    terms = terms_of(Knobs(alpha=alpha), alpha, router.info)
     right, spent = 0.0, 0.0
     try:
         for number, query in enumerate(queries, start=1):
             say(f"\n[{number} of {len(queries)}] {query.task}: {_short(query.prompt)}")
-            started = time.monotonic()
-            for hop in answerer.answer(query.prompt, alpha, answer_kind(query), query.task):
-                say_hop(hop, time.monotonic() - started)
-                started = time.monotonic()
-                spent += hop.cost_usd
-                reply = hop.completion.reply
-            (scored,) = score_replies([(reply, expected_of(query))])
+            question = Question(query.prompt, kind=answer_kind(query), task=query.task)
+            route = await play_on_screen(player, question, terms)
+            spent += route.cost_usd
+            (scored,) = score_replies([(route.answer, expected_of(query))])
             right += scored.accuracy
             share = scored.accuracy
             verdict = "wrong" if share == 0 else "right" if share == 1 else f"{share:.0%} right"
             by_tests = answer_kind(query) == "unit_tests"
             given = "to pass its tests" if by_tests else query.reference[0]
-            say(f"answer: {_short(scored.answer or reply)}")
+            say(f"answer: {_short(scored.answer or route.answer)}")
             say(f"{verdict} (wanted: {_short(given)})")
     finally:
-        answerer.close()
-    mean = spent / len(queries) / unit
+        await player.close()
+    mean = spent / len(queries) / router.info.cost_unit_usd
     say(
         f"\n{right:g} of {len(queries)} right, mean cost {mean:.2f} cost units; too few to judge "
         "by: the table above is on recorded replies"

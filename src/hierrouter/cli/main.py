@@ -48,6 +48,9 @@ MaxDollars = Annotated[
     float | None, typer.Option("--max-dollars", min=0, help="Stop before these calls cost more.")
 ]
 RouterFolder = Annotated[Path, typer.Option("--router", help="Folder of a router.")]
+RouterUri = Annotated[
+    str, typer.Option("--router", help="Folder of a router, or models:/hierrouter@champion.")
+]
 
 
 def _version(wanted: bool) -> None:
@@ -245,11 +248,80 @@ def register(
 
 
 @app.command()
+def serve(
+    router: RouterUri,
+    host: Annotated[str, typer.Option("--host", help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Its port; 0: any that is free.")
+    ] = 8080,
+    alpha: Annotated[
+        float, typer.Option("--alpha", min=0, help="Alpha where a request names none.")
+    ] = 0.1,
+    endpoints: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--endpoint",
+            metavar="NAME=URL",
+            help="A server (…/v1) that answers for a model of the pool; for several, repeat it.",
+        ),
+    ] = None,
+    api_keys: Annotated[
+        Path | None,
+        typer.Option("--api-keys", help="File with the keys that clients must send, one a line."),
+    ] = None,
+    no_auth: Annotated[
+        bool, typer.Option("--no-auth", help="Listen to others without asking for a key.")
+    ] = False,
+    name: Annotated[
+        str, typer.Option("--name", help="What the router is called in requests.")
+    ] = "hierrouter",
+    max_requests: Annotated[
+        int, typer.Option("--max-requests", min=1, help="Requests at once; more get 429.")
+    ] = 128,
+    max_body_kb: Annotated[
+        int, typer.Option("--max-body-kb", min=1, help="Longest request, in 1,000 bytes.")
+    ] = 1000,
+    grace: Annotated[
+        int, typer.Option("--grace", min=0, help="Seconds for requests under way at the end.")
+    ] = 60,
+    playground: Annotated[
+        bool, typer.Option("--playground/--no-playground", help="Serve the page /playground.")
+    ] = True,
+    log_texts: Annotated[
+        bool, typer.Option("--log-texts", help="Log and trace questions and answers, too.")
+    ] = False,
+    trace_share: Annotated[
+        float,
+        typer.Option("--trace-share", min=0, max=1, help="Share of requests traced in MLflow."),
+    ] = 0.0,
+) -> None:
+    """Serve a router with its pool behind KServe's and OpenAI's interfaces."""
+    from hierrouter.cli.ask import router_folder
+    from hierrouter.serving.serve import ServeSettings
+    from hierrouter.serving.serve import serve as serve_router
+
+    settings = ServeSettings(
+        host=host,
+        port=port,
+        name=name,
+        alpha=alpha,
+        keys=api_keys,
+        no_auth=no_auth,
+        endpoints=tuple(endpoints or ()),
+        most_requests=max_requests,
+        most_bytes=max_body_kb * 1000,
+        grace_s=grace,
+        playground=playground,
+        log_texts=log_texts,
+        trace_share=trace_share,
+    )
+    serve_router(router_folder(router), settings)
+
+
+@app.command()
 def ask(
     question: Annotated[str, typer.Argument(help="What to answer.")],
-    router: Annotated[
-        str, typer.Option("--router", help="Folder of a router, or models:/hierrouter@champion.")
-    ],
+    router: RouterUri,
     alpha: Annotated[
         float, typer.Option("--alpha", min=0, help="Quality given up for one cost unit saved.")
     ] = 0.1,

@@ -87,7 +87,8 @@ class Router:
         self.info = info
         self.projection = projection
         self.network = network
-        self._allowed = allowed_actions(len(info.models), info.hops, info.moves)
+        self.allowed = allowed_actions(len(info.models), info.hops, info.moves)
+        """L x (2 M + 1) flags: which actions each hop allows."""
 
     def save(self, folder: Path, learning_curve: list[dict[str, Any]], card: str) -> None:
         """Writes the artifact; what was a router of ours before is replaced.
@@ -152,6 +153,7 @@ class Router:
         hop: int,
         cost_usd: NDArray[np.float64],
         alpha: float,
+        allowed: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.float32]:
         """The policy's log-probabilities of the actions in a context.
 
@@ -160,13 +162,16 @@ class Router:
             hop: the hop index, 0..L-1.
             cost_usd: N dollars spent so far.
             alpha: quality given up for one cost unit saved; brought into the router's range.
+            allowed: 2 M + 1 flags, of the actions that are possible at present; none: all that
+                the hop allows.
 
         Returns:
-            N x (2 M + 1); minus infinity where the hop does not allow the action.
+            N x (2 M + 1); minus infinity where the hop does not allow the action, or it is not
+            possible.
         """
         lam = np.full(len(embeddings), self.lambda_of(alpha), dtype=np.float32)
         cost = np.asarray(cost_usd) / self.info.cost_unit_usd
-        return self.state_scores(self.projection(embeddings), hop, cost, lam)
+        return self.state_scores(self.projection(embeddings), hop, cost, lam, allowed)
 
     def lambda_of(self, alpha: float) -> float:
         """Alpha / (1 + alpha), of an alpha brought into the router's range."""
@@ -180,11 +185,13 @@ class Router:
         hop: int,
         cost: NDArray[np.float64],
         lam: NDArray[np.float32],
+        allowed: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.float32]:
         """As `scores`, of N x K projected embeddings, N relative costs and N lambdas."""
         relative = cost.astype(np.float32)
         logits = self.network.logits(state, relative, lam, hop, self.info.activation)
-        logits = np.where(self._allowed[hop], logits, -np.inf)
+        possible = self.allowed[hop] if allowed is None else self.allowed[hop] & allowed
+        logits = np.where(possible, logits, -np.inf)
         shifted = logits - logits.max(axis=1, keepdims=True)
         return np.asarray(
             shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)), dtype=np.float32

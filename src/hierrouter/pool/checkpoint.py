@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import transformers
 from huggingface_hub.errors import StrictDataclassError
+from jinja2 import TemplateError
 
-from hierrouter.errors import HierRouterError
+from hierrouter.errors import HierRouterError, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -74,11 +75,28 @@ class Checkpoint:
 
     def render(self, message: str) -> str:
         """The chat template for one user message; the message itself where there is none."""
+        return self.render_turns([("user", message)])
+
+    def render_turns(self, turns: Sequence[tuple[str, str]]) -> str:
+        """The chat template for a conversation; the bare texts where there is none.
+
+        Args:
+            turns: speaker ("system", "user", "assistant") and text of each turn.
+
+        Raises:
+            RefusedError: the template does not take such a conversation.
+        """
         if not self.tokenizer.chat_template:
-            return message
-        rendered: str = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": message}], tokenize=False, add_generation_prompt=True
-        )
+            return "\n\n".join(text for _, text in turns)
+        said = [{"role": speaker, "content": text} for speaker, text in turns]
+        try:
+            rendered: str = self.tokenizer.apply_chat_template(
+                said, tokenize=False, add_generation_prompt=True
+            )
+        except TemplateError as error:
+            raise RefusedError(
+                f"model {self.label}: its chat template refuses this conversation ({error})"
+            ) from error
         return rendered
 
     def count_tokens(self, text: str) -> int:

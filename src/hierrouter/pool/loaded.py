@@ -62,18 +62,18 @@ class LoadedBackends:
         self._loaded.clear()
 
     def _make_room(self, backend: Backend, spec: ModelSpec) -> None:
-        needed = needed_bytes(backend, spec)
+        needed = needed_bytes(backend.dtype, spec)
         mine = [key for key, other in self._loaded.items() if other.device == backend.device]
         while mine and needed > self._available(backend.device):
             self._loaded.pop(mine.pop(0)).close()
 
 
-def needed_bytes(backend: Backend, spec: ModelSpec) -> float:
+def needed_bytes(dtype: str, spec: ModelSpec) -> float:
     """Roughly what a model takes when it is loaded here; nothing if it runs elsewhere."""
-    if backend.dtype not in BYTES:
+    if dtype not in BYTES:
         return 0.0
     billions = spec.billion_parameters or 1000 * spec.rate
-    return 1.2e9 * billions * BYTES[backend.dtype] + BESIDE_WEIGHTS
+    return 1.2e9 * billions * BYTES[dtype] + BESIDE_WEIGHTS
 
 
 def available_bytes(device: str) -> float:

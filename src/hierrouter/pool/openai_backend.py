@@ -32,6 +32,11 @@ BYTES_PER_TOKEN = 3
 """A cautious guess where a server's tokenizer is not at hand: real text has about 4."""
 
 
+def estimated_tokens(text: str) -> int:
+    """A cautious guess of a message's tokens, with what a chat template adds."""
+    return TEMPLATE_TOKENS + math.ceil(len(text.encode("utf-8", "replace")) / BYTES_PER_TOKEN)
+
+
 class OpenAIBackend:
     """Asks one server, many calls at a time. Only what `usage` reports is counted."""
 
@@ -64,7 +69,7 @@ class OpenAIBackend:
 
     def count_tokens(self, text: str) -> int:
         """A cautious estimate, since the server's tokenizer is not at hand."""
-        return TEMPLATE_TOKENS + math.ceil(len(text.encode()) / BYTES_PER_TOKEN)
+        return estimated_tokens(text)
 
     def require_window(self, message_tokens: int, max_new_tokens: int) -> None:
         """The server knows its window, and refuses what does not fit."""

@@ -55,7 +55,7 @@ class Words:
         try:
             yield
         except openai.APIStatusError as error:
-            said = self._quoted(server_said(error))
+            said = self.quoted(server_said(error))
             line = f"{self.at} refused the call ({said}); {self._remedy(error)}"
             raise self._kind(error)(line) from error
         except openai.APIConnectionError as error:
@@ -67,7 +67,7 @@ class Words:
                 ) from error
             why = "no connection in time" if at_once else _first_cause(error)
             raise UnreachableError(
-                f"{self.at} does not answer ({self._quoted(why)}, {times}); start it or correct "
+                f"{self.at} does not answer ({self.quoted(why)}, {times}); start it or correct "
                 f"endpoint.url, then {KEPT}"
             ) from error
         except openai.OpenAIError as error:
@@ -107,11 +107,11 @@ class Words:
         """What to raise where an answer is no `wanted`."""
         return HierRouterError(
             f"{self.at} answered with what is no {wanted} "
-            f"({self._quoted(text)[:120] or 'nothing'}); is it the base address of an "
+            f"({self.quoted(text)[:120] or 'nothing'}); is it the base address of an "
             "OpenAI-compatible server, up to and including /v1?"
         )
 
-    def _quoted(self, text: str) -> str:
+    def quoted(self, text: str) -> str:
         """What a server said, in one short line and without the key, should it repeat that."""
         key = self.key()
         hidden = text.replace(key, "***") if key else text

@@ -79,7 +79,6 @@ class OpenVINOBackend:
             self._checkpoint.refuse_beyond_window(len(tokens), limit)
         if not encoded:
             return []
-        import openvino as ov
         import openvino_genai
 
         pipeline, status = self._load(), openvino_genai.GenerationStatus
@@ -87,9 +86,7 @@ class OpenVINOBackend:
         running: dict[int, Any] = {}
         try:
             running |= {
-                position: pipeline.add_request(
-                    position, ov.Tensor(np.array([tokens], dtype=np.int64)), self._greedy(limit)
-                )
+                position: add_request(pipeline, position, tokens, limit, self._stops)
                 for position, (tokens, limit) in enumerate(
                     zip(encoded, max_new_tokens, strict=True)
                 )
@@ -139,31 +136,51 @@ class OpenVINOBackend:
             logprob_min=min(logprobs),
         )
 
-    def _greedy(self, limit: int) -> Any:
-        import openvino_genai
-
-        config = openvino_genai.GenerationConfig()
-        config.max_new_tokens = limit
-        config.do_sample = False
-        config.logprobs = 1
-        config.apply_chat_template = False
-        config.stop_token_ids = set(self._stops)
-        return config
-
     def _load(self) -> Any:
         if self._pipeline is None:
-            import openvino_genai
-
             self._stops = self._checkpoint.stop_tokens()
-            scheduler = openvino_genai.SchedulerConfig()
-            scheduler.max_num_seqs = AT_ONCE
-            scheduler.max_num_batched_tokens = STEP_TOKENS
-            scheduler.enable_prefix_caching = True
-            scheduler.cache_size = 1
-            try:
-                self._pipeline = openvino_genai.ContinuousBatchingPipeline(
-                    self._checkpoint.folder, scheduler, "CPU"
-                )
-            except RuntimeError as error:
-                raise self._checkpoint.unusable("OpenVINO model", error) from error
+            self._pipeline = load_pipeline(self._checkpoint)
         return self._pipeline
+
+
+def load_pipeline(checkpoint: Checkpoint) -> Any:
+    """OpenVINO GenAI's continuous batching over a converted model.
+
+    Raises:
+        HierRouterError: the folder does not load.
+    """
+    import openvino_genai
+
+    scheduler = openvino_genai.SchedulerConfig()
+    scheduler.max_num_seqs = AT_ONCE
+    scheduler.max_num_batched_tokens = STEP_TOKENS
+    scheduler.enable_prefix_caching = True
+    scheduler.cache_size = 1
+    try:
+        return openvino_genai.ContinuousBatchingPipeline(checkpoint.folder, scheduler, "CPU")
+    except RuntimeError as error:
+        raise checkpoint.unusable("OpenVINO model", error) from error
+
+
+def add_request(
+    pipeline: Any, number: int, tokens: Sequence[int], limit: int, stops: frozenset[int]
+) -> Any:
+    """Hands a prompt over, to be answered greedily; returns OpenVINO's handle of it.
+
+    Args:
+        pipeline: of `load_pipeline`.
+        number: tells it from the other requests under way.
+        tokens: of the rendered prompt.
+        limit: the most new tokens.
+        stops: tokens that end a reply.
+    """
+    import openvino as ov
+    import openvino_genai
+
+    config = openvino_genai.GenerationConfig()
+    config.max_new_tokens = limit
+    config.do_sample = False
+    config.logprobs = 1
+    config.apply_chat_template = False
+    config.stop_token_ids = set(stops)
+    return pipeline.add_request(number, ov.Tensor(np.array([tokens], dtype=np.int64)), config)

@@ -152,15 +152,27 @@ class TransformersBackend:
         )
 
     def _load_model(self) -> None:
-        if self._model is not None:
-            return
-        checkpoint = self._checkpoint
-        self._stops = checkpoint.stop_tokens()
-        try:
-            model = hf.AutoModelForCausalLM.from_pretrained(
-                checkpoint.folder, dtype=getattr(torch, self.dtype), use_safetensors=True
-            )
-        except (*UNUSABLE, RuntimeError, SafetensorError) as error:
-            raise checkpoint.unusable("model", error) from error
-        model.generation_config = hf.GenerationConfig()
-        self._model = model.to(self.device).eval()
+        if self._model is None:
+            self._stops = self._checkpoint.stop_tokens()
+            self._model = load_model(self._checkpoint, self.dtype, self.device)
+
+
+def load_model(checkpoint: Checkpoint, dtype: str, device: str) -> Any:
+    """A checkpoint's causal language model, without the sampling settings that it brings.
+
+    Args:
+        checkpoint: the folder.
+        dtype: name of torch's number format.
+        device: "cpu" or "cuda".
+
+    Raises:
+        HierRouterError: the folder does not load.
+    """
+    try:
+        model = hf.AutoModelForCausalLM.from_pretrained(
+            checkpoint.folder, dtype=getattr(torch, dtype), use_safetensors=True
+        )
+    except (*UNUSABLE, RuntimeError, SafetensorError) as error:
+        raise checkpoint.unusable("model", error) from error
+    model.generation_config = hf.GenerationConfig()
+    return model.to(device).eval()

@@ -25,6 +25,9 @@ OFFSET_POSITIONS = ("mpnet", "roberta", "xlm-roberta", "camembert")
 class Encoder(Protocol):
     """Texts in, vectors out; never trained."""
 
+    device: str
+    """Where it computes ("cpu", "cuda")."""
+
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Vectors of `texts`, N x D."""
         ...
@@ -82,6 +85,7 @@ class HashingEncoder:
         """Makes an encoder with vectors of width `dimensions`."""
         from sklearn.feature_extraction.text import HashingVectorizer
 
+        self.device = "cpu"
         self._vectorizer = HashingVectorizer(n_features=dimensions, norm="l2")
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -108,6 +112,7 @@ class SentenceEncoder:
                 f"{folder} does not load as a sentence-transformers model: {error}; "
                 "set pool.encoder.model to one, or to `hashing`"
             ) from error
+        self.device: str = self._model.device.type
         transformer: Any = self._model[0]
         # all-mpnet-base-v2 ships with 384, the paper reads 512.
         self._model.max_seq_length = min(max_tokens, longest_text(transformer.auto_model.config))

@@ -1,0 +1,297 @@
+"""A model behind an OpenAI-compatible server, live: pooled connections, and no client between.
+
+The openai package takes several times the processor time of the call itself, which is what a
+server that only passes text on is made of; so this path speaks HTTP through aiohttp.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from hierrouter.errors import HierRouterError, RefusedError, UnreachableError
+from hierrouter.pool.backend import Completion
+from hierrouter.pool.live.backend import Prompt
+from hierrouter.pool.openai_backend import estimated_tokens
+from hierrouter.pool.openai_line import CONNECT_S
+from hierrouter.pool.openai_words import Words
+from hierrouter.progress import say
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+
+    import aiohttp
+
+    from hierrouter.config import ModelSpec
+    from hierrouter.pool.live.backend import Turn
+
+TEMPLATE_TOKENS = 256
+"""Most tokens that a server's chat template is taken to add to a turn."""
+LONGEST_LINE = 1 << 20
+"""Bytes of one event, beyond which it is no chat completion."""
+LONGEST_ANSWER = 16 << 20
+"""Bytes of a whole answer, beyond which it is no chat completion."""
+LONGEST_WAIT_S = 120.0
+"""The longest Retry-After that is believed."""
+
+
+class EndpointLive:
+    """Asks one server for many callers."""
+
+    name, device, dtype = "openai", "endpoint", "unknown"
+
+    def __init__(self, spec: ModelSpec) -> None:
+        """Connects to nothing yet.
+
+        Args:
+            spec: a model with an `endpoint`.
+        """
+        if spec.endpoint is None:
+            raise HierRouterError(f"model {spec.name} has no endpoint")
+        self._endpoint = spec.endpoint
+        self._words = Words(spec, spec.endpoint)
+        self.concurrency = spec.endpoint.concurrency
+        self._url = spec.endpoint.url.rstrip("/") + "/chat/completions"
+        self._session: aiohttp.ClientSession | None = None
+        # What the server refused once it is not asked again.
+        self._limit_name = "max_tokens"
+        self._uncounted = False
+
+    async def start(self) -> None:
+        """Opens the pool of connections; the server is asked when there is something to ask."""
+        if self._session is not None:
+            return
+        import aiohttp
+
+        key = self._words.key()
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self.concurrency, keepalive_timeout=30),
+            timeout=aiohttp.ClientTimeout(
+                total=self._endpoint.timeout_s, sock_connect=CONNECT_S, sock_read=None
+            ),
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            auto_decompress=True,
+            read_bufsize=LONGEST_LINE,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=True,
+        )
+
+    def count_tokens(self, text: str) -> int:
+        """A cautious estimate, the same by which recording cuts long contexts."""
+        return estimated_tokens(text)
+
+    def prepare(self, turns: Sequence[Turn]) -> Prompt:
+        """The conversation itself: the server applies the chat template.
+
+        No tokenizer that can read every text has a token shorter than a byte, so bytes bound what
+        the server will count.
+        """
+        most = sum(TEMPLATE_TOKENS + len(turn.text.encode("utf-8", "replace")) for turn in turns)
+        return Prompt(tuple(turns), most)
+
+    def require_window(self, prompt: Prompt, limit: int) -> None:
+        """The server knows its window, and refuses what does not fit."""
+
+    async def stream(
+        self, prompt: Prompt, limit: int, *, pieces: bool = True, stop: Sequence[str] = ()
+    ) -> AsyncGenerator[str | Completion, None]:
+        """One greedy reply of the server (see `LiveBackend`)."""
+        body = self._body(prompt, limit, stop)
+        started = time.perf_counter()
+        if not pieces:
+            async with self._posted(body, prompt) as response:
+                yield self._whole(await self._read(response), time.perf_counter() - started)
+            return
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+        reply = _Streamed()
+        async with self._posted(body, prompt) as response:
+            if "text/event-stream" not in response.headers.get("Content-Type", ""):
+                completion = self._whole(await self._read(response), time.perf_counter() - started)
+                yield completion.reply
+                yield completion
+                return
+            async for event in self._events(response):
+                try:
+                    text = reply.take(event)
+                except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+                    raise self._words.garbage(str(event), "chat completion") from error
+                if reply.failure:
+                    raise UnreachableError(
+                        f"{self._words.at} broke a reply off ({reply.failure[:120]})"
+                    )
+                if text:
+                    yield text
+        if not reply.finish_reason:
+            raise UnreachableError(f"{self._words.at} cut a reply off before its end")
+        yield self._counted(reply, prompt, limit, time.perf_counter() - started)
+
+    async def close(self) -> None:
+        """Closes the connections; calls under way are given up."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def _body(self, prompt: Prompt, limit: int, stop: Sequence[str]) -> dict[str, Any]:
+        return {
+            "model": self._words.served,
+            "messages": [{"role": turn.speaker, "content": turn.text} for turn in prompt.turns],
+            "temperature": 0,
+            self._limit_name: limit,
+            **({"stop": list(stop)} if stop else {}),
+        }
+
+    @asynccontextmanager
+    async def _posted(
+        self, body: dict[str, Any], prompt: Prompt
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The server's answer to a call, its status looked at; failures in our own words."""
+        import aiohttp
+
+        if self._session is None:
+            raise HierRouterError(f"{self._words.at} is not started")
+        try:
+            async with self._session.post(self._url, json=body, allow_redirects=False) as response:
+                if response.status != 200:
+                    said = (await response.content.read(4096)).decode("utf-8", "replace")
+                    self._learn(response.status, said)
+                    raise self._refusal(response, said)
+                yield response
+        except TimeoutError as error:
+            raise UnreachableError(
+                f"{self._words.at} gave no answer within {self._endpoint.timeout_s:g} s"
+            ) from error
+        except (aiohttp.ClientError, OSError) as error:
+            reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+            raise UnreachableError(f"{self._words.at} does not answer ({reason})") from error
+
+    def _learn(self, status: int, said: str) -> None:
+        """Newer servers of OpenAI's own models call the limit by another name."""
+        if status in (400, 422) and "max_completion_tokens" in said:
+            self._limit_name = "max_completion_tokens"
+
+    def _refusal(self, response: aiohttp.ClientResponse, said: str) -> HierRouterError:
+        line = f"{self._words.at} refused the call ({response.status}: {self._words.quoted(said)})"
+        if response.status in (408, 409, 429) or response.status >= 500:
+            return UnreachableError(line, retry_after_s=_seconds(response.headers))
+        if response.status in (400, 413, 422) and self._words.served not in said:
+            return RefusedError(line)
+        return HierRouterError(line)
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        """A whole answer, of bounded length."""
+        parts, length = [], 0
+        async for part in response.content.iter_any():
+            parts.append(part)
+            length += len(part)
+            if length > LONGEST_ANSWER:
+                raise self._words.garbage("too long", "chat completion")
+        return b"".join(parts)
+
+    async def _events(self, response: aiohttp.ClientResponse) -> AsyncIterator[dict[str, Any]]:
+        """The data of server-sent events until [DONE] or the end."""
+        while True:
+            try:
+                line = await response.content.readline()
+            except ValueError as error:
+                raise self._words.garbage("a line without end", "chat completion") from error
+            if not line:
+                return
+            if not line.startswith(b"data:"):
+                continue  # comments that keep a connection open, names of events, blank lines
+            data = line[5:].strip()
+            if data == b"[DONE]":
+                return
+            try:
+                event = json.loads(data)
+            except ValueError as error:
+                shown = data.decode("utf-8", "replace")
+                raise self._words.garbage(shown, "chat completion") from error
+            if isinstance(event, dict):
+                yield event
+
+    def _whole(self, answer: bytes, took: float) -> Completion:
+        try:
+            body = json.loads(answer)
+            choice = body["choices"][0]
+            if choice.get("finish_reason") in ("abort", "error"):
+                raise UnreachableError(f"{self._words.at} broke a reply off")
+            usage = body["usage"]
+            return Completion(
+                reply=_writable(choice["message"].get("content") or "").strip(),
+                tokens_in=int(usage["prompt_tokens"]),
+                tokens_out=int(usage["completion_tokens"]),
+                finish_reason="length" if choice.get("finish_reason") == "length" else "stop",
+                latency_s=took,
+                logprob_mean=math.nan,
+                logprob_min=math.nan,
+            )
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            shown = answer[:500].decode("utf-8", "replace")
+            raise self._words.garbage(shown, "chat completion") from error
+
+    def _counted(self, reply: _Streamed, prompt: Prompt, limit: int, took: float) -> Completion:
+        usage = reply.usage
+        if usage is None and not self._uncounted:
+            self._uncounted = True
+            say(
+                f"{self._words.at} streams without `usage`: its costs are upper bounds "
+                "from now on; let the server report it (stream_options.include_usage)"
+            )
+        tokens_in, tokens_out = usage or (prompt.tokens_in, limit)
+        return Completion(
+            reply="".join(reply.texts).strip(),
+            tokens_in=tokens_in,
+            tokens_out=tokens_out,
+            finish_reason="length" if reply.finish_reason == "length" else "stop",
+            latency_s=took,
+            logprob_mean=math.nan,
+            logprob_min=math.nan,
+        )
+
+
+class _Streamed:
+    """What has come of a streamed reply."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.finish_reason = ""
+        self.usage: tuple[int, int] | None = None
+        self.failure = ""
+
+    def take(self, event: dict[str, Any]) -> str:
+        """Takes one event; returns its text, which may be none."""
+        if event.get("error"):
+            told = event["error"]
+            self.failure = str(told.get("message", told) if isinstance(told, dict) else told)
+            return ""
+        if usage := event.get("usage"):
+            self.usage = int(usage["prompt_tokens"]), int(usage["completion_tokens"])
+        if not (choices := event.get("choices")):
+            return ""
+        choice = choices[0]
+        if reason := choice.get("finish_reason"):
+            self.finish_reason = reason
+            if reason in ("abort", "error"):
+                self.failure = f"finish_reason {reason}"
+        text = _writable((choice.get("delta") or {}).get("content") or "")
+        if text:
+            self.texts.append(text)
+        return text
+
+
+def _writable(text: str) -> str:
+    """A text that can be sent on: JSON may hold half of a character, which no encoding has."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _seconds(headers: Any) -> float | None:
+    """Retry-After, where it is a number of seconds."""
+    try:
+        return min(max(float(headers.get("Retry-After", "")), 0.0), LONGEST_WAIT_S)
+    except ValueError:
+        return None

@@ -1,0 +1,124 @@
+"""The pool's models side by side, each opened once, members with the same weights sharing it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from hierrouter.errors import HierRouterError
+from hierrouter.pool.live.member import Member
+from hierrouter.pool.live.open import open_live
+from hierrouter.pool.loaded import available_bytes, needed_bytes
+from hierrouter.pool.open import identity
+from hierrouter.progress import say
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from hierrouter.config import ModelSpec, PoolConfig
+    from hierrouter.pool.live.backend import LiveBackend
+
+
+class Fleet:
+    """Members in the order of the pool."""
+
+    def __init__(
+        self,
+        pool: PoolConfig,
+        weights: Mapping[str, str],
+        available: Callable[[str], float] = available_bytes,
+    ) -> None:
+        """Opens what answers for every model; loads nothing yet.
+
+        Args:
+            pool: the pool.
+            weights: the weights digests that a router was trained with, by model.
+            available: bytes that are free on a device.
+
+        Raises:
+            HierRouterError: a model cannot be had, or has other weights.
+        """
+        self._available = available
+        shared: dict[tuple[str, str], tuple[LiveBackend, asyncio.Semaphore]] = {}
+        self.members: list[Member] = []
+        """The models."""
+        for spec in pool.models:
+            key = _loaded_as(spec, weights[spec.name])
+            if key not in shared:
+                backend = open_live(spec, pool.prompts, weights[spec.name])
+                shared[key] = backend, asyncio.Semaphore(backend.concurrency)
+            self.members.append(Member(spec, *shared[key]))
+        self._backends = [backend for backend, _ in shared.values()]
+        self._loaded: list[LiveBackend] = []
+
+    async def start(self) -> None:
+        """Loads all of them.
+
+        Raises:
+            HierRouterError: one cannot be used, or they do not fit into memory together.
+        """
+        for member in self.members:
+            if member.backend in self._loaded:
+                continue
+            backend, name = member.backend, member.spec.name
+            needed, free = self._room(member)
+            if needed > free:
+                raise HierRouterError(
+                    f"model {name} needs about {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are "
+                    "free: all models of the pool are held at once; let servers of their own "
+                    "answer for some (--endpoint NAME=URL), or take a larger machine"
+                )
+            if needed:
+                say(f"loading {name} ({backend.name}, {backend.dtype}, {backend.device})")
+            await backend.start()
+            self._loaded.append(backend)
+
+    async def ready(self, member: Member) -> None:
+        """Makes sure that a model is loaded, the one not used for longest making room for it.
+
+        For one caller at a time: after `start` there is nothing left to do.
+
+        Raises:
+            HierRouterError: it cannot be used.
+        """
+        if member.backend in self._loaded:
+            if len(self._loaded) < len(self._backends):
+                self._loaded.remove(member.backend)
+                self._loaded.append(member.backend)
+            return
+        others = [each for each in self._loaded if each.device == member.backend.device]
+        while others:
+            needed, free = self._room(member)
+            if needed <= free:
+                break
+            oldest = others.pop(0)
+            self._loaded.remove(oldest)
+            await oldest.close()
+        await member.backend.start()
+        self._loaded.append(member.backend)
+
+    async def close(self) -> None:
+        """Frees all of them."""
+        for backend in self._loaded:
+            await backend.close()
+        self._loaded.clear()
+
+    def _room(self, member: Member) -> tuple[float, float]:
+        """Bytes that a model needs, and that are free where it would be."""
+        backend = member.backend
+        needed = needed_bytes(backend.dtype, member.spec)
+        return needed, self._available(backend.device) if needed else 0.0
+
+
+def _loaded_as(spec: ModelSpec, trained_with: str) -> tuple[str, str]:
+    """What tells one loaded model from another."""
+    if spec.endpoint is not None:
+        # What a server runs cannot be looked at.
+        return spec.endpoint.url, spec.name
+    weights: str = identity(spec, trained_with)["weights_digest"]
+    if weights != trained_with:
+        raise HierRouterError(
+            f"{spec.model} has other weights here than the {spec.name} that this router was "
+            "trained with; pin its revision, or record and train anew"
+        )
+    return weights, spec.dtype

@@ -1,0 +1,190 @@
+"""One model of the pool as it is asked live: its turn, its time, its retries, its breaker."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+from hierrouter.errors import HierRouterError, RefusedError, UnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Sequence
+
+    from hierrouter.config import ModelSpec
+    from hierrouter.pool.backend import Completion
+    from hierrouter.pool.live.backend import LiveBackend, Prompt
+    from hierrouter.pool.prompts import Role
+
+FAILURES = 3
+"""Failed calls in a row after which a model is left alone for a while."""
+PAUSE_S = 10.0
+"""How long, unless it said how long itself."""
+FIRST_WAIT_S = 0.1
+"""Before the first further try of a call; each wait is twice the one before."""
+LONGEST_WAIT_S = 2.0
+"""A caller is not kept longer than that between two tries; another model is asked instead."""
+TIMEOUT_S = 300.0
+"""Seconds that a reply of a model in this process may take; servers have their own limit."""
+MOST_RETRIES = 2
+"""Further tries of a call. Recording is patient; whoever waits for an answer is not."""
+NEWEST = 0.2
+"""Weight of the newest call in the expected time of the next."""
+
+
+class Breaker:
+    """Leaves a model alone after several failures in a row; later one call may try it again."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Starts closed: calls pass."""
+        self._clock = clock
+        self._failures = 0
+        self._open_until = 0.0
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds until the model may be tried again; 0 where it may be now."""
+        return max(0.0, self._open_until - self._clock())
+
+    def succeed(self) -> None:
+        """A call went well."""
+        self._failures, self._open_until = 0, 0.0
+
+    def fail(self, retry_after_s: float | None = None) -> None:
+        """A call failed, with the wait that the model asked for, if it did."""
+        self._failures += 1
+        if self._failures >= FAILURES or retry_after_s is not None:
+            # Past the pause one failure is enough to leave it alone again.
+            pause = PAUSE_S if retry_after_s is None else retry_after_s
+            self._open_until = self._clock() + pause
+
+
+class Member:
+    """A model of the pool: who answers for it, and how it has fared."""
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        backend: LiveBackend,
+        places: asyncio.Semaphore,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Takes a model and what answers for it.
+
+        Args:
+            spec: the model.
+            backend: what answers; members with the same weights share it.
+            places: as many as replies may be under way at the backend.
+            clock: seconds that only grow.
+        """
+        self.spec, self.backend = spec, backend
+        self.breaker = Breaker(clock)
+        self.waiting = 0
+        """Calls that wait for a place."""
+        self.running = 0
+        """Calls under way."""
+        self._places = places
+        self._expected: dict[Role, float] = {}
+        endpoint = spec.endpoint
+        self._timeout_s = endpoint.timeout_s if endpoint else TIMEOUT_S
+        self._retries = min(endpoint.retries if endpoint else 0, MOST_RETRIES)
+
+    def expected_s(self, role: Role) -> float:
+        """Seconds that a call has taken lately; 0 while none is known."""
+        return self._expected.get(role, 0.0)
+
+    async def call(
+        self,
+        prompt: Prompt,
+        limit: int,
+        role: Role,
+        *,
+        pieces: bool,
+        stop: Sequence[str] = (),
+        deadline: float | None = None,
+    ) -> AsyncGenerator[str | Completion, None]:
+        """One reply, when its turn comes.
+
+        Args:
+            prompt: of this member's backend.
+            limit: the most new tokens.
+            role: what is asked for.
+            pieces: whether the text is wanted as it comes.
+            stop: texts before which it may end.
+            deadline: on the event loop's clock; none: the member's own time-out alone.
+
+        Yields:
+            As `LiveBackend.stream`.
+
+        Raises:
+            TimeoutError: the deadline has passed.
+            RefusedError: this one call was refused.
+            HierRouterError: the model fails, also after further tries.
+        """
+        self.backend.require_window(prompt, limit)
+        loop = asyncio.get_running_loop()
+        started = time.perf_counter()
+        self.waiting += 1
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._places.acquire()
+        finally:
+            self.waiting -= 1
+        self.running += 1
+        try:
+            for tries_left in range(self._retries, -1, -1):
+                said = False
+                try:
+                    ends = loop.time() + self._timeout_s
+                    async with aclosing(
+                        self.backend.stream(prompt, limit, pieces=pieces, stop=stop)
+                    ) as stream:
+                        while (piece := await self._next(stream, deadline, ends)) is not None:
+                            said = True
+                            yield piece
+                except UnreachableError as error:
+                    wait = error.retry_after_s
+                    if wait is None:
+                        doubled = FIRST_WAIT_S * 2 ** (self._retries - tries_left)
+                        wait = doubled * random.uniform(0.5, 1.5)
+                    if said or not tries_left or wait > LONGEST_WAIT_S:
+                        self.breaker.fail(error.retry_after_s)
+                        raise
+                    async with asyncio.timeout_at(deadline):
+                        await asyncio.sleep(wait)
+                except RefusedError:
+                    raise
+                except HierRouterError:
+                    self.breaker.fail()
+                    raise
+                else:
+                    self.breaker.succeed()
+                    self._note(role, time.perf_counter() - started)
+                    return
+        finally:
+            self.running -= 1
+            self._places.release()
+
+    async def _next(
+        self,
+        stream: AsyncGenerator[str | Completion, None],
+        deadline: float | None,
+        ends: float,
+    ) -> str | Completion | None:
+        """The next piece, or nothing at the end."""
+        soonest = ends if deadline is None else min(deadline, ends)
+        try:
+            async with asyncio.timeout_at(soonest):
+                return await anext(stream, None)
+        except TimeoutError as error:
+            if soonest == deadline:
+                raise
+            raise UnreachableError(
+                f"model {self.spec.name} gave no whole reply within {self._timeout_s:g} s"
+            ) from error
+
+    def _note(self, role: Role, took: float) -> None:
+        known = self._expected.get(role, took)
+        self._expected[role] = known + NEWEST * (took - known)

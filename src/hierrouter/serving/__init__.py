@@ -1,0 +1,1 @@
+"""Serving: the router with its pool behind KServe's ModelServer, and one question on a screen."""

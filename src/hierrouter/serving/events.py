@@ -1,0 +1,118 @@
+"""What happens while a request is answered, in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from hierrouter.errors import HierRouterError
+
+if TYPE_CHECKING:
+    from hierrouter.pool.backend import Completion
+    from hierrouter.pool.prompts import Role
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The policy has chosen a call."""
+
+    index: int
+    """The hop index l."""
+    model: str
+    """The model that is called."""
+    role: Role
+    """What it is asked for."""
+    chances: dict[str, float]
+    """The policy's probability of each choice that was open, such as "A solve", greatest first."""
+    fallback: bool
+    """Whether a model that fails was left out, and would have been chosen."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """A piece of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Hop:
+    """A call is done."""
+
+    decision: Decision
+    """Why it was made."""
+    completion: Completion
+    """Its reply."""
+    cost_usd: float
+    """Dollars of this call."""
+    latency_s: float
+    """Seconds from the decision's begin to the reply's end."""
+    decided_s: float
+    """Seconds of it that the decision took."""
+    first_s: float
+    """Seconds until the first piece of the reply."""
+
+
+@dataclass
+class Route:
+    """What a request took so far; whole once its last hop is done."""
+
+    alpha: float
+    """The alpha that was routed with."""
+    hops: list[Hop] = field(default_factory=list)
+    """The calls that were made."""
+    lost_usd: float = 0.0
+    """Dollars of calls that failed half-way."""
+    degraded: bool = False
+    """Whether a failure changed the route."""
+    failures: list[str] = field(default_factory=list)
+    """What went wrong, for the log; never for the client."""
+    answer: str = ""
+    """The answer, stop sequences applied."""
+    finish_reason: str = ""
+    """"stop" or "length"."""
+
+    @property
+    def path(self) -> str:
+        """The route as it is written: the models with colons between."""
+        return ":".join(hop.decision.model for hop in self.hops)
+
+    @property
+    def cost_usd(self) -> float:
+        """Dollars of everything that was called."""
+        return self.lost_usd + sum(hop.cost_usd for hop in self.hops)
+
+    @property
+    def tokens_in(self) -> int:
+        """Prompt tokens over all hops."""
+        return sum(hop.completion.tokens_in for hop in self.hops)
+
+    @property
+    def tokens_out(self) -> int:
+        """New tokens over all hops."""
+        return sum(hop.completion.tokens_out for hop in self.hops)
+
+
+class TooDearError(HierRouterError):
+    """No allowed call stays within `max_cost`."""
+
+
+class TooLongError(HierRouterError):
+    """No allowed model can read the question."""
+
+
+class LateError(HierRouterError):
+    """The deadline has passed."""
+
+
+class NobodyAnswersError(HierRouterError):
+    """Every allowed model fails."""
+
+    def __init__(self, text: str, retry_after_s: float) -> None:
+        """Takes the line, and after how many seconds it is worth asking again."""
+        super().__init__(text)
+        self.retry_after_s = retry_after_s
+
+
+class BrokenOffError(HierRouterError):
+    """The answer failed after its first piece was passed on."""

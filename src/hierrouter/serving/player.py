@@ -1,0 +1,363 @@
+"""Playing a route live: decide, call, look, until an answer is there (section 3 of the paper).
+
+The policy is the recorded world's; what differs is that models are asked now, may fail, and that a
+request may limit what it costs, how long it takes and who is asked. All of these are masks over
+the same actions: the policy decides among what is possible.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hierrouter.errors import HierRouterError, RefusedError
+from hierrouter.learning.actions import ANALYZE, ROLES, SOLVE, action_name
+from hierrouter.pool.backend import Completion
+from hierrouter.routes.costs import call_cost
+from hierrouter.routes.views import state_of, texts_of
+from hierrouter.serving.calls import Calls
+from hierrouter.serving.events import (
+    BrokenOffError,
+    Decision,
+    Hop,
+    LateError,
+    NobodyAnswersError,
+    Route,
+    Text,
+    TooDearError,
+    TooLongError,
+)
+from hierrouter.serving.trim import Trim
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Sequence
+
+    from numpy.typing import NDArray
+
+    from hierrouter.config import PoolConfig
+    from hierrouter.learning.router import Router
+    from hierrouter.pool.live.backend import Prompt
+    from hierrouter.pool.live.fleet import Fleet
+    from hierrouter.serving.calls import Question
+    from hierrouter.serving.knobs import Terms
+    from hierrouter.serving.vectors import Vectors
+
+Event = Decision | Text | Hop
+RETRY_S = 1.0
+"""After how long it is worth asking again where no model says it itself."""
+
+
+@dataclass
+class _Play:
+    """One request under way."""
+
+    question: Question
+    terms: Terms
+    calls: Calls
+    allowed: NDArray[np.bool_]
+    deadline: float | None
+    pieces: bool
+    trim: Trim
+    route: Route
+    failed: set[int] = field(default_factory=set)
+    refused: dict[int, str] = field(default_factory=dict)
+
+
+class Player:
+    """Plays routes of a router over live models, many at a time."""
+
+    def __init__(self, router: Router, pool: PoolConfig, fleet: Fleet, vectors: Vectors) -> None:
+        """Takes a router, its pool as it is served, what answers for it, and its encoder."""
+        self.router, self.pool, self.fleet = router, pool, fleet
+        self.members = tuple(fleet.members)
+        self._vectors = vectors
+
+    async def close(self) -> None:
+        """Frees models and encoder; routes under way fail."""
+        await self.fleet.close()
+        self._vectors.close()
+
+    async def play(
+        self,
+        question: Question,
+        terms: Terms,
+        route: Route,
+        *,
+        stop: Sequence[str] = (),
+        pieces: bool = True,
+    ) -> AsyncGenerator[Event, None]:
+        """Answers one question.
+
+        Closing the generator ends the call that is under way.
+
+        Args:
+            question: what is asked.
+            terms: how it may be answered.
+            route: a new one; what the request took is kept in it also when it fails.
+            stop: texts before which the answer ends.
+            pieces: whether the answer is wanted as it comes.
+
+        Yields:
+            Each decision, the pieces of the answer, and each finished hop.
+
+        Raises:
+            TooDearError, TooLongError, LateError, NobodyAnswersError: nothing of an answer was
+                there yet.
+            BrokenOffError: it was.
+        """
+        now = asyncio.get_running_loop().time()
+        play = _Play(
+            question,
+            terms,
+            Calls(question, self.pool, self.members),
+            self._allowed(terms),
+            None if terms.deadline_s is None else now + terms.deadline_s,
+            pieces,
+            Trim(stop),
+            route,
+        )
+        try:
+            for index in range(terms.hops):
+                async with aclosing(self._hop(play, index)) as events:
+                    async for event in events:
+                        yield event
+                last = route.hops[-1]
+                if last.decision.role == "solve":
+                    return
+                play.calls.replies.append((last.decision.role, last.completion.reply))
+        except TimeoutError as error:
+            line = f"no whole answer within the {terms.deadline_s:g} s of hierrouter.deadline_ms"
+            if play.trim.said:
+                raise BrokenOffError(line) from error
+            raise LateError(f"{line}; allow more, or fewer hops") from error
+
+    def _allowed(self, terms: Terms) -> NDArray[np.bool_]:
+        """Which actions the terms leave at each hop that may be made."""
+        allowed = self.router.allowed[: terms.hops].copy()
+        if terms.hops < self.router.info.hops:
+            allowed[-1, ANALYZE::2] = False
+        for model in range(len(self.members)):
+            if model not in terms.models:
+                allowed[:, [2 * model + ANALYZE, 2 * model + SOLVE]] = False
+        return allowed
+
+    async def _hop(self, play: _Play, index: int) -> AsyncGenerator[Event, None]:
+        """One hop: again with another model while the chosen one fails before it says anything."""
+        route = play.route
+        while True:
+            started = perf_counter()
+            action, decision = await self._decide(play, index)
+            decided = perf_counter()
+            yield decision
+            if decision.fallback:
+                route.degraded = True
+            member = self.members[action // 2]
+            solves = action % 2 == SOLVE
+            said, first = "", 0.0
+            completion: Completion | None = None
+            prompt: Prompt | None = None
+            try:
+                prompt = play.calls.prompt(action, index, self._left(play))
+                await self.fleet.ready(member)
+                calling = member.call(
+                    prompt,
+                    play.calls.limit(action),
+                    decision.role,
+                    pieces=solves and (play.pieces or bool(play.trim.stops)),
+                    stop=play.trim.stops if solves else (),
+                    deadline=play.deadline,
+                )
+                async with aclosing(calling) as pieces:
+                    async for piece in pieces:
+                        first = first or perf_counter()
+                        if isinstance(piece, Completion):
+                            completion = piece
+                            break
+                        said += piece
+                        if solves and (text := play.trim.add(piece)):
+                            yield Text(text)
+                        if play.trim.stopped:
+                            break
+            except HierRouterError as error:
+                self._note_failure(play, action, error, prompt, said)
+                if play.trim.said and play.pieces:
+                    raise BrokenOffError(
+                        f"model {member.spec.name} broke its answer off"
+                    ) from error
+                play.trim = Trim(play.trim.stops)
+                continue
+            if completion is None:
+                completion = self._cut(play, action, prompt, said, perf_counter() - decided)
+            if solves:
+                text = "" if said else play.trim.add(completion.reply)
+                if text := text + play.trim.finish():
+                    yield Text(text)
+                route.answer = play.trim.said
+                route.finish_reason = "stop" if play.trim.stopped else completion.finish_reason
+            spec = member.spec
+            hop = Hop(
+                decision=decision,
+                completion=completion,
+                cost_usd=call_cost(spec.rate, completion.tokens_in, completion.tokens_out),
+                latency_s=perf_counter() - started,
+                decided_s=decided - started,
+                first_s=first - started,
+            )
+            route.hops.append(hop)
+            yield hop
+            return
+
+    async def _decide(self, play: _Play, index: int) -> tuple[int, Decision]:
+        """The policy's choice among what is possible now."""
+        allowed, terms = play.allowed[index], play.terms
+        dead = {
+            model
+            for model, member in enumerate(self.members)
+            if model in play.failed or member.breaker.wait_s > 0
+        }
+        out = dead | play.refused.keys()
+        able = play.allowed.copy()
+        for model in out:
+            able[:, [2 * model + ANALYZE, 2 * model + SOLVE]] = False
+        if not able[index].any():
+            raise self._nobody(play, dead)
+        possible = able[index]
+        if terms.max_cost is not None:
+            possible = self._affordable(play, able, index, bool(dead))
+        possible = self._in_time(play, able, index, possible)
+        state = await self._state(play)
+        spent = np.array([play.route.cost_usd])
+
+        def scores(among: NDArray[np.bool_]) -> NDArray[np.float32]:
+            every = self.router.scores(state[None], index, spent, play.route.alpha, among)
+            row: NDArray[np.float32] = every[0]
+            return row
+
+        found = scores(possible)
+        action = int(found.argmax())
+        wished = action
+        if dead:
+            asked_for = possible.copy()
+            for model in dead:
+                pair = [2 * model + ANALYZE, 2 * model + SOLVE]
+                asked_for[pair] = allowed[pair]
+            wished = int(scores(asked_for).argmax())
+        order = [int(each) for each in np.argsort(-found) if np.isfinite(found[each])]
+        names = self.router.info.models
+        return action, Decision(
+            index=index,
+            model=names[action // 2],
+            role=ROLES[action % 2],
+            chances={action_name(each, names): float(np.exp(found[each])) for each in order},
+            fallback=wished // 2 in dead,
+        )
+
+    async def _state(self, play: _Play) -> NDArray[np.float32]:
+        info, question = self.router.info, play.question.text
+        texts = texts_of(info.view, question, play.calls.replies, self.pool.encoder.max_tokens)
+        state: NDArray[np.float32] = state_of(info.view, await self._vectors.of(texts))
+        return state
+
+    def _affordable(
+        self, play: _Play, able: NDArray[np.bool_], index: int, any_dead: bool
+    ) -> NDArray[np.bool_]:
+        """Which of the possible actions leave a whole route within `max_cost`."""
+        left = self._left(play)
+        fits, least = play.calls.affordable(able, index, left)
+        if fits.any():
+            return fits
+        if index or any_dead:
+            raise NobodyAnswersError(
+                "every model that hierrouter.max_cost leaves fails at present", RETRY_S
+            )
+        raise TooDearError(
+            f"hierrouter.max_cost is {left:.3g} dollars; the cheapest route may "
+            f"cost {least:.3g}: raise it, or lower max_tokens"
+            if math.isfinite(least)
+            else "the question is too long for every allowed model"
+        )
+
+    def _in_time(
+        self, play: _Play, able: NDArray[np.bool_], index: int, possible: NDArray[np.bool_]
+    ) -> NDArray[np.bool_]:
+        """Which of the possible actions leave time for an answer, going by the latest calls."""
+        if play.deadline is None:
+            return possible
+        left = play.deadline - asyncio.get_running_loop().time()
+        if left <= 0:
+            raise TimeoutError
+        needed = np.full(len(possible), np.inf)
+        for action in map(int, possible.nonzero()[0]):
+            needed[action] = self.members[action // 2].expected_s(ROLES[action % 2])
+            if action % 2 == ANALYZE:
+                needed[action] += self._expected_end(able, index + 1)
+        # The estimates are of other questions: what is quickest is tried whatever they say.
+        quick: NDArray[np.bool_] = (needed <= left) | (needed == needed.min())
+        return possible & quick
+
+    def _expected_end(self, able: NDArray[np.bool_], index: int) -> float:
+        """Expected seconds of the quickest rest of a route."""
+        if index >= len(able):
+            return math.inf
+        quickest = math.inf
+        for action in map(int, able[index].nonzero()[0]):
+            took = self.members[action // 2].expected_s(ROLES[action % 2])
+            if action % 2 == ANALYZE and took < quickest:
+                took += self._expected_end(able, index + 1)
+            quickest = min(quickest, took)
+        return quickest
+
+    def _left(self, play: _Play) -> float:
+        most = play.terms.max_cost
+        return math.inf if most is None else most - play.route.cost_usd
+
+    def _nobody(self, play: _Play, dead: set[int]) -> HierRouterError:
+        """What to raise where no model is left."""
+        if not dead & play.terms.models:
+            return TooLongError(next(iter(play.refused.values())))
+        waits = [self.members[model].breaker.wait_s or RETRY_S for model in dead]
+        names = ", ".join(self.members[model].spec.name for model in sorted(dead))
+        return NobodyAnswersError(
+            f"no model of the pool answers at present ({names})", max(RETRY_S, min(waits))
+        )
+
+    def _note_failure(
+        self,
+        play: _Play,
+        action: int,
+        error: HierRouterError,
+        prompt: Prompt | None,
+        said: str,
+    ) -> None:
+        """A call failed: its model is left out from now on, and what it cost is kept."""
+        model = action // 2
+        # A refusal, or a prompt that cannot be made, says nothing about other questions.
+        if prompt is None or isinstance(error, RefusedError):
+            play.refused[model] = str(error)
+        else:
+            play.failed.add(model)
+        play.route.degraded = True
+        play.route.failures.append(str(error))
+        if said and prompt is not None:
+            lost = self._cut(play, action, prompt, said, 0.0)
+            rate = self.members[model].spec.rate
+            play.route.lost_usd += call_cost(rate, lost.tokens_in, lost.tokens_out)
+
+    def _cut(self, play: _Play, action: int, prompt: Prompt, said: str, took: float) -> Completion:
+        """A reply of which no more is wanted, or to be had; its tokens are counted here."""
+        counted = self.members[action // 2].backend.count_tokens(said)
+        return Completion(
+            reply=said.strip(),
+            tokens_in=prompt.tokens_in,
+            tokens_out=min(counted, play.calls.limit(action)),
+            finish_reason="stop",
+            latency_s=took,
+            logprob_mean=math.nan,
+            logprob_min=math.nan,
+        )

@@ -1,0 +1,78 @@
+"""Encoding live: never on the event loop, each text once, the newest kept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from hierrouter.routes.encoder import Encoder
+
+KEPT = 4096
+"""Vectors kept; of all-mpnet-base-v2 they take 12 MB."""
+TOGETHER = 16
+"""Texts that an accelerator encodes at once; a processor gains nothing by batches."""
+
+
+class Vectors:
+    """The vectors of texts, by an encoder in a thread of its own."""
+
+    def __init__(self, encoder: Encoder, kept: int = KEPT) -> None:
+        """Takes the encoder, loaded.
+
+        Args:
+            encoder: what encodes.
+            kept: how many vectors are remembered, those asked for last.
+        """
+        self._encoder, self._kept = encoder, kept
+        self._together = 1 if encoder.device == "cpu" else TOGETHER
+        self._known: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+        self._under_way: dict[str, asyncio.Future[NDArray[np.float32]]] = {}
+        self._waiting: deque[str] = deque()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="encoder")
+        self._working: asyncio.Task[None] | None = None
+
+    async def of(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
+        """The vectors of texts, in their order, D numbers each."""
+        return [await self._one(text) for text in texts]
+
+    def close(self) -> None:
+        """Ends the thread."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _one(self, text: str) -> NDArray[np.float32]:
+        if (known := self._known.get(text)) is not None:
+            self._known.move_to_end(text)
+            return known
+        if text not in self._under_way:
+            self._under_way[text] = asyncio.get_running_loop().create_future()
+            self._waiting.append(text)
+            if self._working is None or self._working.done():
+                self._working = asyncio.create_task(self._work())
+        # A caller who goes away must not take the vector from the others who wait for it.
+        return await asyncio.shield(self._under_way[text])
+
+    async def _work(self) -> None:
+        """Encodes what waits until nothing does."""
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            count = min(self._together, len(self._waiting))
+            texts = [self._waiting.popleft() for _ in range(count)]
+            try:
+                vectors = await loop.run_in_executor(self._thread, self._encoder.encode, texts)
+            except Exception as error:  # handed to whoever waits
+                for text in texts:
+                    self._under_way.pop(text).set_exception(error)
+                continue
+            for text, vector in zip(texts, vectors, strict=True):
+                self._known[text] = vector
+                self._under_way.pop(text).set_result(vector)
+            while len(self._known) > self._kept:
+                self._known.popitem(last=False)
