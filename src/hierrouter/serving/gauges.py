@@ -9,7 +9,7 @@ from prometheus_client import REGISTRY, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from prometheus_client import CollectorRegistry
     from prometheus_client.core import Metric
@@ -99,13 +99,14 @@ class _Standing:
 
     def collect(self) -> Iterator[Metric]:
         under_way = GaugeMetricFamily("hierrouter_in_flight", "Requests under way.")
-        under_way.add_metric([], self._in_flight.count)  # type: ignore[no-untyped-call]
+        under_way.add_metric([], self._in_flight.count)
         yield under_way
-        for name, text, value in (
+        standing: list[tuple[str, str, Callable[[Member], float]]] = [
             ("waiting", "Calls that wait for a place.", lambda m: m.waiting),
             ("running", "Calls under way: the size of the batch.", lambda m: m.running),
             ("available", "1, or 0 while it is left alone.", lambda m: m.breaker.wait_s == 0),
-        ):
+        ]
+        for name, text, value in standing:
             family = GaugeMetricFamily(f"hierrouter_model_{name}", text, labels=["model"])
             for member in self._members:
                 family.add_metric([member.spec.name], float(value(member)))
