@@ -23,7 +23,7 @@ BELOW["evaluation"] = {"evaluation"} | BELOW["learning"]
 BELOW["tracking"] = {"tracking"} | BELOW["evaluation"]
 BELOW["serving"] = {"serving"} | BELOW["tracking"]
 BELOW["cli"] = {"cli"} | BELOW["serving"]
-BELOW["stages"] = {"stages"} | BELOW["tracking"]
+BELOW["stages"] = {"stages"} | BELOW["serving"]
 BELOW |= dict.fromkeys(BASE, BASE)
 """What each layer may import of hierrouter."""
 

@@ -1,0 +1,93 @@
+"""A trained router over the scripted pool, and the real server as a process on loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.routers import arbitrary_router
+
+from hierrouter.configfile import load_config
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROOT = Path(__file__).parents[2]
+HIERROUTER = Path(sys.executable).with_name("hierrouter")
+WAIT_S = 120
+
+
+@dataclass
+class Server:
+    """A server under way."""
+
+    process: subprocess.Popen[str]
+    url: str
+    lines: list[str] = field(default_factory=list)
+    """What it has written to standard error."""
+
+    def end(self) -> int:
+        """Tells it to end, and waits until it has; returns its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(WAIT_S)
+
+
+@pytest.fixture(scope="session")
+def router_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A router over three scripted models."""
+    return _saved(tmp_path_factory.mktemp("scripted"), "early_exit")
+
+
+@pytest.fixture(scope="session")
+def paper_router(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One that always makes two hops."""
+    return _saved(tmp_path_factory.mktemp("paper"), "paper")
+
+
+def _saved(folder: Path, moves: str) -> Path:
+    pool = load_config(ROOT / "configs" / "scripted.yaml", []).pool
+    arbitrary_router(pool, moves, seed=4).save(folder / "router", [], "A router for tests.")
+    return folder / "router"
+
+
+@pytest.fixture(scope="session")
+def start_server(router_folder: Path) -> Iterator[Callable[..., Server]]:
+    """Starts a server with these arguments; it ends with the tests at the latest."""
+    with contextlib.ExitStack() as servers:
+
+        def start(*arguments: str, router: Path = router_folder, **variables: str) -> Server:
+            command = [str(HIERROUTER), "serve", "--router", str(router), "--port", "0"]
+            process = subprocess.Popen(
+                [*command, *arguments],
+                stderr=subprocess.PIPE,
+                text=True,
+                env={**os.environ, **variables},
+            )
+            servers.callback(process.wait, WAIT_S)
+            servers.callback(process.kill)
+            return _up(process)
+
+        yield start
+
+
+def _up(process: subprocess.Popen[str]) -> Server:
+    """The server once it says where it listens; from then on its lines are kept."""
+    assert process.stderr is not None
+    lines: list[str] = []
+    for line in process.stderr:
+        lines.append(line)
+        if found := re.search(r"serving at (http://\S+?)/openai/v1", line):
+            server = Server(process, found[1], lines)
+            reader = threading.Thread(target=lines.extend, args=(process.stderr,), daemon=True)
+            reader.start()
+            return server
+    raise AssertionError(f"the server ended with {process.wait()}: {''.join(lines)}")

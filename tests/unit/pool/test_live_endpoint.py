@@ -1,0 +1,164 @@
+"""A server asked live: what it says is passed on, and however it fails is told in one line."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from tests.upstream import Upstream
+
+from hierrouter.config import ModelSpec
+from hierrouter.errors import HierRouterError, RefusedError, UnreachableError
+from hierrouter.pool.backend import Completion
+from hierrouter.pool.live.backend import Turn
+from hierrouter.pool.live.endpoint import EndpointLive
+
+QUESTION = [Turn("system", "Be brief."), Turn("user", "What is one plus one?")]
+
+
+@pytest.fixture
+def upstream():
+    with Upstream() as running:
+        yield running
+
+
+def spec_of(url, **endpoint):
+    settings = {"url": url, "timeout_s": 30, **endpoint}
+    return ModelSpec(name="m", model="small", backend="openai", base_rate=1, endpoint=settings)
+
+
+def ask(url, limit=10, pieces=True, stop=(), **endpoint):
+    async def run():
+        backend = EndpointLive(spec_of(url, **endpoint))
+        await backend.start()
+        try:
+            prompt = backend.prepare(QUESTION)
+            stream = backend.stream(prompt, limit, pieces=pieces, stop=stop)
+            return [piece async for piece in stream], prompt
+        finally:
+            await backend.close()
+
+    return asyncio.run(run())
+
+
+def test_a_stream_is_passed_on_piece_by_piece_with_the_servers_own_counts(upstream) -> None:
+    (*pieces, completion), prompt = ask(upstream.url)
+    assert pieces == ["one", " two", " three", " four"]
+    assert (completion.reply, completion.finish_reason) == ("one two three four", "stop")
+    assert (completion.tokens_in, completion.tokens_out) == (7, 4)
+    assert completion.tokens_in <= prompt.tokens_in
+    body = upstream.asked[0]
+    assert body["messages"][0] == {"role": "system", "content": "Be brief."}
+    assert (body["temperature"], body["max_tokens"], body["stream"]) == (0, 10, True)
+
+
+def test_a_whole_reply_is_asked_for_where_no_pieces_are_wanted(upstream) -> None:
+    (completion,), _ = ask(upstream.url, pieces=False, stop=("END",))
+    assert completion.reply == "one two three four"
+    assert "stream" not in upstream.asked[0]
+    assert upstream.asked[0]["stop"] == ["END"]
+
+
+@pytest.mark.parametrize("pieces", [True, False])
+@pytest.mark.parametrize(
+    ("behaviour", "error", "words"),
+    [
+        ("refuse", UnreachableError, "500: .*broken inside"),
+        ("busy", UnreachableError, "429"),
+        ("long", RefusedError, "too long"),
+        ("foreign", HierRouterError, "404"),
+        ("garbage", HierRouterError, "no chat completion"),
+        ("login", HierRouterError, "no chat completion"),
+    ],
+)
+def test_failures_before_the_first_piece(upstream, behaviour, error, words, pieces) -> None:
+    upstream.behaviour["small"] = behaviour
+    with pytest.raises(error, match=words) as caught:
+        ask(upstream.url, pieces=pieces)
+    assert type(caught.value) is error
+    assert str(caught.value).startswith("model m: http://127.0.0.1:")
+    assert "\n" not in str(caught.value)
+    if behaviour == "busy":
+        assert caught.value.retry_after_s == 1
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "words"), [("cut", "cut|answer"), ("error", "out of memory")]
+)
+def test_failures_after_some_pieces(upstream, behaviour, words) -> None:
+    upstream.behaviour["small"] = behaviour
+
+    async def run():
+        backend = EndpointLive(spec_of(upstream.url))
+        await backend.start()
+        said: list[object] = []
+
+        async def listen():
+            async for piece in backend.stream(backend.prepare(QUESTION), 10):
+                said.append(piece)
+
+        try:
+            with pytest.raises(UnreachableError, match=words):
+                await listen()
+        finally:
+            await backend.close()
+        return said
+
+    assert asyncio.run(run()) == ["one", " two"]
+
+
+def test_a_stream_without_usage_is_priced_by_its_bounds(upstream, capfd) -> None:
+    upstream.behaviour["small"] = "uncounted"
+    (*_, completion), prompt = ask(upstream.url)
+    assert isinstance(completion, Completion)
+    assert (completion.tokens_in, completion.tokens_out) == (prompt.tokens_in, 10)
+    assert "without `usage`" in capfd.readouterr().err
+
+
+def test_a_server_that_is_not_there(upstream) -> None:
+    with pytest.raises(UnreachableError, match="does not answer"):
+        ask("http://127.0.0.1:9/v1")
+
+
+def test_a_server_that_hangs_is_given_up_after_its_time(upstream) -> None:
+    upstream.behaviour["small"] = "hang"
+    with pytest.raises(UnreachableError, match=r"within 0\.05 s"):
+        ask(upstream.url, timeout_s=0.05)
+
+
+def test_closing_the_stream_ends_the_servers_work(upstream) -> None:
+    upstream.behaviour["small"] = "endless"
+
+    async def run() -> None:
+        backend = EndpointLive(spec_of(upstream.url))
+        await backend.start()
+        stream = backend.stream(backend.prepare(QUESTION), 10)
+        assert await anext(stream) == "again "
+        await stream.aclose()
+        assert await asyncio.to_thread(upstream.given_up.acquire, timeout=30)
+        await backend.close()
+
+    asyncio.run(run())
+
+
+def test_the_key_is_sent_and_never_told(upstream, monkeypatch) -> None:
+    monkeypatch.setenv("SMALL_KEY", "secret-of-mine")
+    ask(upstream.url, api_key_env="SMALL_KEY")
+    assert upstream.headers[0]["Authorization"] == "Bearer secret-of-mine"
+    monkeypatch.setenv("OPENAI_API_KEY", "of-another-server")
+    ask(upstream.url)
+    assert "Authorization" not in upstream.headers[1]
+
+
+def test_connections_are_kept(upstream) -> None:
+    async def run() -> None:
+        backend = EndpointLive(spec_of(upstream.url))
+        await backend.start()
+        for _ in range(3):
+            async for _piece in backend.stream(backend.prepare(QUESTION), 10):
+                pass
+        held = backend._session.connector._conns
+        assert sum(len(connections) for connections in held.values()) == 1
+        await backend.close()
+
+    asyncio.run(run())

@@ -1,0 +1,161 @@
+"""A model asked live: turns, retries and the breaker, on a clock of the test's own."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from hierrouter.config import ModelSpec
+from hierrouter.errors import HierRouterError, RefusedError, UnreachableError
+from hierrouter.pool.backend import Completion
+from hierrouter.pool.live.backend import Prompt
+from hierrouter.pool.live.member import FAILURES, PAUSE_S, Breaker, Member
+
+DONE = Completion("yes", 3, 1, "stop", 0.0, -0.1, -0.1)
+PROMPT = Prompt((), 3)
+
+
+class Script:
+    """Answers call by call as it is told: an exception, or pieces with the completion last."""
+
+    name, device, dtype, concurrency = "script", "endpoint", "none", 2
+
+    def __init__(self, *calls) -> None:
+        self.calls = list(calls)
+        self.made = 0
+
+    def require_window(self, prompt, limit) -> None: ...
+
+    async def stream(self, prompt, limit, *, pieces=True, stop=()):
+        self.made += 1
+        for said in self.calls.pop(0):
+            if isinstance(said, Exception):
+                raise said
+            if isinstance(said, asyncio.Event):
+                await said.wait()
+            else:
+                yield said
+
+
+def member_over(backend, retries=2, timeout_s=60.0, places=2):
+    endpoint = {"url": "http://localhost:1/v1", "retries": retries, "timeout_s": timeout_s}
+    spec = ModelSpec(name="m", model="m", backend="openai", base_rate=1, endpoint=endpoint)
+    now = [0.0]
+    return Member(spec, backend, asyncio.Semaphore(places), lambda: now[0]), now
+
+
+async def ask(member, deadline=None):
+    calling = member.call(PROMPT, 5, "solve", pieces=True, deadline=deadline)
+    return [piece async for piece in calling]
+
+
+def test_a_failure_that_may_pass_is_tried_again() -> None:
+    soon = UnreachableError("busy", retry_after_s=0.0)
+    backend = Script([soon], [UnreachableError("gone")], ["ye", "s", DONE])
+    member, _ = member_over(backend)
+    assert asyncio.run(ask(member)) == ["ye", "s", DONE]
+    assert backend.made == 3
+    assert member.breaker.wait_s == 0
+    assert member.expected_s("solve") > 0
+    assert member.expected_s("analyze") == 0
+
+
+def test_not_more_often_than_it_may_be_and_never_after_a_piece() -> None:
+    gone = UnreachableError("gone", retry_after_s=0.0)
+    backend = Script([gone], [gone], [gone], [DONE])
+    member, _ = member_over(backend)
+    with pytest.raises(UnreachableError):
+        asyncio.run(ask(member))
+    assert backend.made == 3
+    backend = Script(["ye", gone], [DONE])
+    member, _ = member_over(backend)
+    with pytest.raises(UnreachableError):
+        asyncio.run(ask(member))
+    assert backend.made == 1
+
+
+def test_who_is_told_to_come_back_much_later_asks_somebody_else() -> None:
+    backend = Script([UnreachableError("busy", retry_after_s=30.0)], [DONE])
+    member, now = member_over(backend)
+    with pytest.raises(UnreachableError):
+        asyncio.run(ask(member))
+    assert backend.made == 1
+    assert member.breaker.wait_s == 30
+    now[0] = 31.0
+    assert member.breaker.wait_s == 0
+
+
+@pytest.mark.parametrize("error", [RefusedError("too long"), HierRouterError("no such model")])
+def test_what_does_not_pass_is_not_tried_again(error) -> None:
+    backend = Script([error], [DONE])
+    member, _ = member_over(backend)
+    with pytest.raises(type(error)):
+        asyncio.run(ask(member))
+    assert backend.made == 1
+
+
+def test_refusals_of_single_calls_do_not_open_the_breaker() -> None:
+    backend = Script(*[[RefusedError("too long")]] * 10)
+    member, _ = member_over(backend)
+    for _ in range(10):
+        with pytest.raises(RefusedError):
+            asyncio.run(ask(member))
+    assert member.breaker.wait_s == 0
+
+
+def test_the_breaker_opens_after_failures_in_a_row_and_lets_one_try_after_its_pause() -> None:
+    now = [100.0]
+    breaker = Breaker(lambda: now[0])
+    for _ in range(FAILURES - 1):
+        breaker.fail()
+    breaker.succeed()
+    for _ in range(FAILURES - 1):
+        breaker.fail()
+    assert breaker.wait_s == 0
+    breaker.fail()
+    assert breaker.wait_s == PAUSE_S
+    now[0] += PAUSE_S
+    assert breaker.wait_s == 0
+    breaker.fail()
+    assert breaker.wait_s == PAUSE_S
+    now[0] += PAUSE_S
+    breaker.succeed()
+    breaker.fail()
+    assert breaker.wait_s == 0
+
+
+def test_a_reply_that_takes_too_long_is_a_failure_and_a_deadline_is_not() -> None:
+    async def run() -> None:
+        backend = Script([asyncio.Event()], [asyncio.Event()])
+        member, _ = member_over(backend, retries=0, timeout_s=0.02)
+        with pytest.raises(UnreachableError, match=r"0\.02 s"):
+            await ask(member)
+        member, _ = member_over(backend, retries=0)
+        with pytest.raises(TimeoutError):
+            await ask(member, asyncio.get_running_loop().time() + 0.02)
+        assert member.breaker.wait_s == 0
+        assert member.running == 0
+
+    asyncio.run(run())
+
+
+def test_more_callers_than_places_wait_their_turn() -> None:
+    async def run() -> None:
+        hold = asyncio.Event()
+        backend = Script([hold, DONE], [hold, DONE], [DONE])
+        member, _ = member_over(backend, places=2)
+        asking = [asyncio.ensure_future(ask(member)) for _ in range(3)]
+        while member.running < 2:
+            await asyncio.sleep(0)
+        assert member.waiting == 1
+        assert backend.made == 2
+        asking[0].cancel()
+        while backend.made < 3:
+            await asyncio.sleep(0)
+        assert await asking[2] == [DONE]
+        hold.set()
+        assert await asking[1] == [DONE]
+        assert (member.waiting, member.running) == (0, 0)
+
+    asyncio.run(run())

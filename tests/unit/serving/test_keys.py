@@ -1,0 +1,52 @@
+"""Keys from a file and a variable; a changed file is taken, a broken one is not."""
+
+from __future__ import annotations
+
+import pytest
+
+from hierrouter.errors import ConfigError
+from hierrouter.serving.gate import digest
+from hierrouter.serving.keys import LOOK_EVERY_S, VARIABLE, Keys, find_keys
+
+ONE, TWO = "first-key-of-sixteen", "second-key-of-sixteen"
+
+
+def test_none_is_asked_for_where_none_is_given(monkeypatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    assert find_keys(None) is None
+
+
+def test_keys_come_from_both(tmp_path, monkeypatch) -> None:
+    file = tmp_path / "keys"
+    file.write_text(f"# of the team\n{ONE}\n\n")
+    monkeypatch.setenv(VARIABLE, TWO)
+    assert set(find_keys(file)()) == {digest(ONE), digest(TWO)}
+
+
+def test_a_changed_file_is_taken_and_a_broken_one_is_not(tmp_path) -> None:
+    file, now = tmp_path / "keys", [0.0]
+    file.write_text(ONE)
+    keys = Keys(file, "", lambda: now[0])
+    file.write_text(TWO)
+    assert keys() == [digest(ONE)]
+    now[0] += LOOK_EVERY_S
+    assert keys() == [digest(TWO)]
+    file.write_text("short")
+    now[0] += LOOK_EVERY_S
+    assert keys() == [digest(TWO)]
+    file.unlink()
+    now[0] += LOOK_EVERY_S
+    assert keys() == [digest(TWO)]
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "short\n", "with space in the key\n"])
+def test_a_file_without_usable_keys_is_refused(tmp_path, text) -> None:
+    file = tmp_path / "keys"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match="key"):
+        find_keys(file)
+
+
+def test_a_missing_file_is_named(tmp_path) -> None:
+    with pytest.raises(ConfigError, match="nowhere"):
+        find_keys(tmp_path / "nowhere")

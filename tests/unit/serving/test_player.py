@@ -1,0 +1,329 @@
+"""Routes live: budgets that hold, models that fail, clients that go away, time that runs out."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from hierrouter.errors import HierRouterError, RefusedError, UnreachableError
+from hierrouter.learning.actions import SOLVE
+from hierrouter.pool.live.backend import Turn
+from hierrouter.serving.calls import Calls, Question
+from hierrouter.serving.events import (
+    BrokenOffError,
+    Decision,
+    Hop,
+    LateError,
+    NobodyAnswersError,
+    Route,
+    Text,
+    TooDearError,
+    TooLongError,
+)
+
+GONE = UnreachableError("the server is gone")
+
+
+def seeds_that_begin_with(make_router, make_player, play_one, pool, wanted, **knobs):
+    """The first arbitrary router whose first decision for the test's question is `wanted`."""
+    for seed in range(200):
+        router = make_router(pool, seed=seed)
+        route, _ = asyncio.run(play_one(make_player(pool, router), **knobs))
+        first = route.hops[0].decision
+        if (first.model, first.role) == wanted:
+            return router
+    raise AssertionError(f"no router begins with {wanted}")
+
+
+@pytest.mark.parametrize("hops", [1, 2, 3])
+@pytest.mark.parametrize("moves", ["early_exit", "paper"])
+def test_max_cost_is_never_exceeded_and_refused_only_where_nothing_is_cheap_enough(
+    make_pool, make_router, make_player, play_one, hops, moves
+) -> None:
+    rng = np.random.default_rng(hops)
+    pool = make_pool(hops=hops, max_context_tokens=120)
+    answered, refused, long_routes = 0, 0, 0
+
+    async def run() -> None:
+        nonlocal answered, refused, long_routes
+        for seed in range(170):
+            router = make_router(pool, moves, seed)
+            player = make_player(pool, router)
+            text = " ".join(rng.choice(["alpha", "beta", "plus", "seven"], rng.integers(1, 30)))
+            before = [Turn("user", "earlier words"), Turn("assistant", "and more")]
+            max_tokens = int(rng.integers(1, 30)) if rng.random() < 0.5 else None
+            question = Question(text, tuple(before[: 2 * (seed % 2)]), max_tokens)
+            budget = float(np.exp(rng.uniform(np.log(0.01), np.log(1.0))))
+            cheapest = cheapest_route(player, question, moves)
+            asking = play_one(
+                player, text, before=question.before, max_tokens=max_tokens, max_cost=budget
+            )
+            try:
+                route, _ = await asking
+            except TooDearError:
+                refused += 1
+                assert cheapest > budget
+                continue
+            answered += 1
+            long_routes += len(route.hops) > 1
+            assert route.cost_usd <= budget
+            assert cheapest <= budget
+
+    asyncio.run(run())
+    assert answered > 30
+    assert refused > 30
+    assert hops == 1 or long_routes > 5
+
+
+def cheapest_route(player, question, moves):
+    """The least that a route can be bound to cost, by trying every one with replies cut away."""
+    calls = Calls(question, player.pool, player.members)
+    hops = player.router.info.hops
+    lengths = [hops] if moves == "paper" else range(1, hops + 1)
+    bounds = []
+    for length in lengths:
+        for models in itertools.product(range(len(player.members)), repeat=length):
+            total, extra = 0.0, 0
+            calls.replies = []
+            for hop, model in enumerate(models):
+                action = 2 * model + (hop == length - 1)
+                tokens = calls.prompt(action, hop).tokens_in + extra + calls.limit(action)
+                total += player.pool.models[model].rate * tokens / 1000
+                calls.replies.append(("analyze", " […] "))
+                extra += calls.limit(action) + 16
+            bounds.append(total)
+    return min(bounds)
+
+
+def test_an_analysis_that_is_too_long_by_then_is_cut_to_what_is_left(
+    make_pool, make_player, make_router, told, play_one
+) -> None:
+    """Its tokens for the next model may be more than its own model counted."""
+    pool = make_pool(models=1, rates=[1.0])
+    backend = told(words=["word "] * 5)
+    player = make_player(pool, make_router(pool), [backend])
+    question = Question("What is one plus one?")
+    calls = Calls(question, pool, player.members)
+    calls.replies = [("analyze", "very " * 400)]
+    whole = calls.prompt(SOLVE, 1)
+    dollars = 1.0 * (60 + calls.limit(SOLVE)) / 1000
+    cut = calls.prompt(SOLVE, 1, dollars)
+    assert cut.tokens_in <= 60 < whole.tokens_in
+    assert "What is one plus one?" in cut.turns[-1].text
+    assert calls.most(SOLVE, 1, dollars) <= dollars
+    assert calls.most(SOLVE, 1, 0.001) == math.inf
+
+
+def test_a_model_that_fails_is_left_out_and_the_policy_decides_again(
+    make_pool, make_router, make_player, play_one, told
+) -> None:
+    pool = make_pool()
+    router = seeds_that_begin_with(make_router, make_player, play_one, pool, ("B", "solve"))
+    backends = [told(), told(does=[GONE]), told()]
+    route, events = asyncio.run(play_one(make_player(pool, router, backends)))
+    decisions = [event for event in events if isinstance(event, Decision)]
+    assert decisions[0].model == "B"
+    assert not decisions[0].fallback
+    assert decisions[1].model != "B"
+    assert decisions[1].fallback
+    assert not any(name.startswith("B ") for name in decisions[1].chances)
+    assert math.isclose(sum(decisions[1].chances.values()), 1, abs_tol=1e-5)
+    assert route.degraded
+    assert route.failures == ["the server is gone"]
+    assert route.answer == "one two three"
+
+
+def test_a_model_that_is_down_but_not_wanted_changes_nothing(
+    make_pool, make_router, make_player, play_one, told
+) -> None:
+    pool = make_pool()
+    router = seeds_that_begin_with(make_router, make_player, play_one, pool, ("B", "solve"))
+    player = make_player(pool, router, [told(), told(), told()])
+    for _ in range(3):
+        player.members[0].breaker.fail()
+    route, events = asyncio.run(play_one(player))
+    assert route.path == "B"
+    assert not route.degraded
+    assert not events[0].fallback
+
+
+def test_after_several_failures_a_model_is_not_asked_for_a_while(
+    make_pool, make_router, make_player, play_one, told
+) -> None:
+    pool = make_pool(models=1, rates=[1.0])
+    backend = told()
+    player = make_player(pool, make_router(pool), [backend])
+
+    async def run() -> None:
+        for _ in range(3):
+            backend.does.append(GONE)
+            with pytest.raises(NobodyAnswersError):
+                await play_one(player)
+        asked = backend.calls
+        with pytest.raises(NobodyAnswersError) as caught:
+            await play_one(player)
+        assert backend.calls == asked
+        assert 9 < caught.value.retry_after_s <= 10
+        player.members[0].breaker.succeed()
+        route, _ = await play_one(player)
+        assert route.answer == "one two three"
+
+    asyncio.run(run())
+
+
+def test_what_fails_after_its_first_piece_is_told_in_a_stream_and_replaced_in_a_plain_answer(
+    make_pool, make_router, make_player, play_one, told
+) -> None:
+    pool = make_pool()
+    router = seeds_that_begin_with(make_router, make_player, play_one, pool, ("B", "solve"))
+
+    def fresh():
+        backends = [told(), told(words=["half", " an"]), told()]
+        backends[1].does.append(("after", 1, GONE))
+        return make_player(pool, router, backends)
+
+    route = Route(0.1)
+    with pytest.raises(BrokenOffError):
+        asyncio.run(play_one(fresh(), route=route))
+    assert route.lost_usd > 0
+    route, events = asyncio.run(play_one(fresh(), pieces=False))
+    assert route.answer == "one two three"
+    assert [event.text for event in events if isinstance(event, Text)] == ["one two three"]
+    assert route.degraded
+
+
+def test_a_refusal_leaves_the_model_out_of_this_request_only(
+    make_pool, make_router, make_player, play_one, told
+) -> None:
+    pool = make_pool(models=2, rates=[1.0, 1.0])
+    backends = [told(window=40), told()]
+    player = make_player(pool, make_router(pool), backends)
+    long_question = "word " * 60
+
+    async def run() -> None:
+        for _ in range(5):
+            route, _ = await play_one(player, long_question, max_hops=1)
+            assert route.path == "B"
+        assert player.members[0].breaker.wait_s == 0
+        with pytest.raises(TooLongError, match="window"):
+            await play_one(player, long_question, max_hops=1, models=["A"])
+        backends[1].does.append(RefusedError("it says no"))
+        with pytest.raises(TooLongError, match="says no"):
+            await play_one(player, max_hops=1, models=["B"])
+
+    asyncio.run(run())
+
+
+def test_the_deadline_ends_a_call_that_hangs(
+    make_pool, make_router, make_player, play_one, told
+) -> None:
+    pool = make_pool(models=1, rates=[1.0])
+    backend = told()
+    backend.does.append("wait")
+    with pytest.raises(LateError, match="deadline_ms"):
+        asyncio.run(play_one(make_player(pool, make_router(pool), [backend]), deadline_ms=30))
+    assert backend.closed == 1
+
+
+def test_with_little_time_left_what_has_been_quick_is_asked(
+    make_pool, make_router, make_player, play_one, told
+) -> None:
+    pool = make_pool()
+    router = seeds_that_begin_with(make_router, make_player, play_one, pool, ("B", "solve"))
+    player = make_player(pool, router, [told(), told(), told()])
+    for member, seconds in zip(player.members, (0.5, 9000.0, 8000.0), strict=True):
+        for role in ("solve", "analyze"):
+            member._note(role, seconds)
+    route, _ = asyncio.run(play_one(player))
+    assert route.path == "B"
+    route, _ = asyncio.run(play_one(player, deadline_ms=1_000_000))
+    assert set(route.path.split(":")) == {"A"}
+    # Where all have been too slow, the quickest is tried all the same.
+    route, _ = asyncio.run(play_one(player, deadline_ms=400))
+    assert route.path == "A"
+
+
+def test_a_client_that_goes_away_ends_the_call(
+    make_pool, make_router, make_player, play_one, told
+) -> None:
+    pool = make_pool(models=1, rates=[1.0])
+    backend = told()
+    backend.does.append("wait")
+    player = make_player(pool, make_router(pool), [backend])
+
+    async def run() -> None:
+        asking = asyncio.ensure_future(play_one(player))
+        await backend.begun.wait()
+        assert player.members[0].running == 1
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert backend.closed == 1
+        assert player.members[0].running == 0
+        route, _ = await play_one(player)
+        assert route.answer == "one two three"
+
+    asyncio.run(run())
+
+
+def test_hops_models_limits_and_stops_are_heeded(
+    make_pool, make_router, make_player, play_one, told
+) -> None:
+    pool = make_pool()
+    for seed in range(20):
+        player = make_player(pool, make_router(pool, seed=seed), [told(), told(), told()])
+        route, _ = asyncio.run(play_one(player, max_hops=1, models=["C"]))
+        assert route.path == "C"
+        route, _ = asyncio.run(play_one(player, max_tokens=2))
+        assert route.answer == "one two"
+        route, events = asyncio.run(play_one(player, stop=["two"]))
+        assert route.answer == "one"
+        assert route.finish_reason == "stop"
+        last = [event for event in events if isinstance(event, Hop)][-1]
+        assert last.completion.tokens_out == 2
+
+
+def test_turns_before_the_query_reach_the_model_and_not_the_encoder(
+    make_pool, make_router, make_player, play_one, told
+) -> None:
+    pool = make_pool()
+    before = (Turn("system", "Be brief."), Turn("user", "Hi"), Turn("assistant", "Hello"))
+    backends = [told(), told(), told()]
+    player = make_player(pool, make_router(pool), backends)
+    plain, _ = asyncio.run(play_one(player, max_hops=1))
+    asked, _ = asyncio.run(play_one(player, max_hops=1, before=before))
+    chances = [route.hops[0].decision.chances for route in (plain, asked)]
+    assert chances[0] == chances[1]
+    (prompts,) = [backend.prompts for backend in backends if backend.prompts]
+    assert prompts[1].turns[:3] == before
+    assert prompts[1].turns[3] == prompts[0].turns[0]
+
+
+def test_decisions_are_those_of_the_router(make_pool, make_router, make_player, play_one) -> None:
+    pool = make_pool(hops=3)
+    for seed in range(30):
+        router = make_router(pool, seed=seed)
+        player = make_player(pool, router)
+        route, events = asyncio.run(play_one(player, alpha=0.4))
+        (vector,) = asyncio.run(player._vectors.of(["What is one plus one?"]))
+        scores = router.scores(vector[None], 0, np.zeros(1), 0.4)[0]
+        names = [f"{m} {r}" for m in "ABC" for r in ("analyze", "solve")]
+        assert next(iter(events[0].chances)) == names[int(scores.argmax())]
+        assert all(hop.decision.role == "analyze" for hop in route.hops[:-1])
+        assert route.hops[-1].decision.role == "solve"
+        assert route.cost_usd == pytest.approx(sum(hop.cost_usd for hop in route.hops))
+
+
+def test_an_unexpected_error_is_not_taken_for_a_model_that_fails(
+    make_pool, make_router, make_player, play_one, told
+) -> None:
+    pool = make_pool(models=1, rates=[1.0])
+    backend = told()
+    backend.does.append(ZeroDivisionError("a bug"))
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(play_one(make_player(pool, make_router(pool), [backend])))
+    assert not issubclass(ZeroDivisionError, HierRouterError)

@@ -1,0 +1,163 @@
+"""An OpenAI-compatible server in a thread, which can also fail in every way that servers do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+DEFAULT = "one two three four"
+
+
+class Upstream:
+    """Answers `reply` for each model as it is told to behave.
+
+    Behaviours: `ok`, `refuse` (500), `busy` (429 with Retry-After 1), `long` (400), `foreign`
+    (404), `garbage`, `hang` (until `release`), `cut` (half a stream, then the connection ends),
+    `error` (half a stream, then an error event), `uncounted` (a stream without usage), `endless`
+    (a stream that goes on until its client goes away), `login` (a web page), `stall` (headers and
+    half an answer, then nothing).
+    """
+
+    def __init__(self) -> None:
+        self.behaviour: dict[str, str] = {}
+        self.reply: dict[str, str] = {}
+        self.asked: list[dict[str, Any]] = []
+        """Bodies of the calls that came in."""
+        self.given_up = threading.Semaphore(0)
+        """Released once for each call whose client went away."""
+        self.under_way = threading.Semaphore(0)
+        """Released once for each call that has begun to hang or to stream."""
+        self.headers: list[dict[str, str]] = []
+        self._loop = asyncio.new_event_loop()
+        self._release = asyncio.Event()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+
+    def __enter__(self) -> Upstream:
+        self._thread.start()
+        self.port: int = asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(30)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(30)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+    @property
+    def url(self) -> str:
+        """Its base address."""
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def release(self) -> None:
+        """Lets calls that hang go on."""
+        self._loop.call_soon_threadsafe(self._release.set)
+
+    async def _start(self) -> int:
+        app = web.Application(client_max_size=1 << 24)
+        app.router.add_post("/v1/chat/completions", self._answer)
+        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        address: tuple[str, int] = self._runner.addresses[0]
+        return address[1]
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        self.asked.append(body)
+        self.headers.append(dict(request.headers))
+        model = body["model"]
+        behaviour = self.behaviour.get(model, "ok")
+        try:
+            return await self._behave(request, body, behaviour)
+        except asyncio.CancelledError:
+            self.given_up.release()
+            raise
+
+    async def _behave(
+        self, request: web.Request, body: dict[str, Any], behaviour: str
+    ) -> web.StreamResponse:
+        if behaviour == "refuse":
+            return web.json_response({"error": {"message": "broken inside"}}, status=500)
+        if behaviour == "busy":
+            headers = {"Retry-After": "1"}
+            return web.json_response({"error": "later"}, status=429, headers=headers)
+        if behaviour == "long":
+            return web.json_response({"error": {"message": "too long"}}, status=400)
+        if behaviour == "foreign":
+            return web.json_response({"detail": "Not Found"}, status=404)
+        if behaviour == "garbage":
+            return web.Response(text="<html>not json", content_type="application/json")
+        if behaviour == "login":
+            return web.Response(text="<html>log in</html>", content_type="text/html")
+        if behaviour == "hang":
+            self.under_way.release()
+            await self._release.wait()
+        reply = self.reply.get(body["model"], DEFAULT)
+        words = reply.split(" ")[: body.get("max_tokens", 1000)]
+        usage = {
+            "prompt_tokens": sum(len(m["content"].split()) for m in body["messages"]),
+            "completion_tokens": len(words),
+        }
+        if not body.get("stream"):
+            return web.json_response(
+                {
+                    "choices": [
+                        {
+                            "message": {"role": "assistant", "content": " ".join(words)},
+                            "finish_reason": "stop",
+                        }
+                    ],
+                    "usage": usage,
+                }
+            )
+        return await self._stream(request, words, usage, behaviour)
+
+    async def _stream(
+        self, request: web.Request, words: list[str], usage: dict[str, int], behaviour: str
+    ) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+
+        async def send(event: Any) -> None:
+            text = event if isinstance(event, str) else json.dumps(event)
+            await response.write(f"data: {text}\n\n".encode())
+
+        def piece(text: str, reason: str | None = None) -> dict[str, Any]:
+            return {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": reason}]}
+
+        await response.write(b": a comment\n\n")
+        if behaviour == "endless":
+            self.under_way.release()
+            while True:
+                await send(piece("again "))
+                await asyncio.sleep(0.01)
+        half = len(words) // 2
+        for number, word in enumerate(words):
+            if number == half and behaviour in ("cut", "error", "stall"):
+                if behaviour == "error":
+                    await send({"error": {"message": "out of memory", "code": 500}})
+                if behaviour == "stall":
+                    self.under_way.release()
+                    await self._release.wait()
+                if behaviour == "cut" and request.transport is not None:
+                    request.transport.close()
+                return response
+            await send(piece(word if number == 0 else f" {word}"))
+        await send(piece("", "stop"))
+        if behaviour != "uncounted":
+            await send({"choices": [], "usage": usage})
+        await send("[DONE]")
+        return response
