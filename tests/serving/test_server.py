@@ -23,6 +23,7 @@ from tests.upstream import Upstream
 
 from hierrouter.learning.router import Router
 from hierrouter.tracking.pyfunc_model import FirstDecision
+from hierrouter.tracking.store import connected, tracking_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -596,6 +597,33 @@ def test_it_does_not_start_open_to_all_or_with_wrong_settings(
     assert "http" in refused(*router, "--endpoint", "small=ftp://localhost")
     assert "cannot be read" in refused(*router, "--api-keys", str(tmp_path / "none"))
     assert Router.load(router_folder).info.models == NAMES
+
+
+def test_a_share_of_requests_becomes_traces_with_a_span_a_hop(start_server, here) -> None:
+    """`here` has an empty MLflow database."""
+    traced = start_server("--trace-share", "1", MLFLOW_TRACKING_URI=f"sqlite:///{here}/mlflow.db")
+    client = openai.OpenAI(base_url=f"{traced.url}/openai/v1", api_key="none")
+    headers = {"x-request-id": "traced-one"}
+    answer = client.chat.completions.create(
+        model="hierrouter", messages=ASKED, extra_headers=headers
+    )
+    told = answer.model_extra["hierrouter"]
+    assert traced.end() == 0
+    with tracking_at(f"sqlite:///{here}/mlflow.db"), connected() as mlflow:
+        (experiment,) = [
+            each for each in mlflow.search_experiments() if each.name == "hierrouter-serving"
+        ]
+        (trace,) = mlflow.search_traces(locations=[experiment.experiment_id])
+    whole, *hops = trace.data.spans
+    assert whole.attributes["request_id"] == "traced-one"
+    assert whole.attributes["route"] == told["route"]
+    assert whole.inputs is None
+    assert QUESTION not in str(trace.to_dict())
+    assert [span.name for span in hops] == [f"{h['model']} {h['role']}" for h in told["hops"]]
+    assert [span.attributes["cost_usd"] for span in hops] == [h["cost_usd"] for h in told["hops"]]
+    for span in hops:
+        assert whole.start_time_ns <= span.start_time_ns <= span.end_time_ns <= whole.end_time_ns
+        assert span.parent_id == whole.span_id
 
 
 def test_told_to_end_it_finishes_what_is_under_way(routed, through, upstream) -> None:

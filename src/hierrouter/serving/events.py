@@ -45,6 +45,8 @@ class Hop:
     """Its reply."""
     cost_usd: float
     """Dollars of this call."""
+    started_s: float
+    """Seconds from the request's begin to the decision's."""
     latency_s: float
     """Seconds from the decision's begin to the reply's end."""
     decided_s: float

@@ -65,6 +65,7 @@ class _Play:
     pieces: bool
     trim: Trim
     route: Route
+    began: float = field(default_factory=perf_counter)
     failed: set[int] = field(default_factory=set)
     refused: dict[int, str] = field(default_factory=dict)
 
@@ -205,6 +206,7 @@ class Player:
                 decision=decision,
                 completion=completion,
                 cost_usd=call_cost(spec.rate, completion.tokens_in, completion.tokens_out),
+                started_s=started - play.began,
                 latency_s=perf_counter() - started,
                 decided_s=decided - started,
                 first_s=first - started,

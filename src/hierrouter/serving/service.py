@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from contextlib import aclosing
@@ -11,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 from hierrouter.serving.events import Hop, Route, Text
 from hierrouter.serving.knobs import presets
 from hierrouter.serving.problems import OverloadedError, problem_of
+from hierrouter.serving.spans import span_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
     from hierrouter.serving.calls import Question
     from hierrouter.serving.gauges import Gauges
     from hierrouter.serving.knobs import Terms
     from hierrouter.serving.player import Event, Player
+    from hierrouter.tracking.traces import Tracer
 
 log = logging.getLogger("hierrouter.serving")
 CLIENT_GONE = 499
@@ -53,7 +56,7 @@ class Service:
         *,
         most: int,
         log_texts: bool = False,
-        trace: Callable[[str, Route, Question, int], None] | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         """Takes what plays routes.
 
@@ -64,8 +67,7 @@ class Service:
             gauges: what Prometheus is told.
             most: requests under way at the same time; more are refused.
             log_texts: whether questions and answers are logged.
-            trace: told of each finished request: its id, route, question, and begin in
-                nanoseconds since 1970.
+            tracer: sends a share of the requests to MLflow.
         """
         self.player, self.identity = player, identity
         self.info = player.router.info
@@ -77,13 +79,19 @@ class Service:
         """Whether the server is shutting down."""
         self.in_flight = gauges.in_flight
         self._gauges, self._most = gauges, most
-        self._log_texts, self._trace = log_texts, trace
+        self._log_texts, self._tracer = log_texts, tracer
         gauges.watch(player.members)
 
     @property
     def ready(self) -> bool:
         """Whether a request now would find a model that answers."""
         return not self.ending and any(m.breaker.wait_s == 0 for m in self.player.members)
+
+    async def close(self) -> None:
+        """Frees the models, and sends the traces that wait."""
+        await self.player.close()
+        if self._tracer is not None:
+            await asyncio.to_thread(self._tracer.close)
 
     async def answer(
         self,
@@ -141,8 +149,9 @@ class Service:
             self._gauges.request(api, status, took)
             self._gauges.route(route)
             self._log(question, route, api, request_id, status, took, first)
-            if self._trace is not None:
-                self._trace(request_id, route, question, began)
+            if self._tracer is not None and self._tracer.wants():
+                texts = (question.text, route.answer) if self._log_texts else None
+                self._tracer.send(span_of(route, request_id, api, status, began, took, texts))
 
     def _log(
         self,
