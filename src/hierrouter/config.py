@@ -23,6 +23,9 @@ BENCHMARK_TASKS = ("gsm8k", "math", "mbpp", "arc_easy", "arc_challenge", "mmlu")
 ALPHA_GRID = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
 """The alphas at which routers are chosen and reported."""
 
+MOST_HOPS = 4
+"""The greatest L."""
+
 NAME_PATTERN = r"^[A-Za-z0-9._-]+$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=64)]
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -312,7 +315,7 @@ class PoolConfig(Section):
     """The M candidate models, in the order of the action space."""
     references: list[ModelSpec] = []
     """Models measured beside the pool by a direct answer, never routed to."""
-    hops: Annotated[int, Field(ge=1, le=4)] = 2
+    hops: Annotated[int, Field(ge=1, le=MOST_HOPS)] = 2
     """L, the most calls a route may make."""
     prompts: Prompts = Prompts()
     """What is asked at each hop."""

@@ -149,7 +149,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise HierRouterError(f"{path} does not exist; was the stage before it run?") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DamagedFileError(f"{path} cannot be read ({error}); make it anew") from error
     except OSError as error:
         raise HierRouterError(

@@ -5,15 +5,15 @@ Loading reads JSON and safetensors; no code from the folder is run.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from hierrouter import __version__
-from hierrouter.config import View  # noqa: TC001  (pydantic reads annotations)
+from hierrouter.config import MOST_HOPS, Name, View
 from hierrouter.errors import ConfigError, DamagedFileError, HierRouterError
 from hierrouter.files import (
     atomic_path,
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 WEIGHTS = "router.safetensors"
+LARGEST = 256_000_000
+"""Bytes of the largest file of a router that is read: the hashes of ten million queries."""
+Alpha = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 def query_hash(query_id: str) -> str:
@@ -51,14 +54,14 @@ class RouterInfo(BaseModel):
 
     format_version: int = FORMAT_VERSION
     library_version: str = __version__
-    models: tuple[str, ...]
-    hops: int
+    models: Annotated[tuple[Name, ...], Field(min_length=1)]
+    hops: Annotated[int, Field(ge=1, le=MOST_HOPS)]
     moves: Moves
     metric: str
     view: View
     activation: Literal["tanh", "relu"]
-    alpha_range: tuple[float, float]
-    cost_unit_usd: float
+    alpha_range: tuple[Alpha, Alpha]
+    cost_unit_usd: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     encoder: dict[str, Any]
     """The encoder's configuration and identity (revision, digest)."""
     dimensions: dict[str, int]
@@ -119,6 +122,12 @@ class Router:
         """
         if not (folder / "router.json").exists():
             raise HierRouterError(f"{folder} holds no router; make one with `hierrouter train`")
+        for file in (folder / "router.json", folder / WEIGHTS):
+            if file.exists() and file.stat().st_size > LARGEST:
+                raise DamagedFileError(
+                    f"{file} has {file.stat().st_size:,} bytes, no router has that many; copy the "
+                    "router again or train it anew"
+                )
         raw = read_json(folder / "router.json")
         version = raw.get("format_version") if isinstance(raw, dict) else None
         if version != FORMAT_VERSION:

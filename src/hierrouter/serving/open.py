@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hierrouter.config import EncoderConfig, Endpoint, PoolConfig
-from hierrouter.errors import ConfigError
+from hierrouter.errors import ConfigError, DamagedFileError
 from hierrouter.pool.live.fleet import Fleet
+from hierrouter.progress import say
 from hierrouter.routes.encoder import open_matching_encoder
 from hierrouter.serving.player import Player
 from hierrouter.serving.vectors import Vectors
@@ -29,12 +30,34 @@ def open_player(router: Router, endpoints: Mapping[str, Endpoint] | None = None)
         HierRouterError: the encoder or a model is not the one the router was trained with, or
             cannot be had.
     """
-    pool = PoolConfig.model_validate(router.info.config["pool"])
+    pool, encoder, identity = _described(router)
     pool = with_endpoints(pool, endpoints or {})
-    encoder = router.info.encoder
-    config = EncoderConfig.model_validate(encoder["config"])
-    vectors = Vectors(open_matching_encoder(config, encoder["identity"]))
+    for spec in pool.models:
+        # Whoever made the router chose these addresses; whoever serves it has to see them.
+        if spec.endpoint is not None:
+            key = f", key from {spec.endpoint.api_key_env}" if spec.endpoint.api_key_env else ""
+            say(f"{spec.name} is answered for by {spec.endpoint.url}{key}")
+    vectors = Vectors(open_matching_encoder(encoder, identity))
     return Player(router, pool, Fleet(pool, router.info.weights), vectors)
+
+
+def _described(router: Router) -> tuple[PoolConfig, EncoderConfig, dict[str, Any]]:
+    """Pool and encoder of a router, as its description says, and the encoder's identity."""
+    info = router.info
+    try:
+        pool = PoolConfig.model_validate(info.config["pool"])
+        encoder = EncoderConfig.model_validate(info.encoder["config"])
+        identity = dict(info.encoder["identity"])
+        names = tuple(spec.name for spec in pool.models)
+        if names != info.models or pool.hops != info.hops or not set(names) <= set(info.weights):
+            raise ValueError("its pool is not the one that its policy chooses from")
+    except (KeyError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise DamagedFileError(
+            f"the router's router.json does not describe what it needs ({reason}); copy the router "
+            "again or train it anew"
+        ) from error
+    return pool, encoder, identity
 
 
 def with_endpoints(pool: PoolConfig, endpoints: Mapping[str, Endpoint]) -> PoolConfig:

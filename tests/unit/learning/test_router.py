@@ -19,7 +19,7 @@ from hierrouter.learning.actions import allowed_actions
 from hierrouter.learning.card import model_card
 from hierrouter.learning.contexts import RecordedContexts
 from hierrouter.learning.greedy import mean_reward
-from hierrouter.learning.router import Router, query_hash
+from hierrouter.learning.router import LARGEST, Router, query_hash
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,6 +106,12 @@ def foreign(folder: Path) -> None:
     (folder / "router.json").write_text(json.dumps(described))
 
 
+def huge(folder: Path) -> None:
+    """A file that claims more than it holds on disk."""
+    with (folder / "router.json").open("r+b") as file:
+        file.truncate(LARGEST + 1)
+
+
 def describe(key: str, value: object) -> Callable[[Path], None]:
     def change(folder: Path) -> None:
         described = json.loads((folder / "router.json").read_text())
@@ -144,6 +150,14 @@ def weights(name: str, value: Callable[[np.ndarray], np.ndarray] | None) -> Call
         (describe("hops", None), r"router\.json: hops"),
         (describe("secret", 1), r"router\.json: secret"),
         (describe("hops", 3), r"network\.stage has shape"),
+        (describe("hops", 10**9), r"router\.json: hops"),
+        (describe("models", []), r"router\.json: models"),
+        (describe("models", ["A", "B", "x\n\x1b[31m"]), r"router\.json: models"),
+        (describe("alpha_range", [0, -1]), r"router\.json: alpha_range"),
+        (describe("cost_unit_usd", 0), r"router\.json: cost_unit_usd"),
+        (describe("cost_unit_usd", "NaN"), r"router\.json: cost_unit_usd"),
+        (lambda folder: (folder / "router.json").write_text("[" * 100_000), "cannot be read"),
+        (huge, "no router has that many"),
         (describe("models", ["A", "B"]), r"network\.action_bias has shape"),
         (describe("dimensions", {}), "dimensions lacks 'projection'"),
         (weights("network.stage", None), "not a router's weights"),

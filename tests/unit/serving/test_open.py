@@ -1,0 +1,80 @@
+"""From a router to a player: descriptions that do not hold together are told in one line."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from hierrouter.config import Endpoint
+from hierrouter.errors import ConfigError, DamagedFileError, HierRouterError
+from hierrouter.learning.router import Router
+from hierrouter.pool.live.endpoint import EndpointLive
+from hierrouter.pool.live.scripted import ScriptedLive
+from hierrouter.serving.open import open_player
+
+
+@pytest.fixture
+def router(make_pool, make_router):
+    return make_router(make_pool())
+
+
+def changed(router, change):
+    """The router with another description."""
+    raw = copy.deepcopy(router.info.model_dump())
+    change(raw)
+    return Router(type(router.info).model_validate(raw), router.projection, router.network)
+
+
+def test_servers_answer_for_the_models_that_are_named(router, capfd) -> None:
+    player = open_player(router, {"B": Endpoint(url="http://localhost:1/v1")})
+    kinds = [type(member.backend) for member in player.members]
+    assert kinds == [ScriptedLive, EndpointLive, ScriptedLive]
+    assert player.members[1].spec.rate == 3.0
+    assert "B is answered for by http://localhost:1/v1" in capfd.readouterr().err
+
+
+def test_a_server_for_no_model_is_refused(router) -> None:
+    with pytest.raises(ConfigError, match="A, B, C"):
+        open_player(router, {"D": Endpoint(url="http://localhost:1/v1")})
+
+
+def test_addresses_that_the_router_names_are_shown(router, capfd) -> None:
+    def name_server(raw) -> None:
+        spec = raw["config"]["pool"]["models"][0]
+        endpoint = {"url": "http://elsewhere/v1", "api_key_env": "MY_KEY"}
+        spec.update(backend="openai", scripted=None, endpoint=endpoint)
+
+    open_player(changed(router, name_server))
+    shown = capfd.readouterr().err
+    assert "A is answered for by http://elsewhere/v1, key from MY_KEY" in shown
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda raw: raw["config"].pop("pool"),
+        lambda raw: raw["config"].update(pool=3),
+        lambda raw: raw["config"]["pool"]["models"].pop(),
+        lambda raw: raw["config"]["pool"]["models"][0].update(name="Z"),
+        lambda raw: raw["config"]["pool"]["models"][0].update(surprise=1),
+        lambda raw: raw["config"]["pool"].update(hops=1),
+        lambda raw: raw["weights"].pop("A"),
+        lambda raw: raw["encoder"].pop("identity"),
+        lambda raw: raw["encoder"].update(config={"model": 5}),
+    ],
+)
+def test_a_description_that_does_not_hold_together_is_damage(router, change) -> None:
+    with pytest.raises(DamagedFileError) as caught:
+        open_player(changed(router, change))
+    assert "router.json" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_weights_and_another_encoder_are_refused(router) -> None:
+    other = changed(router, lambda raw: raw["weights"].update(A="0" * 64))
+    with pytest.raises(HierRouterError, match="other weights"):
+        open_player(other)
+    other = changed(router, lambda raw: raw["encoder"]["identity"].update(dimensions=5))
+    with pytest.raises(HierRouterError, match="not the encoder"):
+        open_player(other)
