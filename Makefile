@@ -61,6 +61,9 @@ image: ## build the image of all components with docker, podman or buildah (ACCE
 
 test: lint ## lint, types and all tests (PYTEST_ARGS='tests/unit -x')
 	@printf '\n== tests (pytest)\n'
+	@for each in chromium chromium-browser google-chrome google-chrome-stable; do \
+	  command -v "$$each" >/dev/null && exit 0; done; \
+	  echo 'Chromium is not here: the tests of the playground are left out (apt install chromium)'
 	@$(BIN)/python -m pytest --durations=10 --numprocesses=$(WORKERS) --dist=loadfile $(PYTEST_ARGS)
 
 lint: $(INSTALLED_FOR_TESTS) ## style and types only
@@ -81,7 +84,7 @@ clean: ## remove .venv, caches and build output; runs/ and mlflow.db stay
 
 $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
 	@echo 'Installing hierrouter and what it needs into .venv; with an empty pip cache some minutes.'
-	@$(call pip_install,.[openvino$(comma)kubeflow])
+	@$(call pip_install,.[openvino$(comma)kubeflow$(comma)serving])
 	@touch $@
 
 $(INSTALLED_FOR_TESTS): pyproject.toml constraints.txt | $(INSTALLED)

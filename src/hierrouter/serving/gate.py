@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import re
@@ -31,6 +32,8 @@ FORMS = frozenset(
     {b"", b"text/plain", b"application/x-www-form-urlencoded", b"multipart/form-data"}
 )
 """What a browser sends for any web page without asking the server first."""
+READ_WITHIN_S = 60.0
+"""A client that reads nothing for so long is taken for gone."""
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -72,7 +75,9 @@ class Gate:
             if message["type"] == "http.response.start":
                 pairs = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
                 message = {**message, "headers": pairs}
-            await send(message)
+            # Blocks while the client reads nothing: one that is there and never reads is gone.
+            async with asyncio.timeout(READ_WITHIN_S):
+                await send(message)
 
         if scope["method"] == "POST":
             await self._attended(scope, receive, named, request_id)
@@ -137,7 +142,8 @@ class Gate:
                 if problem is not None and not begun:
                     await _refuse(send, problem, request_id)
             if not work.cancelled():
-                work.result()
+                with contextlib.suppress(TimeoutError):  # it reads no more
+                    work.result()
         finally:
             for task in (work, watcher):
                 task.cancel()

@@ -207,7 +207,8 @@ class Player:
                 completion=completion,
                 cost_usd=call_cost(spec.rate, completion.tokens_in, completion.tokens_out),
                 started_s=started - play.began,
-                latency_s=perf_counter() - started,
+                # As the model took it, however slowly the pieces were read.
+                latency_s=decided - started + completion.latency_s,
                 decided_s=decided - started,
                 first_s=first - started,
             )
@@ -231,7 +232,7 @@ class Player:
             raise self._nobody(play, dead)
         possible = able[index]
         if terms.max_cost is not None:
-            possible = self._affordable(play, able, index, bool(dead))
+            possible = self._affordable(play, able, index)
         possible = self._in_time(play, able, index, possible)
         state = await self._state(play)
         spent = np.array([play.route.cost_usd])
@@ -266,23 +267,22 @@ class Player:
         state: NDArray[np.float32] = state_of(info.view, await self._vectors.of(texts))
         return state
 
-    def _affordable(
-        self, play: _Play, able: NDArray[np.bool_], index: int, any_dead: bool
-    ) -> NDArray[np.bool_]:
+    def _affordable(self, play: _Play, able: NDArray[np.bool_], index: int) -> NDArray[np.bool_]:
         """Which of the possible actions leave a whole route within `max_cost`."""
         left = self._left(play)
-        fits, least = play.calls.affordable(able, index, left)
+        fits, _ = play.calls.affordable(able, index, left)
         if fits.any():
             return fits
-        if index or any_dead:
+        fits, least = play.calls.affordable(play.allowed, index, left)
+        if index or fits.any():
             raise NobodyAnswersError(
                 "every model that hierrouter.max_cost leaves fails at present", RETRY_S
             )
+        if least == math.inf:
+            raise TooLongError("the question is too long for every allowed model")
         raise TooDearError(
-            f"hierrouter.max_cost is {left:.3g} dollars; the cheapest route may "
-            f"cost {least:.3g}: raise it, or lower max_tokens"
-            if math.isfinite(least)
-            else "the question is too long for every allowed model"
+            f"hierrouter.max_cost is {left:.3g} dollars; the cheapest route may cost {least:.3g}: "
+            "raise it, or lower max_tokens"
         )
 
     def _in_time(

@@ -89,9 +89,15 @@ def serve(folder: Path, settings: ServeSettings) -> None:
     from hierrouter.serving.gauges import Gauges
     from hierrouter.serving.journal import write_json_logs
     from hierrouter.serving.openai_routes import openai_router
+    from hierrouter.serving.playground import playground_router
     from hierrouter.serving.server import run_server
     from hierrouter.serving.service import Identity, Service
 
+    tracer = None
+    if settings.trace_share > 0:
+        from hierrouter.tracking.traces import Tracer
+
+        tracer = Tracer(settings.trace_share, f"{settings.name}-serving")
     digest = router.info.weights_sha256
     identity = Identity(settings.name, _version(folder, digest), digest)
     write_json_logs()
@@ -102,6 +108,7 @@ def serve(folder: Path, settings: ServeSettings) -> None:
         Gauges(),
         most=settings.most_requests,
         log_texts=settings.log_texts,
+        tracer=tracer,
     )
     rules = Rules(
         keys=keys,
@@ -110,12 +117,13 @@ def serve(folder: Path, settings: ServeSettings) -> None:
     )
     run_server(
         service,
-        lambda: [openai_router(service)],
+        lambda: [openai_router(service), *([playground_router()] if settings.playground else [])],
         rules,
         settings.host,
         settings.port,
         settings.grace_s,
-        f"/openai/v1 (model {settings.name}; {'with' if keys else 'without'} keys)",
+        f"/openai/v1 (model {settings.name}; {'with' if keys else 'without'} keys)"
+        f"{', playground at /playground' if settings.playground else ''}",
     )
 
 

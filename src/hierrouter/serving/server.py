@@ -8,30 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 from typing import TYPE_CHECKING, Any
 
 from hierrouter.progress import say
 from hierrouter.serving.gate import Gate
+from hierrouter.serving.kserve_import import no_arguments
 from hierrouter.serving.problems import RequestError, problem_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from fastapi import APIRouter, FastAPI
+    from fastapi import APIRouter, FastAPI, Request
 
     from hierrouter.serving.gate import Rules
     from hierrouter.serving.service import Service
-
-
-@contextlib.contextmanager
-def _no_arguments() -> Iterator[None]:
-    """KServe takes the program's arguments for its own when it is imported."""
-    arguments, sys.argv = sys.argv, sys.argv[:1]
-    try:
-        yield
-    finally:
-        sys.argv = arguments
 
 
 def run_server(
@@ -54,7 +44,7 @@ def run_server(
         grace_s: seconds for requests under way when it is told to end.
         said: what to say once it listens, after its address.
     """
-    with _no_arguments():
+    with no_arguments():
         from kserve import ModelServer
         from kserve.model_server import app
         from kserve.protocol.dataplane import DataPlane
@@ -85,7 +75,7 @@ def run_server(
             finally:
                 for coroutine in self.servers:
                     coroutine.close()
-                await service.player.close()
+                await service.close()
 
     server = RouterServer(
         http_port=port,
@@ -115,8 +105,8 @@ def prepare_app(app: FastAPI, routers: list[APIRouter], rules: Rules) -> None:
         routers: the routes beside KServe's.
         rules: of the gate.
     """
-    from fastapi import HTTPException, Request
     from fastapi.responses import JSONResponse
+    from starlette.exceptions import HTTPException
 
     from hierrouter.errors import HierRouterError
     from hierrouter.serving.chat import ChatRequest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -54,7 +55,9 @@ def test_a_failure_that_may_pass_is_tried_again() -> None:
     soon = UnreachableError("busy", retry_after_s=0.0)
     backend = Script([soon], [UnreachableError("gone")], ["ye", "s", DONE])
     member, _ = member_over(backend)
-    assert asyncio.run(ask(member)) == ["ye", "s", DONE]
+    *pieces, last = asyncio.run(ask(member))
+    assert pieces == ["ye", "s"]
+    assert replace(last, latency_s=0.0) == DONE
     assert backend.made == 3
     assert member.breaker.wait_s == 0
     assert member.expected_s("solve") > 0
@@ -153,9 +156,37 @@ def test_more_callers_than_places_wait_their_turn() -> None:
         asking[0].cancel()
         while backend.made < 3:
             await asyncio.sleep(0)
-        assert await asking[2] == [DONE]
+        assert len(await asking[2]) == 1
         hold.set()
-        assert await asking[1] == [DONE]
+        assert len(await asking[1]) == 1
         assert (member.waiting, member.running) == (0, 0)
+
+    asyncio.run(run())
+
+
+def test_a_reader_who_is_slow_keeps_no_place_and_makes_no_model_look_slow() -> None:
+    async def run() -> None:
+        backend = Script(["ye", "s", DONE], [DONE])
+        member, _ = member_over(backend, places=1)
+        slow = member.call(PROMPT, 5, "solve", pieces=True)
+        assert await anext(slow) == "ye"
+        assert len(await ask(member)) == 1
+        assert member.running == 0
+        assert await anext(slow) == "s"
+
+    asyncio.run(run())
+
+
+def test_a_reader_who_goes_away_ends_the_reply() -> None:
+    async def run() -> None:
+        hold = asyncio.Event()
+        backend = Script(["ye", hold, DONE])
+        member, _ = member_over(backend, places=1)
+        leaving = member.call(PROMPT, 5, "solve", pieces=True)
+        assert await anext(leaving) == "ye"
+        assert member.running == 1
+        await leaving.aclose()
+        assert member.running == 0
+        assert backend.calls == []
 
     asyncio.run(run())

@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hierrouter.errors import HierRouterError, RefusedError, UnreachableError
@@ -116,7 +117,7 @@ class Member:
             deadline: on the event loop's clock; none: the member's own time-out alone.
 
         Yields:
-            As `LiveBackend.stream`.
+            As `LiveBackend.stream`; `latency_s` counts from the call on, waiting among it.
 
         Raises:
             TimeoutError: the deadline has passed.
@@ -124,48 +125,96 @@ class Member:
             HierRouterError: the model fails, also after further tries.
         """
         self.backend.require_window(prompt, limit)
-        loop = asyncio.get_running_loop()
-        started = time.perf_counter()
-        self.waiting += 1
+        # The reply is made at the model's pace and not at the reader's: a client that is slow, or
+        # reads no more, keeps no place, and says nothing about how quick the model is.
+        said: asyncio.Queue[str | Completion | Exception] = asyncio.Queue()
+        making = asyncio.ensure_future(
+            self._make(prompt, limit, role, said, pieces=pieces, stop=stop, deadline=deadline)
+        )
         try:
-            async with asyncio.timeout_at(deadline):
-                await self._places.acquire()
-        finally:
-            self.waiting -= 1
-        self.running += 1
-        try:
-            for tries_left in range(self._retries, -1, -1):
-                said = False
-                try:
-                    ends = loop.time() + self._timeout_s
-                    async with aclosing(
-                        self.backend.stream(prompt, limit, pieces=pieces, stop=stop)
-                    ) as stream:
-                        while (piece := await self._next(stream, deadline, ends)) is not None:
-                            said = True
-                            yield piece
-                except UnreachableError as error:
-                    wait = error.retry_after_s
-                    if wait is None:
-                        doubled = FIRST_WAIT_S * 2 ** (self._retries - tries_left)
-                        wait = doubled * random.uniform(0.5, 1.5)
-                    if said or not tries_left or wait > LONGEST_WAIT_S:
-                        self.breaker.fail(error.retry_after_s)
-                        raise
-                    async with asyncio.timeout_at(deadline):
-                        await asyncio.sleep(wait)
-                except RefusedError:
-                    raise
-                except HierRouterError:
-                    self.breaker.fail()
-                    raise
-                else:
-                    self.breaker.succeed()
-                    self._note(role, time.perf_counter() - started)
+            while True:
+                piece = await said.get()
+                if isinstance(piece, Exception):
+                    raise piece
+                yield piece
+                if not isinstance(piece, str):
                     return
         finally:
-            self.running -= 1
-            self._places.release()
+            if not making.done():
+                making.cancel()
+                await asyncio.wait({making})
+
+    async def _make(
+        self,
+        prompt: Prompt,
+        limit: int,
+        role: Role,
+        said: asyncio.Queue[str | Completion | Exception],
+        *,
+        pieces: bool,
+        stop: Sequence[str],
+        deadline: float | None,
+    ) -> None:
+        """Makes the reply, when its turn comes; what fails is handed to the reader as well."""
+        started = time.perf_counter()
+        try:
+            self.waiting += 1
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._places.acquire()
+            finally:
+                self.waiting -= 1
+            self.running += 1
+            try:
+                await self._try(prompt, limit, role, said, started, pieces, stop, deadline)
+            finally:
+                self.running -= 1
+                self._places.release()
+        except Exception as error:
+            said.put_nowait(error)
+
+    async def _try(
+        self,
+        prompt: Prompt,
+        limit: int,
+        role: Role,
+        said: asyncio.Queue[str | Completion | Exception],
+        started: float,
+        pieces: bool,
+        stop: Sequence[str],
+        deadline: float | None,
+    ) -> None:
+        """The call, again where it failed in a way that may pass and nothing has been said."""
+        loop = asyncio.get_running_loop()
+        for tries_left in range(self._retries, -1, -1):
+            began = False
+            try:
+                ends = loop.time() + self._timeout_s
+                calling = self.backend.stream(prompt, limit, pieces=pieces, stop=stop)
+                async with aclosing(calling) as stream:
+                    while (piece := await self._next(stream, deadline, ends)) is not None:
+                        began = True
+                        if not isinstance(piece, str):
+                            piece = replace(piece, latency_s=time.perf_counter() - started)
+                            self.breaker.succeed()
+                            self._note(role, piece.latency_s)
+                        said.put_nowait(piece)
+                return
+            except UnreachableError as error:
+                wait = error.retry_after_s
+                if wait is None:
+                    doubled = FIRST_WAIT_S * 2 ** (self._retries - tries_left)
+                    wait = doubled * random.uniform(0.5, 1.5)
+                if began or not tries_left or wait > LONGEST_WAIT_S:
+                    self.breaker.fail(error.retry_after_s)
+                    raise
+                async with asyncio.timeout_at(deadline):
+                    await asyncio.sleep(wait)
+            except RefusedError:
+                raise
+            except HierRouterError:
+                self.breaker.fail()
+                raise
 
     async def _next(
         self,
