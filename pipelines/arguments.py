@@ -99,6 +99,14 @@ def _wanted(name: str) -> tuple[Callable[[Any], bool], str] | None:
     """What a parameter's value has to be, and how to say it; none: anything of its type."""
     if name == "shards":
         return (lambda value: value >= 1), "at least 1"
+    if name == "serving_wait_minutes":
+        return (lambda value: 0 < value < math.inf), "minutes, more than 0"
+    if name == "serving_namespace":
+        return (
+            lambda value: (
+                not value or bool(re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", value))
+            )
+        ), "a namespace, or nothing for the run's own"
     if name == "max_dollars_per_shard":
         return (lambda value: 0 <= value < math.inf), "dollars, or 0 for no bound"
     if name.endswith("_accelerator_count"):

@@ -6,9 +6,10 @@ What can change from run to run is a pipeline parameter. What Kubeflow fixes whe
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from components.collect_routes.component import collect_routes
+from components.deploy_router.component import deploy_router
 from components.evaluate_router.component import evaluate_router
 from components.image import IMAGE
 from components.merge_routes.component import merge_routes
@@ -26,6 +27,7 @@ FIXED = {
     "merge-routes": ("1", "4Gi", "8Gi"),
     "evaluate-router": ("1", "2Gi", "4Gi"),
     "register-router": ("1", "2Gi", "4Gi"),
+    "deploy-router": ("500m", "1Gi", "2Gi"),
     "report-exit": ("500m", "1Gi", "2Gi"),
 }
 """Processors, memory, and most memory of the tasks that need little; a namespace with a quota
@@ -65,6 +67,8 @@ class Compiled:
         resources: whether tasks ask for accelerators, processors, memory and nodes. kfp's local
             runner, which has none to give, fails where their number is a parameter.
         caching: whether a stage with the same inputs is taken from an earlier run.
+        deploy: whether the registered router, where it is the champion, is served at the end:
+            `apply` does it, `write` only makes its InferenceService an artifact.
     """
 
     image: str = IMAGE
@@ -77,6 +81,7 @@ class Compiled:
     pull_secrets: tuple[str, ...] = ()
     resources: bool = True
     caching: bool = True
+    deploy: Literal["off", "write", "apply"] = "off"
 
 
 def build(compiled: Compiled, parts: dict[str, str]) -> Callable[..., Any]:
@@ -130,6 +135,10 @@ def build(compiled: Compiled, parts: dict[str, str]) -> Callable[..., Any]:
         store_secret: str = "hierrouter-store",
         endpoint_secret: str = "hierrouter-endpoints",
         ca_bundle: str = "hierrouter-ca",
+        serving_namespace: str = "",
+        serving_keys_secret: str = "hierrouter-api-keys",
+        serving_all_in_one: bool = False,
+        serving_wait_minutes: float = 30.0,
     ) -> None:
         """Runs the whole study.
 
@@ -168,6 +177,10 @@ def build(compiled: Compiled, parts: dict[str, str]) -> Callable[..., Any]:
             store_secret: Secret with the object store's credentials; it need not exist.
             endpoint_secret: Secret with the keys of the models' endpoints; it need not exist.
             ca_bundle: Config map with ca.crt, where the pipeline is compiled with --ca-bundle.
+            serving_namespace: Where the router is deployed (--deploy); empty: the run's namespace.
+            serving_keys_secret: Secret with the keys of the served router's clients.
+            serving_all_in_one: Whether the served router's pod runs the models, too.
+            serving_wait_minutes: After so many minutes a router that is not ready has failed.
         """
         secrets = {
             hugging_face_secret: SECRETS["hugging_face_secret"],
@@ -329,5 +342,23 @@ def build(compiled: Compiled, parts: dict[str, str]) -> Callable[..., Any]:
             # A run that is taken from the cache would be another pipeline run's.
             opened.set_caching_options(False)
             registered.set_caching_options(False)
+            if compiled.deploy != "off":
+                deployed = settled(
+                    deploy_router(
+                        pool=pool,
+                        version=registered.outputs["Output"],
+                        image=compiled.image,
+                        apply=compiled.deploy == "apply",
+                        namespace=serving_namespace,
+                        mlflow_uri=mlflow_uri,
+                        keys_secret=serving_keys_secret,
+                        all_in_one=serving_all_in_one,
+                        wait_minutes=serving_wait_minutes,
+                    ),
+                    mlflow_secret,
+                )
+                deployed.set_caching_options(False)
+                # It waits by itself; waiting four times is of no use.
+                deployed.set_retry(min(compiled.retries, 1), backoff_duration="30s")
 
     return train_eval

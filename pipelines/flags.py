@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from components.image import LOCAL_IMAGE
@@ -51,6 +51,10 @@ def _compiled(
     no_cache: Annotated[
         bool, typer.Option("--no-cache", help="Take nothing from earlier runs.")
     ] = False,
+    deploy: Annotated[
+        Literal["off", "write", "apply"],
+        typer.Option("--deploy", help="Serve the registered router, where it is the champion."),
+    ] = "off",
 ) -> "Compiled":
     from pipelines.definition import IMAGE, Compiled
 
@@ -64,6 +68,7 @@ def _compiled(
         timeout_s=round(timeout_hours * 3600),
         pull_secrets=tuple(pull_secrets or ()),
         caching=not no_cache,
+        deploy=deploy,
     )
 
 

@@ -12,12 +12,17 @@ from typing import Any
 
 from kfp import compiler
 
-from hierrouter.configfile import join_parts, load_config
+from hierrouter.config import PoolConfig
+from hierrouter.configfile import join_parts, load_config, load_part
 from hierrouter.errors import ConfigError
 from hierrouter.files import atomic_path
+from hierrouter.serving.manifests import refuse_folders
 from hierrouter.stages.train import refuse_filling
 from pipelines.arguments import PARTS, declared_parameters, read_arguments
 from pipelines.definition import RECORDINGS, Compiled, build
+
+SERVING = "serving_"
+"""How parameters of the last step begin."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,7 @@ def described(
     _require_place(package)
     _require_server(package)
     _require_bundle(package)
+    _require_deployable(package)
     return package
 
 
@@ -169,3 +175,20 @@ def _require_bundle(package: Package) -> None:
             f"--param ca_bundle={package.arguments['ca_bundle']}: no component looks at it without "
             "--ca-bundle; add that"
         )
+
+
+def _require_deployable(package: Package) -> None:
+    """Makes sure that what is said of serving is used, and that pods can have the models.
+
+    Raises:
+        ConfigError: the pipeline is compiled without the step, or a model is a folder.
+    """
+    if package.compiled.deploy == "off":
+        for name in package.arguments:
+            if name.startswith(SERVING):
+                raise ConfigError(
+                    f"--param {name}={package.arguments[name]}: nothing is served without "
+                    "--deploy; add --deploy apply, or --deploy write"
+                )
+        return
+    refuse_folders(load_part(PoolConfig, str(package.value("pool")), "pool"))

@@ -86,7 +86,10 @@ def test_the_api_server_can_parse_it(pipeline) -> None:
     assert spec.pipeline_info.name == "hierrouter-train-eval"
 
 
-@pytest.mark.parametrize("compiled", [Compiled(), Compiled(ca_bundle=True, endpoint_keys=("K",))])
+@pytest.mark.parametrize(
+    "compiled",
+    [Compiled(), Compiled(ca_bundle=True, endpoint_keys=("K",)), Compiled(deploy="apply")],
+)
 def test_every_parameter_that_a_task_takes_is_declared_by_its_dag(compiled) -> None:
     """kfp compiles without a word what the backend then refuses."""
     pipeline, platform = documents(compiled)
@@ -225,6 +228,51 @@ def test_a_bundle_that_nothing_looks_at_is_an_error() -> None:
     assert package.arguments == {"ca_bundle": "mine"}
 
 
+def test_the_router_is_served_only_where_the_pipeline_is_compiled_so(pipeline) -> None:
+    assert "deploy-router" not in containers(pipeline)
+    for deploy in ("write", "apply"):
+        served, of_nodes = documents(Compiled(image="registry/hierrouter:2", deploy=deploy))
+        json_format.ParseDict(served, pipeline_spec_pb2.PipelineSpec())
+        assert len(containers(served)) == len(containers(pipeline)) + 1
+        # The last of the handler's tasks, so that the exit task also tells how it went.
+        task = served["components"]["comp-exit-handler-1"]["dag"]["tasks"]["deploy-router"]
+        given = task["inputs"]["parameters"]
+        assert given["version"]["taskOutputParameter"] == {
+            "outputParameterKey": "Output",
+            "producerTask": "register-router",
+        }
+        assert given["image"]["runtimeValue"]["constant"] == "registry/hierrouter:2"
+        assert given["apply"]["runtimeValue"]["constant"] is (deploy == "apply")
+        for name, parameter in {
+            "pool": "pool",
+            "mlflow_uri": "mlflow_uri",
+            "namespace": "serving_namespace",
+            "keys_secret": "serving_keys_secret",
+            "all_in_one": "serving_all_in_one",
+            "wait_minutes": "serving_wait_minutes",
+        }.items():
+            assert given[name]["componentInputParameter"] == PREFIX + parameter
+        assert not task["cachingOptions"].get("enableCache")
+        assert task["retryPolicy"]["maxRetryCount"] == 1
+        resources = containers(served)["deploy-router"]["resources"]
+        assert {"resourceCpuRequest", "resourceMemoryRequest", "resourceMemoryLimit"} <= set(
+            resources
+        )
+        (secret,) = of_nodes["exec-deploy-router"]["secretAsEnv"]
+        assert secret["secretNameParameter"]["componentInputParameter"] == f"{PREFIX}mlflow_secret"
+
+
+def test_what_is_said_of_serving_needs_the_step() -> None:
+    with pytest.raises(ConfigError, match=r"serving_namespace=mine: nothing is served without"):
+        described(CONFIG, [], Compiled(), ["serving_namespace=mine"])
+    package = described(CONFIG, [], Compiled(deploy="write"), ["serving_namespace=mine"])
+    assert package.arguments == {"serving_namespace": "mine"}
+    folder = 'pool={"models": [{"name": "a", "model": "/models/a", "base_rate": 1}]}'
+    with pytest.raises(ConfigError, match=r"model a: /models/a is a folder, which pods do not"):
+        described(CONFIG, [], Compiled(deploy="apply"), [folder])
+    assert described(CONFIG, [], Compiled(), [folder])
+
+
 def test_retries_timeouts_parallelism_and_caching(pipeline, platform) -> None:
     handler = pipeline["components"]["comp-exit-handler-1"]["dag"]["tasks"]
     loops = {name: task for name, task in handler.items() if "iteratorPolicy" in task}
@@ -327,6 +375,9 @@ def test_arguments_are_read_by_their_types(text) -> None:
         ("max_dollars_per_shard=.inf", "max_dollars_per_shard should be a number"),
         ("record_memory=32K", "give a quantity as Kubernetes has it"),
         ("mlflow_uri=http://u:secret@h", "the address without its password"),
+        ("serving_wait_minutes=0", "give minutes, more than 0"),
+        ("serving_namespace=My_Team", "give a namespace, or nothing"),
+        ("serving_all_in_one=1", "serving_all_in_one should be true or false"),
     ],
 )
 def test_a_wrong_argument_is_named(text, param, said) -> None:

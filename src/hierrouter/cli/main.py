@@ -319,6 +319,79 @@ def serve(
 
 
 @app.command()
+def manifests(
+    config: ConfigFile,
+    out: Out,
+    router: Annotated[
+        str, typer.Option("--router", help="The registered version, models:/hierrouter/3.")
+    ],
+    mlflow_uri: Annotated[
+        str, typer.Option("--mlflow-uri", help="Where it is registered, as pods reach it.")
+    ],
+    image: Annotated[
+        str,
+        typer.Option("--image", envvar="HIERROUTER_IMAGE", help="The project's image, by digest."),
+    ],
+    namespace: Annotated[
+        str, typer.Option("--namespace", help="Namespace of the objects.")
+    ] = "hierrouter",
+    keys_secret: Annotated[
+        str,
+        typer.Option("--keys-secret", help="Secret with the clients' keys: HIERROUTER_API_KEYS."),
+    ] = "hierrouter-api-keys",
+    accelerator: Annotated[
+        str, typer.Option("--accelerator", help="What each model asks for, such as amd.com/gpu.")
+    ] = "nvidia.com/gpu",
+    accelerators: Annotated[
+        int, typer.Option("--accelerators", min=0, help="How many; 0: models run on processors.")
+    ] = 1,
+    timeout: Annotated[
+        int, typer.Option("--timeout", min=1, help="Seconds for a request; above all deadlines.")
+    ] = 600,
+    all_in_one: Annotated[
+        bool, typer.Option("--all-in-one", help="One pod for router and models, on processors.")
+    ] = False,
+    overrides: Overrides = None,
+) -> None:
+    """Write the KServe objects that serve a registered router and its pool."""
+    from hierrouter.configfile import load_config
+    from hierrouter.serving.manifest_settings import ManifestSettings
+    from hierrouter.serving.manifests import write_manifests
+
+    settings = ManifestSettings(
+        router=router,
+        mlflow_uri=mlflow_uri,
+        image=image,
+        namespace=namespace,
+        keys_secret=keys_secret,
+        accelerator=accelerator,
+        accelerators=accelerators,
+        timeout_s=timeout,
+        all_in_one=all_in_one,
+    )
+    write_manifests(load_config(config, overrides or []).pool, settings, out)
+
+
+@app.command()
+def fetch(
+    source: Annotated[
+        str, typer.Argument(metavar="SRC", help="models:/NAME@ALIAS or models:/NAME/VERSION.")
+    ],
+    dest: Annotated[
+        Path, typer.Argument(metavar="DEST", help="Folder for it: new, empty or a router's.")
+    ],
+) -> None:
+    """Copy a registered router from MLflow into a folder; none of its code is run."""
+    from hierrouter.errors import ConfigError
+    from hierrouter.tracking.resolve import SCHEME, fetch_router
+
+    if not source.startswith(SCHEME):
+        raise ConfigError(f"{source}: name models:/NAME@ALIAS or models:/NAME/VERSION")
+    fetch_router(source, dest)
+    say(f"router: {dest}")
+
+
+@app.command()
 def ask(
     question: Annotated[str, typer.Argument(help="What to answer.")],
     router: RouterUri,

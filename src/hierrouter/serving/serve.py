@@ -19,6 +19,8 @@ from hierrouter.tracking.resolve import NOTE
 if TYPE_CHECKING:
     from pathlib import Path
 
+ENDPOINT_KEY = "HIERROUTER_ENDPOINT_KEY"
+"""The variable with the key for the servers of `--endpoint`; not set: none is sent."""
 LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 
 
@@ -39,7 +41,7 @@ class ServeSettings:
     no_auth: bool = False
     """Whether no key is asked for also where others can reach the server."""
     endpoints: tuple[str, ...] = ()
-    """NAME=URL of servers that answer for models of the pool."""
+    """NAME=URL, or NAME=URL#MODEL, of servers that answer for models of the pool."""
     most_requests: int = 128
     """Requests under way at the same time; more are refused with 429."""
     most_bytes: int = 1_000_000
@@ -128,11 +130,13 @@ def serve(folder: Path, settings: ServeSettings) -> None:
 
 
 def _endpoint(text: str) -> tuple[str, Endpoint]:
-    name, found, url = text.partition("=")
+    """Reads NAME=URL, or NAME=URL#MODEL where the server calls the model otherwise."""
+    name, found, address = text.partition("=")
     if not found or not name:
         raise ConfigError(f"--endpoint {text}: give NAME=URL, for example small=http://small/v1")
+    url, _, served = address.partition("#")
     try:
-        return name, Endpoint(url=url)
+        return name, Endpoint(url=url, served_name=served, api_key_env=ENDPOINT_KEY)
     except ValueError as error:
         reason = str(error).splitlines()[2].strip().removeprefix("Value error, ")
         raise ConfigError(f"--endpoint {text}: {reason.partition(' [')[0]}") from error

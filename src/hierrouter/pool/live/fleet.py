@@ -57,21 +57,27 @@ class Fleet:
         Raises:
             HierRouterError: one cannot be used, or they do not fit into memory together.
         """
-        for member in self.members:
-            if member.backend in self._loaded:
-                continue
-            backend, name = member.backend, member.spec.name
-            needed, free = self._room(member)
-            if needed > free:
-                raise HierRouterError(
-                    f"model {name} needs about {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are "
-                    "free: all models of the pool are held at once; let servers of their own "
-                    "answer for some (--endpoint NAME=URL), or take a larger machine"
-                )
-            if needed:
-                say(f"loading {name} ({backend.name}, {backend.dtype}, {backend.device})")
-            await backend.start()
-            self._loaded.append(backend)
+        try:
+            for member in self.members:
+                if member.backend not in self._loaded:
+                    await self._load(member)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _load(self, member: Member) -> None:
+        backend, name = member.backend, member.spec.name
+        needed, free = self._room(member)
+        if needed > free:
+            raise HierRouterError(
+                f"model {name} needs about {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are "
+                "free: all models of the pool are held at once; let servers of their own "
+                "answer for some (--endpoint NAME=URL), or take a larger machine"
+            )
+        if needed:
+            say(f"loading {name} ({backend.name}, {backend.dtype}, {backend.device})")
+        await backend.start()
+        self._loaded.append(backend)
 
     async def ready(self, member: Member) -> None:
         """Makes sure that a model is loaded, the one not used for longest making room for it.
