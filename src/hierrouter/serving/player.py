@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import math
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -36,7 +38,7 @@ from hierrouter.serving.events import (
 from hierrouter.serving.trim import Trim
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from hierrouter.serving.vectors import Vectors
 
 Event = Decision | Text | Hop
+P, T = ParamSpec("P"), TypeVar("T")
 RETRY_S = 1.0
 """After how long it is worth asking again where no model says it itself."""
 
@@ -78,11 +81,15 @@ class Player:
         self.router, self.pool, self.fleet = router, pool, fleet
         self.members = tuple(fleet.members)
         self._vectors = vectors
+        tokenizing = any(member.backend.tokenizes for member in self.members)
+        self._tokenizing = ThreadPoolExecutor(1, "prompts") if tokenizing else None
 
     async def close(self) -> None:
         """Frees models and encoder; routes under way fail."""
         await self.fleet.close()
         self._vectors.close()
+        if self._tokenizing is not None:
+            self._tokenizing.shutdown(wait=False, cancel_futures=True)
 
     async def play(
         self,
@@ -164,7 +171,8 @@ class Player:
             completion: Completion | None = None
             prompt: Prompt | None = None
             try:
-                prompt = play.calls.prompt(action, index, self._left(play))
+                left = self._left(play)
+                prompt = await self._off_loop(play.calls.prompt, action, index, left)
                 await self.fleet.ready(member)
                 calling = member.call(
                     prompt,
@@ -232,7 +240,7 @@ class Player:
             raise self._nobody(play, dead)
         possible = able[index]
         if terms.max_cost is not None:
-            possible = self._affordable(play, able, index)
+            possible = await self._off_loop(self._affordable, play, able, index)
         possible = self._in_time(play, able, index, possible)
         state = await self._state(play)
         spent = np.array([play.route.cost_usd])
@@ -260,6 +268,13 @@ class Player:
             chances={action_name(each, names): float(np.exp(found[each])) for each in order},
             fallback=wished // 2 in dead,
         )
+
+    async def _off_loop(self, work: Callable[P, T], *given: P.args, **none: P.kwargs) -> T:
+        """Makes prompts in a thread where that means tokenizing: other requests go on meanwhile."""
+        if self._tokenizing is None:
+            return work(*given, **none)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._tokenizing, partial(work, *given, **none))
 
     async def _state(self, play: _Play) -> NDArray[np.float32]:
         info, question = self.router.info, play.question.text

@@ -65,6 +65,7 @@ class Told:
     name: str = "told"
     device: str = "cpu"
     dtype: str = "none"
+    tokenizes: bool = False
     concurrency: int = 8
     window: int = 10_000
     calls: int = 0

@@ -42,6 +42,8 @@ class LiveBackend(Protocol):
     """Where ("cpu", "cuda", "endpoint")."""
     dtype: str
     """Number format of the weights."""
+    tokenizes: bool
+    """Whether prompts are tokenized here, which takes too long for an event loop."""
     concurrency: int
     """Replies that it can usefully make side by side; more callers wait their turn."""
 

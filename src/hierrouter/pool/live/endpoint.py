@@ -42,6 +42,7 @@ class EndpointLive:
     """Asks one server for many callers."""
 
     name, device, dtype = "openai", "endpoint", "unknown"
+    tokenizes = False
 
     def __init__(self, spec: ModelSpec) -> None:
         """Connects to nothing yet.

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 class LocalPrompts:
     """Conversations as one checkpoint reads them."""
 
+    tokenizes = True
+
     def __init__(self, checkpoint: Checkpoint) -> None:
         """Reads nothing yet."""
         self._checkpoint = checkpoint

@@ -22,6 +22,7 @@ class ScriptedLive:
     """One scripted model. It reads the last turn only."""
 
     name, device, dtype = "scripted", "cpu", "none"
+    tokenizes = False
     concurrency = 1000
 
     def __init__(self, spec: ModelSpec, prompts: Prompts) -> None:
