@@ -51,7 +51,8 @@ if TYPE_CHECKING:
     from hierrouter.serving.vectors import Vectors
 
 Event = Decision | Text | Hop
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 RETRY_S = 1.0
 """After how long it is worth asking again where no model says it itself."""
 
