@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import hmac
 import re
@@ -75,12 +74,10 @@ class Gate:
             if message["type"] == "http.response.start":
                 pairs = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
                 message = {**message, "headers": pairs}
-            # Blocks while the client reads nothing: one that is there and never reads is gone.
-            async with asyncio.timeout(READ_WITHIN_S):
-                await send(message)
+            await send(message)
 
         if scope["method"] == "POST":
-            await self._attended(scope, receive, named, request_id)
+            await self._attended(scope, receive, send, request_id)
         else:
             await self._app(scope, receive, named)
 
@@ -115,10 +112,18 @@ class Gate:
         arrived: asyncio.Queue[Message] = asyncio.Queue()
         begun = False
 
+        loop = asyncio.get_running_loop()
+        sending = 0.0
+
         async def watching(message: Message) -> None:
-            nonlocal begun
-            begun = True
+            nonlocal begun, sending
+            if not begun:
+                begun = True
+                pairs = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
+                message = {**message, "headers": pairs}
+            sending = loop.time()
             await send(message)
+            sending = 0.0
 
         async def watch() -> Problem | None:
             length = 0
@@ -134,16 +139,21 @@ class Gate:
         work = asyncio.ensure_future(self._app(scope, arrived.get, watching))
         watcher = asyncio.ensure_future(watch())
         try:
-            await asyncio.wait({work, watcher}, return_when=asyncio.FIRST_COMPLETED)
+            ended = False
+            while not ended:
+                both, first = {work, watcher}, asyncio.FIRST_COMPLETED
+                done, _ = await asyncio.wait(both, timeout=READ_WITHIN_S, return_when=first)
+                # Sending blocks while the client reads nothing; one that never reads is gone. (A
+                # time-out for every message would cost more than the message.)
+                ended = bool(done) or 0 < sending <= loop.time() - READ_WITHIN_S
             if not work.done():
-                problem = watcher.result()
+                problem = watcher.result() if watcher.done() else None
                 work.cancel()
                 await asyncio.wait({work})
                 if problem is not None and not begun:
                     await _refuse(send, problem, request_id)
             if not work.cancelled():
-                with contextlib.suppress(TimeoutError):  # it reads no more
-                    work.result()
+                work.result()
         finally:
             for task in (work, watcher):
                 task.cancel()

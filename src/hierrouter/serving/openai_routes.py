@@ -24,6 +24,8 @@ from hierrouter.serving.told import (
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
 
+    from starlette.types import Receive, Scope, Send
+
     from hierrouter.serving.player import Event
     from hierrouter.serving.service import Service
 
@@ -88,6 +90,14 @@ def _model(service: Service, name: str) -> dict[str, Any]:
     }
 
 
+class EventStream(StreamingResponse):
+    """A stream; the gate ends it when its client goes away, so nothing here need look out."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends it."""
+        await self.stream_response(send)
+
+
 class Completion:
     """One request under way."""
 
@@ -135,7 +145,7 @@ class Completion:
             except BaseException:
                 await self._playing.aclose()
                 raise
-        return StreamingResponse(
+        return EventStream(
             self._events(begun),
             media_type="text/event-stream",
             headers={
@@ -195,12 +205,18 @@ class Completion:
         before, _, after = orjson.dumps(
             {**head, "choices": [_choice({"content": "\x00"}, None)]}
         ).partition(b'"\\u0000"')
-        yield _data({**head, "choices": [_choice({"role": "assistant", "content": ""}, None)]})
+        # What is known at the same time is sent at the same time.
+        held = _data({**head, "choices": [_choice({"role": "assistant", "content": ""}, None)]})
+        if not begun:
+            yield held
+            held = b""
         try:
             async with aclosing(self._rest(begun)) as events:
                 async for event in events:
                     if isinstance(event, Text):
-                        yield b"data: " + before + orjson.dumps(event.text) + after + b"\n\n"
+                        text = orjson.dumps(event.text)
+                        yield b"".join((held, b"data: ", before, text, after, b"\n\n"))
+                        held = b""
                     elif self._asked.terms.progress:
                         told = (
                             decision_event(event)
@@ -209,15 +225,13 @@ class Completion:
                         )
                         yield _data({**head, "choices": [], "hierrouter": told})
         except Exception as error:  # the status is sent already: it is an event now
-            yield _data(problem_of(error).body())
-            yield DONE
+            yield held + _data(problem_of(error).body()) + DONE
             return
         last = {**head, "choices": [_choice({}, self._route.finish_reason)]}
         if self._asked.usage:
-            yield _data(last)
+            held += _data(last)
             last = {**head, "choices": [], "usage": usage_object(self._route)}
-        yield _data({**last, "hierrouter": self._told()})
-        yield DONE
+        yield held + _data({**last, "hierrouter": self._told()}) + DONE
 
     async def _rest(self, begun: list[Event]) -> AsyncGenerator[Event, None]:
         async with aclosing(self._playing) as events:

@@ -65,6 +65,8 @@ def run_server(
                 await service.player.fleet.start()
                 uvicorn = self._rest_server._server
                 self._rest_server.config.host = host
+                # It only times requests, for a log that is off.
+                self._rest_server._add_middlewares = lambda _: None
                 telling = asyncio.ensure_future(_tell_when_up(uvicorn, host, said))
                 ending = asyncio.ensure_future(_note_the_end(uvicorn, service))
                 try:

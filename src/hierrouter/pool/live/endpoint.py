@@ -11,6 +11,10 @@ import math
 import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import orjson
 
 from hierrouter.errors import HierRouterError, RefusedError, UnreachableError
 from hierrouter.pool.backend import Completion
@@ -77,7 +81,7 @@ class EndpointLive:
             auto_decompress=True,
             read_bufsize=LONGEST_LINE,
             cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=True,
+            proxy=_proxy_for(self._url),
         )
 
     def count_tokens(self, text: str) -> int:
@@ -114,17 +118,24 @@ class EndpointLive:
                 yield completion.reply
                 yield completion
                 return
-            async for event in self._events(response):
-                try:
-                    text = reply.take(event)
-                except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-                    raise self._words.garbage(str(event), "chat completion") from error
-                if reply.failure:
-                    raise UnreachableError(
-                        f"{self._words.at} broke a reply off ({reply.failure[:120]})"
-                    )
+            # What came together is passed on together: the more a server has to do, the less each
+            # piece costs it.
+            async for events in self._events(response):
+                text = ""
+                for event in events:
+                    try:
+                        text += reply.take(event)
+                    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+                        reply.broken = self._words.garbage(str(event), "chat completion")
+                    if reply.failure:
+                        line = f"{self._words.at} broke a reply off ({reply.failure[:120]})"
+                        reply.broken = UnreachableError(line)
+                    if reply.broken:
+                        break
                 if text:
                     yield text
+                if reply.broken:
+                    raise reply.broken
         if not reply.finish_reason:
             raise UnreachableError(f"{self._words.at} cut a reply off before its end")
         yield self._counted(reply, prompt, limit, time.perf_counter() - started)
@@ -191,31 +202,45 @@ class EndpointLive:
                 raise self._words.garbage("too long", "chat completion")
         return b"".join(parts)
 
-    async def _events(self, response: aiohttp.ClientResponse) -> AsyncIterator[dict[str, Any]]:
-        """The data of server-sent events until [DONE] or the end."""
-        while True:
-            try:
-                line = await response.content.readline()
-            except ValueError as error:
-                raise self._words.garbage("a line without end", "chat completion") from error
-            if not line:
+    async def _events(
+        self, response: aiohttp.ClientResponse
+    ) -> AsyncIterator[list[dict[str, Any]]]:
+        """The data of server-sent events until [DONE] or the end, as many as came together."""
+        rest = b""
+        async for data in response.content.iter_any():
+            *lines, rest = (rest + data).split(b"\n")
+            if len(rest) > LONGEST_LINE:
+                raise self._words.garbage("a line without end", "chat completion")
+            events, done = self._parsed(lines)
+            if events:
+                yield events
+            if done:
                 return
+        events, _ = self._parsed([rest])
+        if events:
+            yield events
+
+    def _parsed(self, lines: Sequence[bytes]) -> tuple[list[dict[str, Any]], bool]:
+        """The events of some lines, and whether [DONE] was among them."""
+        events: list[dict[str, Any]] = []
+        for line in lines:
             if not line.startswith(b"data:"):
                 continue  # comments that keep a connection open, names of events, blank lines
             data = line[5:].strip()
             if data == b"[DONE]":
-                return
+                return events, True
             try:
-                event = json.loads(data)
+                event = _json(data)
             except ValueError as error:
                 shown = data.decode("utf-8", "replace")
                 raise self._words.garbage(shown, "chat completion") from error
             if isinstance(event, dict):
-                yield event
+                events.append(event)
+        return events, False
 
     def _whole(self, answer: bytes, took: float) -> Completion:
         try:
-            body = json.loads(answer)
+            body = _json(answer)
             choice = body["choices"][0]
             if choice.get("finish_reason") in ("abort", "error"):
                 raise UnreachableError(f"{self._words.at} broke a reply off")
@@ -261,6 +286,7 @@ class _Streamed:
         self.finish_reason = ""
         self.usage: tuple[int, int] | None = None
         self.failure = ""
+        self.broken: HierRouterError | None = None
 
     def take(self, event: dict[str, Any]) -> str:
         """Takes one event; returns its text, which may be none."""
@@ -281,6 +307,22 @@ class _Streamed:
         if text:
             self.texts.append(text)
         return text
+
+
+def _proxy_for(url: str) -> str | None:
+    """The proxy that the environment names for an address; aiohttp would look for each call."""
+    parts = urlsplit(url)
+    if not parts.hostname or proxy_bypass(parts.hostname):
+        return None
+    return getproxies().get(parts.scheme)
+
+
+def _json(data: bytes) -> Any:
+    """JSON, also with what servers write against its rules: NaN, and half of a character."""
+    try:
+        return orjson.loads(data)
+    except ValueError:
+        return json.loads(data)
 
 
 def _writable(text: str) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hierrouter.errors import HierRouterError, RefusedError, UnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
     from hierrouter.config import ModelSpec
     from hierrouter.pool.backend import Completion
@@ -191,8 +191,9 @@ class Member:
             try:
                 ends = loop.time() + self._timeout_s
                 calling = self.backend.stream(prompt, limit, pieces=pieces, stop=stop)
-                async with aclosing(calling) as stream:
-                    while (piece := await self._next(stream, deadline, ends)) is not None:
+                soonest = ends if deadline is None else min(deadline, ends)
+                async with self._within(soonest, deadline), aclosing(calling) as stream:
+                    async for piece in stream:
                         began = True
                         if not isinstance(piece, str):
                             piece = replace(piece, latency_s=time.perf_counter() - started)
@@ -216,17 +217,12 @@ class Member:
                 self.breaker.fail()
                 raise
 
-    async def _next(
-        self,
-        stream: AsyncGenerator[str | Completion, None],
-        deadline: float | None,
-        ends: float,
-    ) -> str | Completion | None:
-        """The next piece, or nothing at the end."""
-        soonest = ends if deadline is None else min(deadline, ends)
+    @asynccontextmanager
+    async def _within(self, soonest: float, deadline: float | None) -> AsyncIterator[None]:
+        """Ends what takes longer: with TimeoutError at the deadline, else as the model's fault."""
         try:
             async with asyncio.timeout_at(soonest):
-                return await anext(stream, None)
+                yield
         except TimeoutError as error:
             if soonest == deadline:
                 raise
