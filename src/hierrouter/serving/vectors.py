@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections import OrderedDict, deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -33,8 +34,9 @@ class Vectors:
         """
         self._encoder, self._kept = encoder, kept
         self._together = 1 if encoder.device == "cpu" else TOGETHER
-        self._known: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
-        self._under_way: dict[str, asyncio.Future[NDArray[np.float32]]] = {}
+        # By digest: a text may be as long as a request.
+        self._known: OrderedDict[bytes, NDArray[np.float32]] = OrderedDict()
+        self._under_way: dict[bytes, asyncio.Future[NDArray[np.float32]]] = {}
         self._waiting: deque[str] = deque()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="encoder")
         self._working: asyncio.Task[None] | None = None
@@ -48,16 +50,17 @@ class Vectors:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def _one(self, text: str) -> NDArray[np.float32]:
-        if (known := self._known.get(text)) is not None:
-            self._known.move_to_end(text)
+        place = _digest(text)
+        if (known := self._known.get(place)) is not None:
+            self._known.move_to_end(place)
             return known
-        if text not in self._under_way:
-            self._under_way[text] = asyncio.get_running_loop().create_future()
+        if place not in self._under_way:
+            self._under_way[place] = asyncio.get_running_loop().create_future()
             self._waiting.append(text)
             if self._working is None or self._working.done():
                 self._working = asyncio.create_task(self._work())
         # A caller who goes away must not take the vector from the others who wait for it.
-        return await asyncio.shield(self._under_way[text])
+        return await asyncio.shield(self._under_way[place])
 
     async def _work(self) -> None:
         """Encodes what waits until nothing does."""
@@ -69,10 +72,15 @@ class Vectors:
                 vectors = await loop.run_in_executor(self._thread, self._encoder.encode, texts)
             except Exception as error:  # handed to whoever waits
                 for text in texts:
-                    self._under_way.pop(text).set_exception(error)
+                    self._under_way.pop(_digest(text)).set_exception(error)
                 continue
             for text, vector in zip(texts, vectors, strict=True):
-                self._known[text] = vector
-                self._under_way.pop(text).set_result(vector)
+                # A copy: a row would keep the whole batch.
+                self._known[_digest(text)] = vector.copy()
+                self._under_way.pop(_digest(text)).set_result(vector)
             while len(self._known) > self._kept:
                 self._known.popitem(last=False)
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

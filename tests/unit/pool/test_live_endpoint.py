@@ -107,6 +107,13 @@ def test_failures_after_some_pieces(upstream, behaviour, words) -> None:
     assert "".join(asyncio.run(run())) == "one two"
 
 
+def test_a_server_that_never_stops_is_cut_off(upstream) -> None:
+    upstream.behaviour["small"] = "endless"
+    with pytest.raises(UnreachableError, match="more than it was asked for"):
+        ask(upstream.url, limit=3)
+    assert upstream.given_up.acquire(timeout=30)
+
+
 def test_a_stream_without_usage_is_priced_by_its_bounds(upstream, capfd) -> None:
     upstream.behaviour["small"] = "uncounted"
     (*_, completion), prompt = ask(upstream.url)

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 TEMPLATE_TOKENS = 256
 """Most tokens that a server's chat template is taken to add to a turn."""
+BEYOND = 16
+"""Pieces more than tokens were asked for, beyond which a server is taken to go on for ever."""
 LONGEST_LINE = 1 << 20
 """Bytes of one event, beyond which it is no chat completion."""
 LONGEST_ANSWER = 16 << 20
@@ -111,7 +113,7 @@ class EndpointLive:
                 yield self._whole(await self._read(response), time.perf_counter() - started)
             return
         body |= {"stream": True, "stream_options": {"include_usage": True}}
-        reply = _Streamed()
+        reply = _Streamed(limit + BEYOND)
         async with self._posted(body, prompt) as response:
             if "text/event-stream" not in response.headers.get("Content-Type", ""):
                 completion = self._whole(await self._read(response), time.perf_counter() - started)
@@ -281,7 +283,8 @@ class EndpointLive:
 class _Streamed:
     """What has come of a streamed reply."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self._most = most
         self.texts: list[str] = []
         self.finish_reason = ""
         self.usage: tuple[int, int] | None = None
@@ -306,6 +309,8 @@ class _Streamed:
         text = _writable((choice.get("delta") or {}).get("content") or "")
         if text:
             self.texts.append(text)
+            if len(self.texts) > self._most:
+                self.failure = "it says more than it was asked for"
         return text
 
 
