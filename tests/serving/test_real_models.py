@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -144,3 +147,22 @@ def test_a_question_that_is_too_long_is_refused(client) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         ask(client, "word " * 9000, models=["here"])
     assert caught.value.code == "context_length_exceeded"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_told_to_end_while_it_loads_it_ends(tmp_path, number) -> None:
+    pool = pool_of("http://localhost:1/v1", "none")
+    arbitrary_router(pool).save(tmp_path / "router", [], "A router for tests.")
+    command = [sys.executable, "-m", "hierrouter.cli.main", "serve", "--port", "0"]
+    process = subprocess.Popen(
+        [*command, "--router", str(tmp_path / "router")], stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "loading here" in line:
+            break
+    process.send_signal(number)
+    said = process.stderr.read()
+    assert process.wait(120) == 130
+    assert "serving at" not in said
+    assert "Traceback" not in said

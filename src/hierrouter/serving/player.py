@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import numpy as np
 
-from hierrouter.errors import HierRouterError, RefusedError
+from hierrouter.errors import DamagedFileError, HierRouterError, RefusedError
 from hierrouter.learning.actions import ANALYZE, ROLES, SOLVE, action_name
 from hierrouter.pool.backend import Completion
 from hierrouter.routes.costs import call_cost
@@ -142,7 +142,7 @@ class Player:
                 play.calls.replies.append((last.decision.role, last.completion.reply))
         except TimeoutError as error:
             line = f"no whole answer within the {terms.deadline_s:g} s of hierrouter.deadline_ms"
-            if play.trim.said:
+            if play.trim.said and play.pieces:
                 raise BrokenOffError(line) from error
             raise LateError(f"{line}; allow more, or fewer hops") from error
 
@@ -253,6 +253,10 @@ class Player:
 
         found = scores(possible)
         action = int(found.argmax())
+        if not np.isfinite(found[action]):
+            raise DamagedFileError(
+                "the router's weights give no decision here; copy the router again or train it anew"
+            )
         wished = action
         if dead:
             asked_for = possible.copy()

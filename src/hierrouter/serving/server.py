@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 from typing import TYPE_CHECKING, Any
 
 from hierrouter.progress import say
@@ -59,6 +60,19 @@ def run_server(
 
     class RouterServer(ModelServer):  # type: ignore[misc]
         """Loads the models in the loop that serves them, then listens where it was told."""
+
+        def register_signal_handler(self) -> None:
+            """Ends at once while models load; KServe's own would only forget its models.
+
+            Once it listens, uvicorn sees to signals, and hands them on here when all is done.
+            """
+
+            def end(number: int, _: Any) -> None:
+                if not self._rest_server._server.should_exit:
+                    raise KeyboardInterrupt
+
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, end)
 
         async def _serve(self) -> None:
             try:

@@ -110,7 +110,7 @@ class OpenVINOLive(LocalPrompts):
             try:
                 self._pipeline.step()
                 self._hand_out(running)
-            except RuntimeError as error:
+            except Exception as error:  # whatever it is, the thread goes on for the others
                 self._fail(running, error)
             if gone := [request for request in running if request.gone]:
                 self._drop(gone)
@@ -132,10 +132,15 @@ class OpenVINOLive(LocalPrompts):
                 continue
             self._numbers += 1
             try:
+                if self._pipeline is None:
+                    self._load()
                 request.handle = add_request(
                     self._pipeline, self._numbers, request.ids, request.limit, self._stops
                 )
-            except RuntimeError as error:
+            except HierRouterError as error:
+                _tell([(request, UnreachableError(str(error)))])
+                continue
+            except Exception as error:
                 _tell([(request, RefusedError(self._failed(error)))])
                 continue
             running.append(request)
@@ -167,21 +172,20 @@ class OpenVINOLive(LocalPrompts):
         ended = {id(request) for request, said in told if not isinstance(said, str)}
         running[:] = [request for request in running if id(request) not in ended]
 
-    def _fail(self, running: list[_Request], error: RuntimeError) -> None:
-        """A step failed: its callers are told, and the pipeline is made anew."""
+    def _fail(self, running: list[_Request], error: Exception) -> None:
+        """A step failed: its callers are told, and the next one gets a new pipeline."""
         failure = UnreachableError(self._failed(error))
         _tell([(request, failure) for request in running])
         running.clear()
-        with contextlib.suppress(HierRouterError):
-            self._pipeline = None
-            self._load()
+        self._pipeline = None
 
-    def _failed(self, error: RuntimeError) -> str:
-        return f"model {self._checkpoint.label}: OpenVINO failed ({str(error).splitlines()[0]})"
+    def _failed(self, error: Exception) -> str:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        return f"model {self._checkpoint.label}: OpenVINO failed ({reason})"
 
     def _drop(self, gone: list[_Request]) -> None:
         """Ends replies that nobody waits for; the next step frees what they held."""
-        with contextlib.suppress(RuntimeError):
+        with contextlib.suppress(RuntimeError, AttributeError):
             for request in gone:
                 request.handle.cancel()
             if gone:

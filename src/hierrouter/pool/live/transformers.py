@@ -104,8 +104,11 @@ class TransformersLive(LocalPrompts):
                     yield text
             yield reply.completion(time.perf_counter() - started)
         finally:
-            if not ended:
+            if not ended and self._manager is not None:
                 self._manager.cancel_request(number)
+                # What it still delivers goes to nobody.
+                with self._manager.output_router._lock:
+                    self._manager.output_router.result_handlers.pop(number, None)
 
     async def close(self) -> None:
         """Ends the thread and frees the weights."""
