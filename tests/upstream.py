@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ class Upstream:
     def __init__(self) -> None:
         self.behaviour: dict[str, str] = {}
         self.reply: dict[str, str] = {}
+        self.count = ""
+        """JSON in place of the number of new tokens."""
         self.asked: list[dict[str, Any]] = []
         """Bodies of the calls that came in."""
         self.given_up = threading.Semaphore(0)
@@ -112,7 +115,7 @@ class Upstream:
             "completion_tokens": len(words),
         }
         if not body.get("stream"):
-            return web.json_response(
+            return self._json(
                 {
                     "choices": [
                         {
@@ -125,6 +128,15 @@ class Upstream:
             )
         return await self._stream(request, words, usage, behaviour)
 
+    def _dumps(self, value: Any) -> str:
+        text = json.dumps(value)
+        if self.count:
+            text = re.sub(r'("completion_tokens": )\d+', rf"\g<1>{self.count}", text)
+        return text
+
+    def _json(self, value: Any) -> web.Response:
+        return web.Response(text=self._dumps(value), content_type="application/json")
+
     async def _stream(
         self, request: web.Request, words: list[str], usage: dict[str, int], behaviour: str
     ) -> web.StreamResponse:
@@ -132,7 +144,7 @@ class Upstream:
         await response.prepare(request)
 
         async def send(event: Any) -> None:
-            text = event if isinstance(event, str) else json.dumps(event)
+            text = event if isinstance(event, str) else self._dumps(event)
             await response.write(f"data: {text}\n\n".encode())
 
         def piece(text: str, reason: str | None = None) -> dict[str, Any]:

@@ -66,6 +66,8 @@ class Gate:
         given = headers.get(b"x-request-id", b"").decode("latin-1")
         request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
+        others = [pair for pair in scope["headers"] if pair[0] != b"x-request-id"]
+        scope["headers"] = [*others, (b"x-request-id", request_id.encode())]
         if (problem := self._problem(scope, headers)) is not None:
             await _refuse(send, problem, request_id)
             return

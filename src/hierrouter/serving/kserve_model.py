@@ -211,16 +211,19 @@ def _flat(tensor: Any) -> list[Any]:
 
 def _text(value: Any) -> str:
     try:
-        return value.decode("utf-8") if isinstance(value, bytes) else str(value)
-    except UnicodeDecodeError as error:
-        raise RequestError("query holds bytes that are no UTF-8", "query") from error
+        text = value.decode("utf-8") if isinstance(value, bytes) else value
+    except UnicodeDecodeError:
+        raise RequestError("query holds bytes that are no UTF-8", "query") from None
+    if not isinstance(text, str):
+        raise RequestError("query holds something else than text", "query")
+    return text
 
 
 def _number(name: str, value: Any) -> int | float:
     try:
         number = float(value)
-    except (TypeError, ValueError) as error:
-        raise RequestError(f"{name} is {value!r}; give a number", name) from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise RequestError(f"{name} is no usable number; give one", name) from error
     return int(number) if name in WHOLE and number.is_integer() else number
 
 

@@ -342,7 +342,10 @@ class Player:
     def _nobody(self, play: _Play, dead: set[int]) -> HierRouterError:
         """What to raise where no model is left."""
         if not dead & play.terms.models:
-            return TooLongError(next(iter(play.refused.values())))
+            return TooLongError(
+                "every allowed model refuses this conversation: it is too long, or has turns that "
+                "a model's template does not take"
+            )
         waits = [self.members[model].breaker.wait_s or RETRY_S for model in dead]
         names = ", ".join(self.members[model].spec.name for model in sorted(dead))
         return NobodyAnswersError(

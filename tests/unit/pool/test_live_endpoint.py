@@ -107,6 +107,14 @@ def test_failures_after_some_pieces(upstream, behaviour, words) -> None:
     assert "".join(asyncio.run(run())) == "one two"
 
 
+@pytest.mark.parametrize("pieces", [True, False])
+@pytest.mark.parametrize("count", ["Infinity", "-1", "1" + "0" * 400, '"many"', "null", "[]"])
+def test_counts_that_are_none_are_garbage(upstream, count, pieces) -> None:
+    upstream.count = count
+    with pytest.raises(HierRouterError, match="no chat completion"):
+        ask(upstream.url, pieces=pieces)
+
+
 def test_a_server_that_never_stops_is_cut_off(upstream) -> None:
     upstream.behaviour["small"] = "endless"
     with pytest.raises(UnreachableError, match="more than it was asked for"):

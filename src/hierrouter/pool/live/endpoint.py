@@ -36,6 +36,10 @@ TEMPLATE_TOKENS = 256
 """Most tokens that a server's chat template is taken to add to a turn."""
 BEYOND = 16
 """Pieces more than tokens were asked for, beyond which a server is taken to go on for ever."""
+MOST_TOKENS = 10**9
+"""Of one call; a server that counts more does not count."""
+UNREADABLE = (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError)
+"""What reading an answer of another form raises."""
 LONGEST_LINE = 1 << 20
 """Bytes of one event, beyond which it is no chat completion."""
 LONGEST_ANSWER = 16 << 20
@@ -127,7 +131,7 @@ class EndpointLive:
                 for event in events:
                     try:
                         text += reply.take(event)
-                    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+                    except UNREADABLE:
                         reply.broken = self._words.garbage(str(event), "chat completion")
                     if reply.failure:
                         line = f"{self._words.at} broke a reply off ({reply.failure[:120]})"
@@ -154,7 +158,8 @@ class EndpointLive:
             "messages": [{"role": turn.speaker, "content": turn.text} for turn in prompt.turns],
             "temperature": 0,
             self._limit_name: limit,
-            **({"stop": list(stop)} if stop else {}),
+            # More than four are refused by most; whoever reads the reply heeds them all.
+            **({"stop": list(stop[:4])} if stop else {}),
         }
 
     @asynccontextmanager
@@ -246,17 +251,17 @@ class EndpointLive:
             choice = body["choices"][0]
             if choice.get("finish_reason") in ("abort", "error"):
                 raise UnreachableError(f"{self._words.at} broke a reply off")
-            usage = body["usage"]
+            tokens_in, tokens_out = _counts(body["usage"])
             return Completion(
                 reply=_writable(choice["message"].get("content") or "").strip(),
-                tokens_in=int(usage["prompt_tokens"]),
-                tokens_out=int(usage["completion_tokens"]),
+                tokens_in=tokens_in,
+                tokens_out=tokens_out,
                 finish_reason="length" if choice.get("finish_reason") == "length" else "stop",
                 latency_s=took,
                 logprob_mean=math.nan,
                 logprob_min=math.nan,
             )
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        except UNREADABLE as error:
             shown = answer[:500].decode("utf-8", "replace")
             raise self._words.garbage(shown, "chat completion") from error
 
@@ -298,7 +303,7 @@ class _Streamed:
             self.failure = str(told.get("message", told) if isinstance(told, dict) else told)
             return ""
         if usage := event.get("usage"):
-            self.usage = int(usage["prompt_tokens"]), int(usage["completion_tokens"])
+            self.usage = _counts(usage)
         if not (choices := event.get("choices")):
             return ""
         choice = choices[0]
@@ -322,12 +327,23 @@ def _proxy_for(url: str) -> str | None:
     return getproxies().get(parts.scheme)
 
 
+def _counts(usage: Any) -> tuple[int, int]:
+    """Tokens read and written, as a server counts them."""
+    found = int(usage["prompt_tokens"]), int(usage["completion_tokens"])
+    if min(found) < 0 or max(found) > MOST_TOKENS:
+        raise ValueError(f"usage is {usage}")
+    return found
+
+
 def _json(data: bytes) -> Any:
     """JSON, also with what servers write against its rules: NaN, and half of a character."""
     try:
         return orjson.loads(data)
     except ValueError:
-        return json.loads(data)
+        try:
+            return json.loads(data)
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error
 
 
 def _writable(text: str) -> str:
@@ -340,6 +356,7 @@ def _writable(text: str) -> str:
 def _seconds(headers: Any) -> float | None:
     """Retry-After, where it is a number of seconds."""
     try:
-        return min(max(float(headers.get("Retry-After", "")), 0.0), LONGEST_WAIT_S)
+        seconds = float(headers.get("Retry-After", ""))
     except ValueError:
         return None
+    return min(max(seconds, 0.0), LONGEST_WAIT_S) if math.isfinite(seconds) else None
