@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import os
 import time
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+log = logging.getLogger("hierrouter.serving")
 VARIABLE = "HIERROUTER_API_KEYS"
 """Holds keys, with commas or line ends between them."""
 LOOK_EVERY_S = 5.0
@@ -47,10 +48,22 @@ class Keys:
         """Digests of the keys in force."""
         if self._file is not None and self._clock() - self._looked >= LOOK_EVERY_S:
             self._looked = self._clock()
-            # Half-way through a change the keys of before hold until it is whole.
-            with contextlib.suppress(ConfigError):
-                self._read = self._from_file()
+            self._read = self._looked_again()
         return [*self._fixed, *self._read]
+
+    def _looked_again(self) -> list[bytes]:
+        """The keys of a file that may have changed: one that is gone from it holds no longer."""
+        try:
+            return self._from_file()
+        except ConfigError as error:
+            log.warning("%s", error)
+        try:
+            text = self._file.read_text(encoding="utf-8") if self._file else ""
+        except (OSError, UnicodeDecodeError):
+            text = ""
+        # An empty or missing file is one half-way through a change.
+        listed = _split(text)
+        return [digest(key) for key in listed if _usable(key)] if listed else self._read
 
     def _from_file(self) -> list[bytes]:
         try:
@@ -82,9 +95,13 @@ def _split(text: str) -> list[str]:
 
 def _digests(keys: list[str], where: str) -> list[bytes]:
     for key in keys:
-        if len(key) < SHORTEST or not key.isascii() or not key.isprintable() or " " in key:
+        if not _usable(key):
             raise ConfigError(
                 f"{where} holds a key that is shorter than {SHORTEST} characters or has others "
                 "than visible ASCII; make one with `openssl rand -hex 24`"
             )
     return [digest(key) for key in keys]
+
+
+def _usable(key: str) -> bool:
+    return len(key) >= SHORTEST and key.isascii() and key.isprintable() and " " not in key

@@ -31,12 +31,19 @@ def test_a_changed_file_is_taken_and_a_broken_one_is_not(tmp_path) -> None:
     assert keys() == [digest(ONE)]
     now[0] += LOOK_EVERY_S
     assert keys() == [digest(TWO)]
-    file.write_text("short")
+    file.write_text("")
     now[0] += LOOK_EVERY_S
     assert keys() == [digest(TWO)]
     file.unlink()
     now[0] += LOOK_EVERY_S
     assert keys() == [digest(TWO)]
+    # A key that is no longer listed does not hold, whatever else is wrong with the file.
+    file.write_text(f"{ONE}\nshort")
+    now[0] += LOOK_EVERY_S
+    assert keys() == [digest(ONE)]
+    file.write_text("short")
+    now[0] += LOOK_EVERY_S
+    assert keys() == []
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "short\n", "with space in the key\n"])
