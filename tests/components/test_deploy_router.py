@@ -307,7 +307,7 @@ def test_one_that_stays_unready_is_given_up_with_the_reason(
             "exitCode": 1,
         },
     }
-    kubernetes_api.statuses = [None, kserve("False", 1, modelStatus=failure)]
+    kubernetes_api.statuses = [kserve("False", 1, modelStatus=failure)]
     with pytest.raises(HierRouterError) as caught:
         services.wait("hierrouter", services.apply(router(2)), 0.05)
     line = str(caught.value)
