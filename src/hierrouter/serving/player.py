@@ -71,7 +71,7 @@ class _Play:
     route: Route
     began: float = field(default_factory=perf_counter)
     failed: set[int] = field(default_factory=set)
-    refused: dict[int, str] = field(default_factory=dict)
+    refused: set[int] = field(default_factory=set)
 
 
 class Player:
@@ -233,7 +233,7 @@ class Player:
             for model, member in enumerate(self.members)
             if model in play.failed or member.breaker.wait_s > 0
         }
-        out = dead | play.refused.keys()
+        out = dead | play.refused
         able = play.allowed.copy()
         for model in out:
             able[:, [2 * model + ANALYZE, 2 * model + SOLVE]] = False
@@ -364,7 +364,7 @@ class Player:
         model = action // 2
         # A refusal, or a prompt that cannot be made, says nothing about other questions.
         if prompt is None or isinstance(error, RefusedError):
-            play.refused[model] = str(error)
+            play.refused.add(model)
         else:
             play.failed.add(model)
         play.route.degraded = True

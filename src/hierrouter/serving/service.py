@@ -7,12 +7,13 @@ import logging
 import time
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hierrouter.serving.events import Hop, Route, Text
 from hierrouter.serving.knobs import presets
 from hierrouter.serving.problems import OverloadedError, problem_of
 from hierrouter.serving.spans import span_of
+from hierrouter.serving.told import request_entry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -163,18 +164,8 @@ class Service:
         took: float,
         first: float,
     ) -> None:
-        told: dict[str, Any] = {
-            "request_id": request_id,
-            "api": api,
-            "status": status,
-            "route": route.path,
-            "alpha": route.alpha,
-            "cost_usd": route.cost_usd,
-            "tokens_in": route.tokens_in,
-            "tokens_out": route.tokens_out,
-            "ms": round(took * 1000, 3),
-            "degraded": route.degraded,
-        }
+        told = request_entry(route, request_id, api, status)
+        told["ms"] = round(took * 1000, 3)
         if first:
             told["first_ms"] = round(first * 1000, 3)
         if route.failures:

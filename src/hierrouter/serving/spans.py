@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hierrouter.serving.told import hop_object
+from hierrouter.serving.told import hop_object, request_entry
 from hierrouter.tracking.traces import Span
 
 if TYPE_CHECKING:
@@ -31,22 +31,11 @@ def span_of(
         took_s: seconds.
         texts: question and answer, where they may be told.
     """
-    attributes = {
-        "request_id": request_id,
-        "api": api,
-        "status": status,
-        "route": route.path,
-        "alpha": route.alpha,
-        "cost_usd": route.cost_usd,
-        "tokens_in": route.tokens_in,
-        "tokens_out": route.tokens_out,
-        "degraded": route.degraded,
-    }
     return Span(
         name="hierrouter",
         began_ns=began_ns,
         ended_ns=began_ns + _ns(took_s),
-        attributes=attributes,
+        attributes=request_entry(route, request_id, api, status),
         inputs={"question": texts[0]} if texts else None,
         outputs={"answer": texts[1]} if texts else None,
         inner=[_hop(hop, began_ns, texts is not None) for hop in route.hops],

@@ -74,6 +74,28 @@ def route_object(
     return told
 
 
+def request_entry(route: Route, request_id: str, api: str, status: int) -> dict[str, Any]:
+    """A finished request, as the log and its trace have it: no texts.
+
+    Args:
+        route: what the request took.
+        request_id: of the request.
+        api: the interface.
+        status: with which it ended.
+    """
+    return {
+        "request_id": request_id,
+        "api": api,
+        "status": status,
+        "route": route.path,
+        "alpha": route.alpha,
+        "cost_usd": route.cost_usd,
+        "tokens_in": route.tokens_in,
+        "tokens_out": route.tokens_out,
+        "degraded": route.degraded,
+    }
+
+
 def usage_object(route: Route) -> dict[str, int]:
     """OpenAI's token counts, over all hops."""
     return {

@@ -190,3 +190,51 @@ def test_a_reader_who_goes_away_ends_the_reply() -> None:
         assert backend.calls == []
 
     asyncio.run(run())
+
+
+def test_a_time_out_is_not_tried_again() -> None:
+    async def run() -> None:
+        backend = Script([asyncio.Event()], [DONE])
+        member, _ = member_over(backend, retries=2, timeout_s=0.02)
+        with pytest.raises(UnreachableError):
+            await ask(member)
+        assert backend.made == 1
+
+    asyncio.run(run())
+
+
+def test_a_deadline_that_a_silent_model_missed_makes_it_look_as_slow_as_it_was() -> None:
+    async def run() -> None:
+        member, _ = member_over(Script([asyncio.Event()]), retries=0)
+        with pytest.raises(TimeoutError):
+            await ask(member, asyncio.get_running_loop().time() + 0.02)
+        assert member.expected_s("solve") > 0.02
+        assert member.expected_s("analyze") == 0
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(("most_silent", "opens"), [(0.0, True), (60.0, False)])
+def test_callers_who_leave_a_silent_model_open_its_breaker(monkeypatch, most_silent, opens) -> None:
+    monkeypatch.setattr("hierrouter.pool.live.member.SILENT_S", most_silent)
+
+    async def run() -> None:
+        backend = Script(*[[asyncio.Event()]] * FAILURES)
+        member, _ = member_over(backend)
+        for made in range(FAILURES):
+            leaving = asyncio.ensure_future(ask(member))
+            while backend.made == made:
+                await asyncio.sleep(0)
+            leaving.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await leaving
+        assert (member.breaker.wait_s > 0) == opens
+
+    asyncio.run(run())
+
+
+def test_a_stream_that_ends_without_a_whole_reply_is_a_failure() -> None:
+    backend = Script(["ye"])
+    member, _ = member_over(backend)
+    with pytest.raises(UnreachableError, match="without a whole reply"):
+        asyncio.run(ask(member))

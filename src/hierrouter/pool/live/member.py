@@ -31,8 +31,14 @@ TIMEOUT_S = 300.0
 """Seconds that a reply of a model in this process may take; servers have their own limit."""
 MOST_RETRIES = 2
 """Further tries of a call. Recording is patient; whoever waits for an answer is not."""
+SILENT_S = 30.0
+"""A caller who leaves after so long without a word leaves a model that fails."""
 NEWEST = 0.2
 """Weight of the newest call in the expected time of the next."""
+
+
+class _SlowError(UnreachableError):
+    """A reply was not whole in time; asking the same again would take as long."""
 
 
 class Breaker:
@@ -187,7 +193,7 @@ class Member:
         """The call, again where it failed in a way that may pass and nothing has been said."""
         loop = asyncio.get_running_loop()
         for tries_left in range(self._retries, -1, -1):
-            began = False
+            began, whole, asked = False, False, time.perf_counter()
             try:
                 ends = loop.time() + self._timeout_s
                 calling = self.backend.stream(prompt, limit, pieces=pieces, stop=stop)
@@ -196,17 +202,28 @@ class Member:
                     async for piece in stream:
                         began = True
                         if not isinstance(piece, str):
+                            whole = True
                             piece = replace(piece, latency_s=time.perf_counter() - started)
                             self.breaker.succeed()
                             self._note(role, piece.latency_s)
                         said.put_nowait(piece)
+                if not whole:
+                    raise UnreachableError(f"model {self.spec.name} ended without a whole reply")
                 return
+            except (TimeoutError, asyncio.CancelledError):
+                silent = 0.0 if began else time.perf_counter() - asked
+                # It took at least that long; how much longer, nobody waited to see.
+                self._expected[role] = max(self.expected_s(role), 2 * silent)
+                if silent >= SILENT_S:
+                    self.breaker.fail()
+                raise
             except UnreachableError as error:
                 wait = error.retry_after_s
                 if wait is None:
                     doubled = FIRST_WAIT_S * 2 ** (self._retries - tries_left)
                     wait = doubled * random.uniform(0.5, 1.5)
-                if began or not tries_left or wait > LONGEST_WAIT_S:
+                last = not tries_left or isinstance(error, _SlowError)
+                if began or last or wait > LONGEST_WAIT_S:
                     self.breaker.fail(error.retry_after_s)
                     raise
                 async with asyncio.timeout_at(deadline):
@@ -226,7 +243,7 @@ class Member:
         except TimeoutError as error:
             if soonest == deadline:
                 raise
-            raise UnreachableError(
+            raise _SlowError(
                 f"model {self.spec.name} gave no whole reply within {self._timeout_s:g} s"
             ) from error
 
