@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import json
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -392,6 +393,33 @@ def test_a_body_that_is_too_long_is_refused_before_it_is_read(server) -> None:
             with contextlib.suppress(ConnectionError):
                 connection.request("POST", where, pieces, named, encode_chunked=True)
             assert connection.getresponse().status == 413
+
+
+@pytest.mark.parametrize("piece", [b"x-long: ", b"a: b\r\n" * 1000])
+def test_headers_without_end_are_refused_before_any_key_is_looked_at(server, piece) -> None:
+    place = urlsplit(server.url)
+    with socket.create_connection((place.hostname, place.port), timeout=60) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nhost: localhost\r\n" + piece)
+        with contextlib.suppress(ConnectionError):
+            for _ in range(100):
+                connection.sendall(b"x" * 100_000)
+        answer = b""
+        with contextlib.suppress(ConnectionError):
+            answer = connection.recv(1000)
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 431")
+    assert send(server, "GET", "/v2/health/live")[0] == 200
+
+
+def test_long_bodies_and_many_requests_on_a_connection_are_no_long_headers(server) -> None:
+    body = json.dumps({"instances": ["word " * 60_000]}).encode()
+    connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=60)
+    named = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+    with contextlib.closing(connection):
+        for _ in range(5):
+            connection.request("POST", "/v1/models/hierrouter:predict", body, named)
+            answer = connection.getresponse()
+            answer.read()
+            assert answer.status in (200, 400)
 
 
 @pytest.mark.parametrize(

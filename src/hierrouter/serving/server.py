@@ -12,6 +12,7 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 from hierrouter.progress import say
+from hierrouter.serving.bounded import BoundedHeads
 from hierrouter.serving.gate import Gate
 from hierrouter.serving.kserve_import import no_arguments
 from hierrouter.serving.problems import RequestError, problem_of
@@ -79,6 +80,7 @@ def run_server(
                 await service.player.fleet.start()
                 uvicorn = self._rest_server._server
                 self._rest_server.config.host = host
+                self._rest_server.config.http = BoundedHeads
                 # It only times requests, for a log that is off.
                 self._rest_server._add_middlewares = lambda _: None
                 telling = asyncio.ensure_future(_tell_when_up(uvicorn, host, said))
