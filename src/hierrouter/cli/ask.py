@@ -20,10 +20,14 @@ from hierrouter.serving.knobs import Knobs, terms_of
 from hierrouter.serving.open import open_player
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from hierrouter.serving.events import Route
 
 
-def ask_once(question: str, where: str, alpha: float, show_replies: bool) -> None:
+def ask_once(
+    question: str, where: str, alpha: float, show_replies: bool, keys: Collection[str] = ()
+) -> None:
     """Answers `question`; the answer goes to standard output, the path to standard error.
 
     Args:
@@ -31,6 +35,7 @@ def ask_once(question: str, where: str, alpha: float, show_replies: bool) -> Non
         where: the folder of a router, or `models:/NAME@ALIAS` in MLflow.
         alpha: quality given up for one cost unit saved.
         show_replies: whether earlier hops' replies are printed too.
+        keys: variables whose keys may be sent to servers that the router names.
 
     Raises:
         ConfigError: the question is empty, or alpha is no finite number.
@@ -45,7 +50,7 @@ def ask_once(question: str, where: str, alpha: float, show_replies: bool) -> Non
         say(
             f"note: this router was trained for alpha {low:g} to {high:g}; {alpha:g} is out of that"
         )
-    route = asyncio.run(_play(router, question, alpha))
+    route = asyncio.run(_play(router, question, alpha, keys))
     # A reply is printed as it is: neither markup nor :names: of emoji in it mean anything.
     out = Console(highlight=False, markup=False, emoji=False)
     if show_replies:
@@ -58,8 +63,8 @@ def ask_once(question: str, where: str, alpha: float, show_replies: bool) -> Non
     say(f"path {route.path}, cost {price}, alpha {alpha:g}{cut}")
 
 
-async def _play(router: Router, question: str, alpha: float) -> Route:
-    player = open_player(router)
+async def _play(router: Router, question: str, alpha: float, keys: Collection[str]) -> Route:
+    player = open_player(router, keys=keys)
     try:
         terms = terms_of(Knobs(alpha=alpha), alpha, router.info)
         return await play_on_screen(player, Question(question), terms)

@@ -48,7 +48,7 @@ def answer_fresh(tree: Path, router: Path, alpha: float, count: int) -> None:
 
 
 async def _answer(queries: Sequence[Query], router: Router, alpha: float) -> None:
-    player = open_player(router)
+    player = open_player(router, keys=None)  # made a moment ago, from the user's own config
     terms = terms_of(Knobs(alpha=alpha), alpha, router.info)
     right, spent = 0.0, 0.0
     try:

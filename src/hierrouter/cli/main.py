@@ -48,6 +48,14 @@ MaxDollars = Annotated[
     float | None, typer.Option("--max-dollars", min=0, help="Stop before these calls cost more.")
 ]
 RouterFolder = Annotated[Path, typer.Option("--router", help="Folder of a router.")]
+EndpointKeys = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--endpoint-key",
+        metavar="VARIABLE",
+        help="A variable whose key may go to the servers that the router names.",
+    ),
+]
 RouterUri = Annotated[
     str, typer.Option("--router", help="Folder of a router, or models:/hierrouter@champion.")
 ]
@@ -265,6 +273,7 @@ def serve(
             help="A server (…/v1) that answers for a model of the pool; for several, repeat it.",
         ),
     ] = None,
+    endpoint_keys: EndpointKeys = None,
     api_keys: Annotated[
         Path | None,
         typer.Option("--api-keys", help="File with the keys that clients must send, one a line."),
@@ -308,6 +317,7 @@ def serve(
         keys=api_keys,
         no_auth=no_auth,
         endpoints=tuple(endpoints or ()),
+        endpoint_keys=tuple(endpoint_keys or ()),
         most_requests=max_requests,
         most_bytes=max_body_kb * 1000,
         grace_s=grace,
@@ -401,11 +411,12 @@ def ask(
     show_replies: Annotated[
         bool, typer.Option("--replies", help="Also print the earlier hops' replies.")
     ] = False,
+    endpoint_keys: EndpointKeys = None,
 ) -> None:
     """Answer one question with a trained router, and show the path it took."""
     from hierrouter.cli.ask import ask_once
 
-    ask_once(question, router, alpha, show_replies)
+    ask_once(question, router, alpha, show_replies, endpoint_keys or ())
 
 
 @app.command()

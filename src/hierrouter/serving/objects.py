@@ -141,6 +141,8 @@ def router_service(
     kserve, client = _sdk()
     arguments = [f"--router={router}"]
     arguments += [f"--endpoint={name}={url}" for name, url in endpoints]
+    endpoint_keys = tuple(endpoint_keys)
+    arguments += [f"--endpoint-key={name}" for name in endpoint_keys]
     return _inference_service(
         NAME,
         namespace,

@@ -13,28 +13,41 @@ from hierrouter.serving.player import Player
 from hierrouter.serving.vectors import Vectors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from hierrouter.learning.router import Router
 
 
-def open_player(router: Router, endpoints: Mapping[str, Endpoint] | None = None) -> Player:
+def open_player(
+    router: Router,
+    endpoints: Mapping[str, Endpoint] | None = None,
+    keys: Collection[str] | None = (),
+) -> Player:
     """Opens encoder and models of a router; models are loaded when the fleet is started or used.
 
     Args:
         router: the router.
         endpoints: servers that answer for models of its pool, by the models' names.
+        keys: variables whose keys may be sent to servers that the router itself names; none: any,
+            as its maker is whoever runs this.
 
     Raises:
-        ConfigError: an endpoint is of no model of the pool.
+        ConfigError: an endpoint is of no model of the pool, or wants a key that may not be sent.
         HierRouterError: the encoder or a model is not the one the router was trained with, or
             cannot be had.
     """
     pool, encoder, identity = _described(router)
     pool = with_endpoints(pool, endpoints or {})
     for spec in pool.models:
-        # Whoever made the router chose these addresses; whoever serves it has to see them.
+        # Whoever made the router chose these addresses; whoever serves it has to see them, and to
+        # say which keys they may have.
         if spec.endpoint is not None:
+            wanted = "" if spec.name in (endpoints or {}) else spec.endpoint.api_key_env
+            if wanted and keys is not None and wanted not in keys:
+                raise ConfigError(
+                    f"the router wants to send the key in {wanted} to {spec.endpoint.url} (model "
+                    f"{spec.name}); where that is right, add --endpoint-key {wanted}"
+                )
             key = f", key from {spec.endpoint.api_key_env}" if spec.endpoint.api_key_env else ""
             say(f"{spec.name} is answered for by {spec.endpoint.url}{key}")
     vectors = Vectors(open_matching_encoder(encoder, identity))

@@ -42,6 +42,8 @@ class ServeSettings:
     """Whether no key is asked for also where others can reach the server."""
     endpoints: tuple[str, ...] = ()
     """NAME=URL, or NAME=URL#MODEL, of servers that answer for models of the pool."""
+    endpoint_keys: tuple[str, ...] = ()
+    """Variables whose keys may be sent to servers that the router names."""
     most_requests: int = 128
     """Requests under way at the same time; more are refused with 429."""
     most_bytes: int = 1_000_000
@@ -85,7 +87,7 @@ def serve(folder: Path, settings: ServeSettings) -> None:
     _require_free(settings.host, settings.port)
     if find_spec("kserve") is None:
         raise HierRouterError("KServe is not installed; pip install 'hierrouter[serving]'")
-    player = open_player(router, endpoints)
+    player = open_player(router, endpoints, settings.endpoint_keys)
 
     from hierrouter.serving.gate import Rules
     from hierrouter.serving.gauges import Gauges

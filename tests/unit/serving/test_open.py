@@ -45,7 +45,10 @@ def test_addresses_that_the_router_names_are_shown(router, capfd) -> None:
         endpoint = {"url": "http://elsewhere/v1", "api_key_env": "MY_KEY"}
         spec.update(backend="openai", scripted=None, endpoint=endpoint)
 
-    open_player(changed(router, name_server))
+    named = changed(router, name_server)
+    with pytest.raises(ConfigError, match=r"MY_KEY to http://elsewhere/v1 .*--endpoint-key MY_KEY"):
+        open_player(named, keys=["OTHER_KEY"])
+    open_player(named, keys=["MY_KEY"])
     shown = capfd.readouterr().err
     assert "A is answered for by http://elsewhere/v1, key from MY_KEY" in shown
 
