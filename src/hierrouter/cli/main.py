@@ -8,7 +8,17 @@ from typing import Annotated, Literal
 import typer
 
 from hierrouter import __version__
+from hierrouter.cli import serving_commands, tree_commands
 from hierrouter.cli.launch import launch
+from hierrouter.cli.options import (
+    ConfigFile,
+    MaxDollars,
+    Out,
+    Overrides,
+    RouterFolder,
+    TreeFolder,
+    TreeOut,
+)
 from hierrouter.files import folder_at
 from hierrouter.progress import say
 
@@ -21,44 +31,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-tree_app = typer.Typer(help="Look after a route tree.", no_args_is_help=True)
-app.add_typer(tree_app, name="tree")
-
-ConfigFile = Annotated[Path, typer.Option("--config", help="The experiment's YAML file.")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Replace one value, e.g. training.seed=7."),
-]
-Out = Annotated[Path, typer.Option("--out", help="Folder for the result: new, empty or ours.")]
-TREE_HELP = "Folder of a route tree, or an address such as s3://bucket/tree."
-TreeFolder = Annotated[
-    Path, typer.Option("--tree", metavar="DIR", parser=folder_at, help=TREE_HELP)
-]
-TreeOut = Annotated[
-    Path,
-    typer.Option(
-        "--out",
-        metavar="DIR",
-        parser=folder_at,
-        help="Folder of the tree, new, empty or ours, or an address such as s3://bucket/tree.",
-    ),
-]
-TreeArgument = Annotated[Path, typer.Argument(metavar="DIR", parser=folder_at, help=TREE_HELP)]
-MaxDollars = Annotated[
-    float | None, typer.Option("--max-dollars", min=0, help="Stop before these calls cost more.")
-]
-RouterFolder = Annotated[Path, typer.Option("--router", help="Folder of a router.")]
-EndpointKeys = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--endpoint-key",
-        metavar="VARIABLE",
-        help="A variable whose key may go to the servers that the router names.",
-    ),
-]
-RouterUri = Annotated[
-    str, typer.Option("--router", help="Folder of a router, or models:/hierrouter@champion.")
-]
+app.add_typer(tree_commands.app, name="tree")
 
 
 def _version(wanted: bool) -> None:
@@ -256,170 +229,6 @@ def register(
 
 
 @app.command()
-def serve(
-    router: RouterUri,
-    host: Annotated[str, typer.Option("--host", help="Address to listen at.")] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="Its port; 0: any that is free.")
-    ] = 8080,
-    alpha: Annotated[
-        float, typer.Option("--alpha", min=0, help="Alpha where a request names none.")
-    ] = 0.1,
-    endpoints: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--endpoint",
-            metavar="NAME=URL",
-            help="A server (…/v1) that answers for a model of the pool; for several, repeat it.",
-        ),
-    ] = None,
-    endpoint_keys: EndpointKeys = None,
-    api_keys: Annotated[
-        Path | None,
-        typer.Option("--api-keys", help="File with the keys that clients must send, one a line."),
-    ] = None,
-    no_auth: Annotated[
-        bool, typer.Option("--no-auth", help="Listen to others without asking for a key.")
-    ] = False,
-    name: Annotated[
-        str, typer.Option("--name", help="What the router is called in requests.")
-    ] = "hierrouter",
-    max_requests: Annotated[
-        int, typer.Option("--max-requests", min=1, help="Requests at once; more get 429.")
-    ] = 128,
-    max_body_kb: Annotated[
-        int, typer.Option("--max-body-kb", min=1, help="Longest request, in 1,000 bytes.")
-    ] = 1000,
-    grace: Annotated[
-        int, typer.Option("--grace", min=0, help="Seconds for requests under way at the end.")
-    ] = 60,
-    playground: Annotated[
-        bool, typer.Option("--playground/--no-playground", help="Serve the page /playground.")
-    ] = True,
-    log_texts: Annotated[
-        bool, typer.Option("--log-texts", help="Log and trace questions and answers, too.")
-    ] = False,
-    trace_share: Annotated[
-        float,
-        typer.Option("--trace-share", min=0, max=1, help="Share of requests traced in MLflow."),
-    ] = 0.0,
-) -> None:
-    """Serve a router with its pool behind KServe's and OpenAI's interfaces."""
-    from hierrouter.cli.ask import router_folder
-    from hierrouter.serving.serve import ServeSettings
-    from hierrouter.serving.serve import serve as serve_router
-
-    settings = ServeSettings(
-        host=host,
-        port=port,
-        name=name,
-        alpha=alpha,
-        keys=api_keys,
-        no_auth=no_auth,
-        endpoints=tuple(endpoints or ()),
-        endpoint_keys=tuple(endpoint_keys or ()),
-        most_requests=max_requests,
-        most_bytes=max_body_kb * 1000,
-        grace_s=grace,
-        playground=playground,
-        log_texts=log_texts,
-        trace_share=trace_share,
-    )
-    serve_router(router_folder(router), settings)
-
-
-@app.command()
-def manifests(
-    config: ConfigFile,
-    out: Out,
-    router: Annotated[
-        str, typer.Option("--router", help="The registered version, models:/hierrouter/3.")
-    ],
-    mlflow_uri: Annotated[
-        str, typer.Option("--mlflow-uri", help="Where it is registered, as pods reach it.")
-    ],
-    image: Annotated[
-        str,
-        typer.Option("--image", envvar="HIERROUTER_IMAGE", help="The project's image, by digest."),
-    ],
-    namespace: Annotated[
-        str, typer.Option("--namespace", help="Namespace of the objects.")
-    ] = "hierrouter",
-    keys_secret: Annotated[
-        str,
-        typer.Option("--keys-secret", help="Secret with the clients' keys: HIERROUTER_API_KEYS."),
-    ] = "hierrouter-api-keys",
-    accelerator: Annotated[
-        str, typer.Option("--accelerator", help="What each model asks for, such as amd.com/gpu.")
-    ] = "nvidia.com/gpu",
-    accelerators: Annotated[
-        int, typer.Option("--accelerators", min=0, help="How many; 0: models run on processors.")
-    ] = 1,
-    timeout: Annotated[
-        int, typer.Option("--timeout", min=1, help="Seconds for a request; above all deadlines.")
-    ] = 600,
-    all_in_one: Annotated[
-        bool, typer.Option("--all-in-one", help="One pod for router and models, on processors.")
-    ] = False,
-    overrides: Overrides = None,
-) -> None:
-    """Write the KServe objects that serve a registered router and its pool."""
-    from hierrouter.configfile import load_config
-    from hierrouter.serving.manifest_settings import ManifestSettings
-    from hierrouter.serving.manifests import write_manifests
-
-    settings = ManifestSettings(
-        router=router,
-        mlflow_uri=mlflow_uri,
-        image=image,
-        namespace=namespace,
-        keys_secret=keys_secret,
-        accelerator=accelerator,
-        accelerators=accelerators,
-        timeout_s=timeout,
-        all_in_one=all_in_one,
-    )
-    write_manifests(load_config(config, overrides or []).pool, settings, out)
-
-
-@app.command()
-def fetch(
-    source: Annotated[
-        str, typer.Argument(metavar="SRC", help="models:/NAME@ALIAS or models:/NAME/VERSION.")
-    ],
-    dest: Annotated[
-        Path, typer.Argument(metavar="DEST", help="Folder for it: new, empty or a router's.")
-    ],
-) -> None:
-    """Copy a registered router from MLflow into a folder; none of its code is run."""
-    from hierrouter.errors import ConfigError
-    from hierrouter.tracking.resolve import SCHEME, fetch_router
-
-    if not source.startswith(SCHEME):
-        raise ConfigError(f"{source}: name models:/NAME@ALIAS or models:/NAME/VERSION")
-    fetch_router(source, dest)
-    say(f"router: {dest}")
-
-
-@app.command()
-def ask(
-    question: Annotated[str, typer.Argument(help="What to answer.")],
-    router: RouterUri,
-    alpha: Annotated[
-        float, typer.Option("--alpha", min=0, help="Quality given up for one cost unit saved.")
-    ] = 0.1,
-    show_replies: Annotated[
-        bool, typer.Option("--replies", help="Also print the earlier hops' replies.")
-    ] = False,
-    endpoint_keys: EndpointKeys = None,
-) -> None:
-    """Answer one question with a trained router, and show the path it took."""
-    from hierrouter.cli.ask import ask_once
-
-    ask_once(question, router, alpha, show_replies, endpoint_keys or ())
-
-
-@app.command()
 def doctor(
     config: Annotated[
         Path | None,
@@ -456,70 +265,8 @@ def config_command(
         raise ConfigError("say --explain for all keys, or --config FILE to print one in full")
 
 
-@tree_app.command("info")
-def tree_info(
-    tree: TreeArgument,
-    per_task: Annotated[
-        int | None,
-        typer.Option("--per-task", min=1, help="Direct answers of the first so many a task only."),
-    ] = None,
-) -> None:
-    """Say what a tree holds: queries, nodes, tokens, cost, how good its direct answers are."""
-    from hierrouter.cli.trees import print_info
-
-    print_info(tree, per_task)
-
-
-@tree_app.command("verify")
-def tree_verify(
-    tree: TreeArgument,
-    keys: Annotated[
-        bool, typer.Option("--keys", help="Also compute each generation key anew (tokenizers).")
-    ] = False,
-) -> None:
-    """Check that all of a tree can be read and fits together."""
-    from hierrouter.cli.trees import verify
-
-    verify(tree, keys)
-
-
-@tree_app.command("merge")
-def tree_merge(
-    trees: Annotated[
-        list[Path], typer.Argument(metavar="DIR…", parser=folder_at, help="Trees, such as shards.")
-    ],
-    out: TreeOut,
-) -> None:
-    """Add the nodes of trees to one; they stay as they are."""
-    from hierrouter.routes.upkeep import merge_trees
-
-    merge_trees(trees, out)
-
-
-@tree_app.command("compact")
-def tree_compact(tree: TreeArgument) -> None:
-    """Join a tree's small files into few large ones."""
-    from hierrouter.routes.upkeep import compact_tree
-
-    compact_tree(tree)
-
-
-@tree_app.command("rescore")
-def tree_rescore(
-    tree: TreeArgument,
-    config: Annotated[
-        Path | None, typer.Option("--config", help="Take rates from this config's pool.")
-    ] = None,
-    overrides: Overrides = None,
-) -> None:
-    """Score every answer again, generating none: after a rate or the scorers have changed."""
-    from hierrouter.cli.trees import rescore
-    from hierrouter.configfile import load_config
-    from hierrouter.errors import ConfigError
-
-    if config is None and overrides:
-        raise ConfigError("--set changes a config; name one with --config")
-    rescore(tree, None if config is None else load_config(config, overrides or []).pool)
+# After the stages, so that `--help` lists commands in the order in which they are used.
+app.add_typer(serving_commands.app)
 
 
 def main() -> None:
