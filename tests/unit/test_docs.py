@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
 from hierrouter.cli.main import app
 from hierrouter.configfile import load_config
-
-if TYPE_CHECKING:
-    import typer
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -20,13 +18,11 @@ CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 PACKAGE = ROOT / "src" / "hierrouter"
 
 MADE_BY_US = ("runs/", "mlflow.db", ".venv", "queries/", "tree/", "router/", "evaluation/")
-MADE_BY_US += ("nodes/", "embeddings/", "mirror/")
+MADE_BY_US += ("nodes/", "embeddings/", "mirror/", "serving/")
 """What a run makes, relative to the repository or to a run's folder."""
 FOLDERS = ("src/", "tests/", "configs/", "docs/", "benchmarks/", ".ci/")
 PACKAGES = tuple(f"{p.name}/" for p in PACKAGE.iterdir() if p.is_dir() and p.name[0] != "_")
 """The library's own folders, which pages name without `src/hierrouter/`."""
-PLANNED = ("serving/",)
-"""In the layers that CONTRIBUTING.md draws, but not there yet."""
 PATH = re.compile(
     r"(?<![\w./:~-])(?:[\w.-]+/)+(?:[\w.*-]*[\w*])?|(?<![\w./-])[\w-]+\.(?:py|yaml|md)\b"
 )
@@ -40,25 +36,18 @@ def said(path: Path) -> str:
     return text
 
 
-def names(app_or_group: typer.Typer) -> dict[str, object]:
-    """Commands by name; of a group, its own commands."""
-    found: dict[str, object] = {}
-    for command in app_or_group.registered_commands:
-        assert command.callback is not None
-        found[command.name or command.callback.__name__.replace("_", "-")] = None
-    for group in app_or_group.registered_groups:
-        assert group.typer_instance is not None
-        found[str(group.name)] = names(group.typer_instance)
-    return found
+def names(command: object) -> dict[str, Any]:
+    """Commands by name, as the command line itself knows them; of a group, its own commands."""
+    return {name: names(inner) for name, inner in getattr(command, "commands", {}).items()}
 
 
 def unknown_commands(text: str) -> list[str]:
     """The `hierrouter …` of code in a page that do not exist."""
     wrong = []
     for words in re.findall(r"(?:`|^|bin/)hierrouter ([a-z][^`\n]*)", text, re.MULTILINE):
-        here: object = names(app)
+        here = names(get_command(app))
         for word in words.split():
-            if not isinstance(here, dict):
+            if not here:
                 break
             if word not in here:
                 wrong.append(f"hierrouter {words}")
@@ -72,7 +61,7 @@ def unknown_paths(text: str) -> list[str]:
     wrong = []
     text = re.sub(r"https?://\S+", "", text)
     for name in PATH.findall(text):
-        if name.startswith((*MADE_BY_US, *PLANNED)):
+        if name.startswith(MADE_BY_US):
             places = [PACKAGE / name] if (PACKAGE / name.split("/")[0]).is_dir() else []
             if not places or not name.endswith(".py"):
                 continue  # a run's folder, even where the library has one of that name
