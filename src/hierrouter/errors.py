@@ -5,6 +5,8 @@ class HierRouterError(Exception):
     """An expected failure. Its text names the culprit and the remedy in one line."""
 
     exit_code = 1
+    unpaid = False
+    """Of a call to a model: whether it is known to have cost nothing."""
 
 
 class ConfigError(HierRouterError):

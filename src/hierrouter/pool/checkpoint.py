@@ -145,6 +145,13 @@ class Checkpoint:
         template = len(self.encode([self.render("")])[0])
         self.refuse_beyond_window(message_tokens + template, max_new_tokens)
 
+    @property
+    def window(self) -> int:
+        """Most tokens of a prompt and its reply together."""
+        # Some models state no bound, some -1.
+        stated = getattr(self.config.get_text_config(), "max_position_embeddings", None)
+        return stated if isinstance(stated, int) and stated > 0 else sys.maxsize
+
     def refuse_beyond_window(self, prompt_tokens: int, limit: int) -> None:
         """Beyond its window a model is told positions that it was never trained on.
 
@@ -155,9 +162,7 @@ class Checkpoint:
         Raises:
             HierRouterError: together they are longer than the window.
         """
-        # Some models state no bound, some -1.
-        stated = getattr(self.config.get_text_config(), "max_position_embeddings", None)
-        window = stated if isinstance(stated, int) and stated > 0 else sys.maxsize
+        window = self.window
         if prompt_tokens + limit > window:
             raise HierRouterError(
                 f"model {self.label}: a prompt of {prompt_tokens} tokens and a reply of {limit} "

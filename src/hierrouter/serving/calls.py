@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from hierrouter.errors import HierRouterError
 from hierrouter.learning.actions import ANALYZE, ROLES, SOLVE
-from hierrouter.pool.live.backend import Turn
+from hierrouter.pool.live.backend import LONG_TOKEN, Turn
 from hierrouter.pool.prompts import GAP, build_message, instruction_for, limit_for
 from hierrouter.routes.costs import call_cost
 
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 LABEL_TOKENS = 16
 """Tokens set aside for the heading under which an analysis will stand."""
+
+
+class GivenUpError(Exception):
+    """Nobody waits for what is being made."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,10 @@ class Calls:
         self._question, self._pool, self._members = question, pool, members
         self.replies: list[tuple[Role, str]] = []
         """Role and text of the calls made so far."""
+        self.given_up = False
+        """Set from another thread once nobody waits for the request: whatever is made ends."""
         self._bare: dict[tuple[int, int, int, int], int] = {}
+        self._made: dict[tuple[int, str], Prompt] = {}
 
     def limit(self, action: int) -> int:
         """The most new tokens of a call."""
@@ -164,13 +171,25 @@ class Calls:
         affordable: int | None = None,
     ) -> Prompt:
         spec, role = self._pool.models[action // 2], ROLES[action % 2]
+        if self.given_up:
+            raise GivenUpError
         backend = self._members[action // 2].backend
         prompts, before = self._pool.prompts, self._question.before
+        longest = prompts.max_context_tokens
+        if len(self._question.text) > LONG_TOKEN * longest:
+            raise HierRouterError(
+                f"a question of {len(self._question.text)} characters is longer than "
+                f"pool.prompts.max_context_tokens, {longest}"
+            )
         kind = self._question.kind
         answer_format = getattr(prompts.answer_formats, kind) if kind and role == "solve" else ""
 
         def whole(message: str) -> Prompt:
-            return backend.prepare([*before, Turn("user", message)])
+            # Members with the same weights are often asked in the same words.
+            place = id(backend), message
+            if place not in self._made:
+                self._made[place] = backend.prepare([*before, Turn("user", message)])
+            return self._made[place]
 
         message = build_message(
             self._question.text,
@@ -178,6 +197,6 @@ class Calls:
             instruction_for(prompts, spec, hop, role, any_before=bool(replies)),
             answer_format,
             backend.count_tokens if affordable is None else lambda text: whole(text).tokens_in,
-            prompts.max_context_tokens if affordable is None else affordable,
+            longest if affordable is None else affordable,
         )
         return whole(message)

@@ -63,8 +63,9 @@ class Route:
     """The alpha that was routed with."""
     hops: list[Hop] = field(default_factory=list)
     """The calls that were made."""
-    lost_usd: float = 0.0
-    """Dollars of calls that failed half-way."""
+    lost: dict[str, float] = field(default_factory=dict)
+    """By model, dollars of calls that gave no reply: at most what they can have cost where they
+    failed, and what they had said where they were given up."""
     degraded: bool = False
     """Whether a failure changed the route."""
     failures: list[str] = field(default_factory=list)
@@ -78,6 +79,11 @@ class Route:
     def path(self) -> str:
         """The route as it is written: the models with colons between."""
         return ":".join(hop.decision.model for hop in self.hops)
+
+    @property
+    def lost_usd(self) -> float:
+        """Dollars of calls that gave no reply."""
+        return sum(self.lost.values())
 
     @property
     def cost_usd(self) -> float:

@@ -21,6 +21,7 @@ import numpy as np
 from hierrouter.errors import DamagedFileError, HierRouterError, RefusedError
 from hierrouter.learning.actions import ANALYZE, ROLES, SOLVE, action_name
 from hierrouter.pool.backend import Completion
+from hierrouter.pool.live.member import Bill
 from hierrouter.routes.costs import call_cost
 from hierrouter.routes.views import state_of, texts_of
 from hierrouter.serving.calls import Calls
@@ -171,9 +172,11 @@ class Player:
             said, first = "", 0.0
             completion: Completion | None = None
             prompt: Prompt | None = None
+            # Under a limit, what a lost try may have cost is taken off before another is sent.
+            bill = Bill() if play.terms.max_cost is None else Bill(1)
             try:
                 left = self._left(play)
-                prompt = await self._off_loop(play.calls.prompt, action, index, left)
+                prompt = await self._off_loop(play, play.calls.prompt, action, index, left)
                 await self.fleet.ready(member)
                 calling = member.call(
                     prompt,
@@ -182,6 +185,7 @@ class Player:
                     pieces=solves and (play.pieces or bool(play.trim.stops)),
                     stop=play.trim.stops if solves else (),
                     deadline=play.deadline,
+                    bill=bill,
                 )
                 async with aclosing(calling) as pieces:
                     async for piece in pieces:
@@ -195,13 +199,17 @@ class Player:
                         if play.trim.stopped:
                             break
             except HierRouterError as error:
-                self._note_failure(play, action, error, prompt, said)
+                self._note_failure(play, action, error, prompt)
                 if play.trim.said and play.pieces:
                     raise BrokenOffError(
                         f"model {member.spec.name} broke its answer off"
                     ) from error
                 play.trim = Trim(play.trim.stops)
                 continue
+            finally:
+                if prompt is not None:
+                    given_up = completion is None and bill.sent and not play.trim.stopped
+                    self._note_lost(play, action, prompt, bill.lost, said if given_up else None)
             if completion is None:
                 completion = self._cut(play, action, prompt, said, perf_counter() - decided)
             if solves:
@@ -241,7 +249,7 @@ class Player:
             raise self._nobody(play, dead)
         possible = able[index]
         if terms.max_cost is not None:
-            possible = await self._off_loop(self._affordable, play, able, index)
+            possible = await self._off_loop(play, self._affordable, play, able, index)
         possible = self._in_time(play, able, index, possible)
         state = await self._state(play)
         spent = np.array([play.route.cost_usd])
@@ -274,17 +282,26 @@ class Player:
             fallback=wished // 2 in dead,
         )
 
-    async def _off_loop(self, work: Callable[P, T], *given: P.args, **none: P.kwargs) -> T:
+    async def _off_loop(
+        self, play: _Play, work: Callable[P, T], *given: P.args, **none: P.kwargs
+    ) -> T:
         """Makes prompts in a thread where that means tokenizing: other requests go on meanwhile."""
         if self._tokenizing is None:
             return work(*given, **none)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._tokenizing, partial(work, *given, **none))
+        try:
+            async with asyncio.timeout_at(play.deadline):
+                return await loop.run_in_executor(self._tokenizing, partial(work, *given, **none))
+        except (TimeoutError, asyncio.CancelledError):
+            # The thread would go on with what nobody waits for, and others wait for the thread.
+            play.calls.given_up = True
+            raise
 
     async def _state(self, play: _Play) -> NDArray[np.float32]:
         info, question = self.router.info, play.question.text
         texts = texts_of(info.view, question, play.calls.replies, self.pool.encoder.max_tokens)
-        state: NDArray[np.float32] = state_of(info.view, await self._vectors.of(texts))
+        async with asyncio.timeout_at(play.deadline):
+            state: NDArray[np.float32] = state_of(info.view, await self._vectors.of(texts))
         return state
 
     def _affordable(self, play: _Play, able: NDArray[np.bool_], index: int) -> NDArray[np.bool_]:
@@ -294,7 +311,7 @@ class Player:
         if fits.any():
             return fits
         fits, least = play.calls.affordable(play.allowed, index, left)
-        if index or fits.any():
+        if index or fits.any() or play.route.failures:
             raise NobodyAnswersError(
                 "every model that hierrouter.max_cost leaves fails at present", RETRY_S
             )
@@ -353,14 +370,9 @@ class Player:
         )
 
     def _note_failure(
-        self,
-        play: _Play,
-        action: int,
-        error: HierRouterError,
-        prompt: Prompt | None,
-        said: str,
+        self, play: _Play, action: int, error: HierRouterError, prompt: Prompt | None
     ) -> None:
-        """A call failed: its model is left out from now on, and what it cost is kept."""
+        """A call failed: its model is left out from now on."""
         model = action // 2
         # A refusal, or a prompt that cannot be made, says nothing about other questions.
         if prompt is None or isinstance(error, RefusedError):
@@ -369,10 +381,23 @@ class Player:
             play.failed.add(model)
         play.route.degraded = True
         play.route.failures.append(str(error))
-        if said and prompt is not None:
-            lost = self._cut(play, action, prompt, said, 0.0)
-            rate = self.members[model].spec.rate
-            play.route.lost_usd += call_cost(rate, lost.tokens_in, lost.tokens_out)
+
+    def _note_lost(
+        self, play: _Play, action: int, prompt: Prompt, lost: int, given_up: str | None
+    ) -> None:
+        """Keeps what was paid, or may have been, for no reply.
+
+        A try that failed may have been worked on to its end: it counts as much as a call can cost
+        at most. One that was given up (the client left, the time was over) counts what it said.
+        """
+        rate = self.members[action // 2].spec.rate
+        dollars = lost * call_cost(rate, prompt.tokens_in, play.calls.limit(action))
+        if given_up is not None:
+            cut = self._cut(play, action, prompt, given_up, 0.0)
+            dollars += call_cost(rate, cut.tokens_in, cut.tokens_out)
+        if dollars:
+            model = self.router.info.models[action // 2]
+            play.route.lost[model] = play.route.lost.get(model, 0.0) + dollars
 
     def _cut(self, play: _Play, action: int, prompt: Prompt, said: str, took: float) -> Completion:
         """A reply of which no more is wanted, or to be had; its tokens are counted here."""

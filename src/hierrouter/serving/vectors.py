@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
+
+from hierrouter.errors import UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +39,7 @@ class Vectors:
         # By digest: a text may be as long as a request.
         self._known: OrderedDict[bytes, NDArray[np.float32]] = OrderedDict()
         self._under_way: dict[bytes, asyncio.Future[NDArray[np.float32]]] = {}
+        self._callers: Counter[bytes] = Counter()
         self._waiting: deque[str] = deque()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="encoder")
         self._working: asyncio.Task[None] | None = None
@@ -46,8 +49,12 @@ class Vectors:
         return [await self._one(text) for text in texts]
 
     def close(self) -> None:
-        """Ends the thread."""
+        """Ends the thread; who waits is told."""
+        self._waiting.clear()
         self._thread.shutdown(wait=False, cancel_futures=True)
+        for future in self._under_way.values():
+            if not future.done():
+                future.set_exception(UnreachableError("the encoder is shutting down"))
 
     async def _one(self, text: str) -> NDArray[np.float32]:
         place = _digest(text)
@@ -59,27 +66,49 @@ class Vectors:
             self._waiting.append(text)
             if self._working is None or self._working.done():
                 self._working = asyncio.create_task(self._work())
-        # A caller who goes away must not take the vector from the others who wait for it.
-        return await asyncio.shield(self._under_way[place])
+        self._callers[place] += 1
+        try:
+            # A caller who goes away must not take the vector from the others who wait for it.
+            return await asyncio.shield(self._under_way[place])
+        finally:
+            self._callers[place] -= 1
+            if not self._callers[place]:
+                del self._callers[place]
 
     async def _work(self) -> None:
         """Encodes what waits until nothing does."""
         loop = asyncio.get_running_loop()
         while self._waiting:
-            count = min(self._together, len(self._waiting))
-            texts = [self._waiting.popleft() for _ in range(count)]
+            texts = self._next()
+            if not texts:
+                return
             try:
                 vectors = await loop.run_in_executor(self._thread, self._encoder.encode, texts)
             except Exception as error:  # handed to whoever waits
                 for text in texts:
-                    self._under_way.pop(_digest(text)).set_exception(error)
+                    future = self._under_way.pop(_digest(text))
+                    if not future.done():
+                        future.set_exception(error)
                 continue
             for text, vector in zip(texts, vectors, strict=True):
                 # A copy: a row would keep the whole batch.
                 self._known[_digest(text)] = vector.copy()
-                self._under_way.pop(_digest(text)).set_result(vector)
+                future = self._under_way.pop(_digest(text))
+                if not future.done():
+                    future.set_result(vector)
             while len(self._known) > self._kept:
                 self._known.popitem(last=False)
+
+    def _next(self) -> list[str]:
+        """The texts to encode now: the oldest that somebody still waits for."""
+        texts: list[str] = []
+        while self._waiting and len(texts) < self._together:
+            text = self._waiting.popleft()
+            if self._callers[place := _digest(text)]:
+                texts.append(text)
+            else:
+                self._under_way.pop(place).cancel()
+        return texts
 
 
 def _digest(text: str) -> bytes:

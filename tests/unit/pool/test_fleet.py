@@ -42,12 +42,12 @@ def test_members_with_the_same_weights_share_a_model_and_its_places(pool) -> Non
     assert a._places is steps._places
 
 
-def test_what_does_not_fit_into_memory_is_refused_by_name(pool) -> None:
+def test_what_does_not_fit_together_is_refused_before_any_is_loaded(pool) -> None:
     first, last = (needed_bytes(spec.dtype, spec) for spec in (pool.models[0], pool.models[2]))
-    free = [first, last - 1]
-    fleet = Fleet(pool, weights_of(pool), lambda device: free.pop(0))
-    with pytest.raises(HierRouterError, match=r"model b needs about .*--endpoint"):
+    fleet = Fleet(pool, weights_of(pool), lambda device: first + last - 1)
+    with pytest.raises(HierRouterError, match=r"on cpu \(a 6\.3, b 3\.9\) .*--endpoint"):
         asyncio.run(fleet.start())
+    assert fleet._loaded == []
 
 
 def test_other_weights_are_refused(pool) -> None:

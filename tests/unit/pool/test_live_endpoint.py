@@ -80,6 +80,8 @@ def test_failures_before_the_first_piece(upstream, behaviour, error, words, piec
     assert "\n" not in str(caught.value)
     if behaviour == "busy":
         assert caught.value.retry_after_s == 1
+    # A server that refuses has worked on nothing; one whose answer is no answer may have.
+    assert caught.value.unpaid is (behaviour not in ("garbage", "login"))
 
 
 @pytest.mark.parametrize(
@@ -130,15 +132,40 @@ def test_a_stream_without_usage_is_priced_by_its_bounds(upstream, capfd) -> None
     assert "without `usage`" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("pieces", [True, False])
+def test_a_server_that_counts_more_than_it_should_is_bounded_by_what_it_counts(
+    upstream, capfd, pieces
+) -> None:
+    upstream.count = "5000"
+
+    async def run():
+        backend = EndpointLive(spec_of(upstream.url))
+        await backend.start()
+        try:
+            before = backend.prepare(QUESTION)
+            *_, said = [piece async for piece in backend.stream(before, 10, pieces=pieces)]
+            return before, said, backend.prepare(QUESTION)
+        finally:
+            await backend.close()
+
+    before, completion, after = asyncio.run(run())
+    assert completion.tokens_out == 5000
+    counted = completion.tokens_in + completion.tokens_out
+    assert before.tokens_in + 10 < counted == after.tokens_in + 10
+    assert "counted 5007 tokens where at most" in capfd.readouterr().err
+
+
 def test_a_server_that_is_not_there(upstream) -> None:
-    with pytest.raises(UnreachableError, match="does not answer"):
+    with pytest.raises(UnreachableError, match="does not answer") as caught:
         ask("http://127.0.0.1:9/v1")
+    assert caught.value.unpaid
 
 
 def test_a_server_that_hangs_is_given_up_after_its_time(upstream) -> None:
     upstream.behaviour["small"] = "hang"
-    with pytest.raises(UnreachableError, match=r"within 0\.05 s"):
+    with pytest.raises(UnreachableError, match=r"within 0\.05 s") as caught:
         ask(upstream.url, timeout_s=0.05)
+    assert not caught.value.unpaid
 
 
 def test_closing_the_stream_ends_the_servers_work(upstream) -> None:

@@ -128,6 +128,57 @@ def test_the_breaker_opens_after_failures_in_a_row_and_lets_one_try_after_its_pa
     assert breaker.wait_s == 0
 
 
+def test_past_its_pause_one_call_tries_a_model_and_others_are_turned_away() -> None:
+    go = asyncio.Event()
+    failing = [[HierRouterError("bad")]] * FAILURES
+    backend = Script(*failing, [go, "ye", DONE], [HierRouterError("bad")], [DONE])
+    member, now = member_over(backend, retries=0, places=4)
+
+    async def run() -> None:
+        for _ in range(FAILURES):
+            with pytest.raises(HierRouterError):
+                await ask(member)
+        with pytest.raises(UnreachableError, match="left alone") as turned_away:
+            await ask(member)
+        assert turned_away.value.unpaid
+        now[0] += PAUSE_S
+        assert member.breaker.wait_s == 0
+        trying = asyncio.ensure_future(ask(member))
+        while backend.made == FAILURES:
+            await asyncio.sleep(0)
+        assert member.breaker.wait_s > 0
+        with pytest.raises(UnreachableError, match="left alone"):
+            await ask(member)
+        go.set()
+        assert (await trying)[0] == "ye"
+        assert member.breaker.wait_s == 0
+        # Well again: one failure does not open it.
+        with pytest.raises(HierRouterError):
+            await ask(member)
+        assert len(await ask(member)) == 1
+        assert backend.made == FAILURES + 3
+
+    asyncio.run(run())
+
+
+def test_who_gives_a_trial_up_leaves_it_to_the_next() -> None:
+    never = asyncio.Event()
+    backend = Script(*[[HierRouterError("bad")]] * FAILURES, ["ye", never], [DONE])
+    member, now = member_over(backend, retries=0)
+
+    async def run() -> None:
+        for _ in range(FAILURES):
+            with pytest.raises(HierRouterError):
+                await ask(member)
+        now[0] += PAUSE_S
+        leaving = member.call(PROMPT, 5, "solve", pieces=True)
+        assert await anext(leaving) == "ye"
+        await leaving.aclose()
+        assert len(await ask(member)) == 1
+
+    asyncio.run(run())
+
+
 def test_a_reply_that_takes_too_long_is_a_failure_and_a_deadline_is_not() -> None:
     async def run() -> None:
         backend = Script([asyncio.Event()], [asyncio.Event()])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
+from contextlib import aclosing
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from hierrouter.errors import HierRouterError, RefusedError, UnreachableError
 from hierrouter.learning.actions import SOLVE
 from hierrouter.pool.live.backend import Turn
-from hierrouter.serving.calls import Calls, Question
+from hierrouter.serving.calls import Calls, GivenUpError, Question
 from hierrouter.serving.events import (
     BrokenOffError,
     Decision,
@@ -24,6 +25,7 @@ from hierrouter.serving.events import (
     TooDearError,
     TooLongError,
 )
+from hierrouter.serving.knobs import Knobs, terms_of
 
 GONE = UnreachableError("the server is gone")
 
@@ -135,6 +137,129 @@ def test_a_model_that_fails_is_left_out_and_the_policy_decides_again(
     assert route.degraded
     assert route.failures == ["the server is gone"]
     assert route.answer == "one two three"
+
+
+UNPAID = UnreachableError("refused the connection")
+UNPAID.unpaid = True
+
+
+@pytest.mark.parametrize(
+    ("failure", "tries", "charged"),
+    [(GONE, 3, 3), (UNPAID, 3, 0), (RefusedError("not that"), 1, 0), (("after", 1, GONE), 1, 1)],
+)
+def test_failed_calls_are_charged_as_much_as_they_can_have_cost(
+    make_pool, make_router, make_player, play_one, told, failure, tries, charged
+) -> None:
+    pool = make_pool(models=1, hops=1, rates=[1.0])
+    backend = told(does=[failure] * 3)
+    player = make_player(pool, make_router(pool), [backend])
+    player.members[0]._retries = 2
+    route = Route(0.1)
+    with pytest.raises((NobodyAnswersError, TooLongError, BrokenOffError)):
+        asyncio.run(play_one(player, route=route))
+    assert backend.calls == tries
+    assert route.lost_usd == pytest.approx(charged * (5 + 10) / 1000)
+
+
+def test_under_a_limit_a_lost_try_is_paid_for_before_another_is_sent(
+    make_pool, make_router, make_player, play_one, told
+) -> None:
+    pool = make_pool(models=1, hops=1, rates=[1.0])
+    bound = (5 + 10) / 1000  # five words of the question, ten of the longest answer
+
+    def ask(failures, max_cost):
+        backend = told(does=failures)
+        player = make_player(pool, make_router(pool), [backend])
+        player.members[0]._retries = 2
+        route = Route(0.1)
+        try:
+            asyncio.run(play_one(player, route=route, pieces=False, max_cost=max_cost))
+        except NobodyAnswersError:
+            return backend.calls, route, False
+        return backend.calls, route, True
+
+    calls, route, answered = ask([GONE], 1.0)
+    assert (calls, answered) == (1, False)
+    assert route.lost == {"A": pytest.approx(bound)}
+    calls, route, answered = ask([UNPAID, UNPAID], bound)
+    assert (calls, answered) == (3, True)
+    assert route.lost == {}
+    assert 0 < route.cost_usd <= bound
+
+
+def test_without_a_limit_every_lost_try_is_in_the_books(
+    make_pool, make_router, make_player, play_one, told
+) -> None:
+    pool = make_pool(models=1, hops=1, rates=[1.0])
+    player = make_player(pool, make_router(pool), [told(does=[GONE, UNPAID])])
+    player.members[0]._retries = 2
+    route, _ = asyncio.run(play_one(player))
+    assert route.lost == {"A": pytest.approx((5 + 10) / 1000)}
+    assert route.cost_usd == pytest.approx((5 + 10 + 5 + 3) / 1000)
+
+
+def test_what_was_said_before_a_client_left_is_in_the_books(
+    make_pool, make_router, make_player, told
+) -> None:
+    pool = make_pool(models=1, hops=1, rates=[1.0])
+    player = make_player(pool, make_router(pool), [told()])
+    route = Route(0.1)
+
+    async def run() -> None:
+        terms = terms_of(Knobs(), 0.1, player.router.info)
+        question = Question("What is one plus one?")
+        async with aclosing(player.play(question, terms, route)) as events:
+            async for event in events:
+                if isinstance(event, Text):
+                    break
+
+    asyncio.run(run())
+    assert route.lost == {"A": pytest.approx((5 + 1) / 1000)}
+
+
+def test_waiting_for_the_encoder_ends_at_the_deadline(
+    make_pool, make_router, make_player, play_one
+) -> None:
+    pool = make_pool()
+    player = make_player(pool, make_router(pool))
+    never = asyncio.Event
+
+    async def of(texts):
+        await never().wait()
+
+    player._vectors.of = of
+    with pytest.raises(LateError):
+        asyncio.run(play_one(player, deadline_ms=1))
+
+
+def test_a_question_beyond_counting_is_refused_unread(
+    make_pool, make_router, make_player, play_one, told
+) -> None:
+    pool = make_pool(max_context_tokens=100)
+    backends = [told(), told(), told()]
+    for backend in backends:
+        backend.prepare = backend.count_tokens = None  # any use of them fails
+    player = make_player(pool, make_router(pool), backends)
+    with pytest.raises(TooLongError):
+        asyncio.run(play_one(player, "x" * 3201))
+
+
+def test_the_same_words_for_the_same_weights_are_prepared_once(
+    make_pool, make_router, make_player, told
+) -> None:
+    pool = make_pool(models=2)
+    backend = told()
+    made = []
+    prepare = backend.prepare
+    backend.prepare = lambda turns: made.append(turns[-1].text) or prepare(turns)
+    player = make_player(pool, make_router(pool), [backend, backend])
+    calls = Calls(Question("What is one plus one?"), pool, player.members)
+    allowed = np.ones((2, 4), dtype=bool)
+    calls.affordable(allowed, 0, 100.0)
+    assert len(made) == len(set(made))
+    calls.given_up = True
+    with pytest.raises(GivenUpError):
+        calls.prompt(SOLVE, 0)
 
 
 def test_a_model_that_is_down_but_not_wanted_changes_nothing(

@@ -8,6 +8,7 @@ import threading
 import numpy as np
 import pytest
 
+from hierrouter.errors import UnreachableError
 from hierrouter.serving.vectors import Vectors
 
 
@@ -109,5 +110,41 @@ def test_a_caller_who_goes_away_takes_nothing_from_the_others() -> None:
         first.cancel()
         encoder.go.set()
         assert float((await second)[0][0]) == 4.0
+
+    asyncio.run(run())
+
+
+def test_what_nobody_waits_for_any_more_is_not_encoded() -> None:
+    encoder = Counting()
+    vectors = Vectors(encoder)
+
+    async def run() -> None:
+        encoder.go.clear()
+        asked = [asyncio.ensure_future(vectors.of([text])) for text in ("one", "two", "three")]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        asked[1].cancel()
+        await asyncio.wait({asked[1]})
+        encoder.go.set()
+        await asyncio.gather(asked[0], asked[2])
+        assert encoder.asked == [["one"], ["three"]]
+        assert float((await vectors.of(["two"]))[0][0]) == 3.0
+
+    asyncio.run(run())
+
+
+def test_who_waits_when_it_closes_is_told() -> None:
+    encoder = Counting()
+    vectors = Vectors(encoder)
+
+    async def run() -> None:
+        encoder.go.clear()
+        asked = [asyncio.ensure_future(vectors.of([text])) for text in ("one", "two")]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        vectors.close()
+        failures = await asyncio.gather(*asked, return_exceptions=True)
+        assert [type(failure) for failure in failures] == [UnreachableError] * 2
+        encoder.go.set()
 
     asyncio.run(run())

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 
     from hierrouter.pool.backend import Completion
 
+LONG_TOKEN = 32
+"""Characters of a token, on the average of a text, that no real text has: counting the tokens of
+a long one takes seconds, so those of a longer one are not counted."""
 Speaker = Literal["system", "user", "assistant"]
 """Who says a turn of a conversation."""
 

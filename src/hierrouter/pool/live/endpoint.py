@@ -70,6 +70,7 @@ class EndpointLive:
         # What the server refused once it is not asked again.
         self._limit_name = "max_tokens"
         self._uncounted = False
+        self._beyond = 0
 
     async def start(self) -> None:
         """Opens the pool of connections; the server is asked when there is something to ask."""
@@ -101,7 +102,7 @@ class EndpointLive:
         the server will count.
         """
         most = sum(TEMPLATE_TOKENS + len(turn.text.encode("utf-8", "replace")) for turn in turns)
-        return Prompt(tuple(turns), most)
+        return Prompt(tuple(turns), most + self._beyond)
 
     def require_window(self, prompt: Prompt, limit: int) -> None:
         """The server knows its window, and refuses what does not fit."""
@@ -114,7 +115,8 @@ class EndpointLive:
         started = time.perf_counter()
         if not pieces:
             async with self._posted(body, prompt) as response:
-                yield self._whole(await self._read(response), time.perf_counter() - started)
+                completion = self._whole(await self._read(response), time.perf_counter() - started)
+                yield self._within(completion, prompt, limit)
             return
         body |= {"stream": True, "stream_options": {"include_usage": True}}
         reply = _Streamed(limit + BEYOND)
@@ -122,7 +124,7 @@ class EndpointLive:
             if "text/event-stream" not in response.headers.get("Content-Type", ""):
                 completion = self._whole(await self._read(response), time.perf_counter() - started)
                 yield completion.reply
-                yield completion
+                yield self._within(completion, prompt, limit)
                 return
             # What came together is passed on together: the more a server has to do, the less each
             # piece costs it.
@@ -144,7 +146,8 @@ class EndpointLive:
                     raise reply.broken
         if not reply.finish_reason:
             raise UnreachableError(f"{self._words.at} cut a reply off before its end")
-        yield self._counted(reply, prompt, limit, time.perf_counter() - started)
+        completion = self._counted(reply, prompt, limit, time.perf_counter() - started)
+        yield self._within(completion, prompt, limit)
 
     async def close(self) -> None:
         """Closes the connections; calls under way are given up."""
@@ -176,7 +179,9 @@ class EndpointLive:
                 if response.status != 200:
                     said = (await response.content.read(4096)).decode("utf-8", "replace")
                     self._learn(response.status, said)
-                    raise self._refusal(response, said)
+                    refusal = self._refusal(response, said)
+                    refusal.unpaid = True
+                    raise refusal
                 yield response
         except TimeoutError as error:
             raise UnreachableError(
@@ -184,7 +189,9 @@ class EndpointLive:
             ) from error
         except (aiohttp.ClientError, OSError) as error:
             reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-            raise UnreachableError(f"{self._words.at} does not answer ({reason})") from error
+            failure = UnreachableError(f"{self._words.at} does not answer ({reason})")
+            failure.unpaid = isinstance(error, aiohttp.ClientConnectorError)
+            raise failure from error
 
     def _learn(self, status: int, said: str) -> None:
         """Newer servers of OpenAI's own models call the limit by another name."""
@@ -264,6 +271,18 @@ class EndpointLive:
         except UNREADABLE as error:
             shown = answer[:500].decode("utf-8", "replace")
             raise self._words.garbage(shown, "chat completion") from error
+
+    def _within(self, completion: Completion, prompt: Prompt, limit: int) -> Completion:
+        """A completion; one that counts more than it can have needed widens the bounds to come."""
+        counted = completion.tokens_in + completion.tokens_out
+        if (beyond := counted - prompt.tokens_in - limit) > 0:
+            self._beyond += beyond
+            say(
+                f"{self._words.at} counted {counted} tokens where at most "
+                f"{prompt.tokens_in + limit} were expected: it puts more before a prompt, or "
+                "writes more than it was asked for; costs are bounded accordingly from now on"
+            )
+        return completion
 
     def _counted(self, reply: _Streamed, prompt: Prompt, limit: int, took: float) -> Completion:
         usage = reply.usage

@@ -57,6 +57,7 @@ class Fleet:
         Raises:
             HierRouterError: one cannot be used, or they do not fit into memory together.
         """
+        self._check_room()
         try:
             for member in self.members:
                 if member.backend not in self._loaded:
@@ -65,17 +66,27 @@ class Fleet:
             await self.close()
             raise
 
+    def _check_room(self) -> None:
+        """Makes sure, before any is loaded, that all models fit where they are to be."""
+        needed: dict[str, dict[LiveBackend, tuple[str, float]]] = {}
+        for member in self.members:
+            if size := needed_bytes(member.backend.dtype, member.spec):
+                on = needed.setdefault(member.backend.device, {})
+                on.setdefault(member.backend, (member.spec.name, size))
+        for device, models in needed.items():
+            total, free = sum(size for _, size in models.values()), self._available(device)
+            if total > free:
+                each = ", ".join(f"{name} {size / 1e9:.1f}" for name, size in models.values())
+                raise HierRouterError(
+                    f"the pool needs about {total / 1e9:.1f} GB on {device} ({each}) and "
+                    f"{free / 1e9:.1f} GB are free: all its models are held at once; let servers "
+                    "of their own answer for some (--endpoint NAME=URL), or take a larger machine"
+                )
+
     async def _load(self, member: Member) -> None:
-        backend, name = member.backend, member.spec.name
-        needed, free = self._room(member)
-        if needed > free:
-            raise HierRouterError(
-                f"model {name} needs about {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are "
-                "free: all models of the pool are held at once; let servers of their own "
-                "answer for some (--endpoint NAME=URL), or take a larger machine"
-            )
-        if needed:
-            say(f"loading {name} ({backend.name}, {backend.dtype}, {backend.device})")
+        backend = member.backend
+        if needed_bytes(backend.dtype, member.spec):
+            say(f"loading {member.spec.name} ({backend.name}, {backend.dtype}, {backend.device})")
         await backend.start()
         self._loaded.append(backend)
 

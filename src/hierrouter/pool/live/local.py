@@ -8,7 +8,7 @@ from tokenizers.decoders import DecodeStream
 
 from hierrouter.errors import HierRouterError, RefusedError
 from hierrouter.pool.backend import Completion
-from hierrouter.pool.live.backend import Prompt
+from hierrouter.pool.live.backend import LONG_TOKEN, Prompt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +31,17 @@ class LocalPrompts:
         return self._checkpoint.count_tokens(text)
 
     def prepare(self, turns: Sequence[Turn]) -> Prompt:
-        """The chat template applied to a conversation, and its tokens."""
+        """The chat template applied to a conversation, and its tokens.
+
+        Raises:
+            RefusedError: it is so long that its tokens need not be counted.
+        """
+        characters = sum(len(turn.text) for turn in turns)
+        if characters > LONG_TOKEN * self._checkpoint.window:
+            raise RefusedError(
+                f"model {self._checkpoint.label}: a conversation of {characters} characters does "
+                f"not fit into its window of {self._checkpoint.window} tokens"
+            )
         rendered = self._checkpoint.render_turns([(turn.speaker, turn.text) for turn in turns])
         (ids,) = self._checkpoint.encode([rendered])
         return Prompt(tuple(turns), len(ids), ids)

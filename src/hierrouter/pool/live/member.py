@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import replace
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hierrouter.errors import HierRouterError, RefusedError, UnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 
     from hierrouter.config import ModelSpec
     from hierrouter.pool.backend import Completion
@@ -33,12 +33,26 @@ MOST_RETRIES = 2
 """Further tries of a call. Recording is patient; whoever waits for an answer is not."""
 SILENT_S = 30.0
 """A caller who leaves after so long without a word leaves a model that fails."""
+TRYING_S = 1.0
+"""What is told as the wait while one call tries a model that has failed."""
 NEWEST = 0.2
 """Weight of the newest call in the expected time of the next."""
 
 
 class _SlowError(UnreachableError):
     """A reply was not whole in time; asking the same again would take as long."""
+
+
+@dataclass
+class Bill:
+    """What a call took beside the reply that it gave: tries that may be charged all the same."""
+
+    most: int = MOST_RETRIES + 1
+    """Tries that may be charged and are paid for; then no other is sent."""
+    lost: int = 0
+    """Tries that failed after the model may have worked on them."""
+    sent: bool = False
+    """Whether the newest was sent and has not failed."""
 
 
 class Breaker:
@@ -49,23 +63,46 @@ class Breaker:
         self._clock = clock
         self._failures = 0
         self._open_until = 0.0
+        self._open = False
+        self._trying = False
 
     @property
     def wait_s(self) -> float:
         """Seconds until the model may be tried again; 0 where it may be now."""
+        if self._trying:
+            return TRYING_S
         return max(0.0, self._open_until - self._clock())
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        """Stands around a call; past a pause it lets one through and no other until that is over.
+
+        Raises:
+            UnreachableError: it is to be left alone, or another call tries it just now.
+        """
+        if self.wait_s > 0:
+            failure = UnreachableError("failed lately, and is left alone for a while")
+            failure.unpaid = True
+            raise failure
+        mine = self._trying = self._open
+        try:
+            yield
+        finally:
+            if mine:
+                self._trying = False
 
     def succeed(self) -> None:
         """A call went well."""
         self._failures, self._open_until = 0, 0.0
+        self._open = self._trying = False
 
     def fail(self, retry_after_s: float | None = None) -> None:
         """A call failed, with the wait that the model asked for, if it did."""
         self._failures += 1
-        if self._failures >= FAILURES or retry_after_s is not None:
-            # Past the pause one failure is enough to leave it alone again.
+        # Past a pause one failure is enough to leave it alone again.
+        if self._failures >= FAILURES or self._open or retry_after_s is not None:
             pause = PAUSE_S if retry_after_s is None else retry_after_s
-            self._open_until = self._clock() + pause
+            self._open_until, self._open = self._clock() + pause, True
 
 
 class Member:
@@ -111,6 +148,7 @@ class Member:
         pieces: bool,
         stop: Sequence[str] = (),
         deadline: float | None = None,
+        bill: Bill | None = None,
     ) -> AsyncGenerator[str | Completion, None]:
         """One reply, when its turn comes.
 
@@ -121,6 +159,7 @@ class Member:
             pieces: whether the text is wanted as it comes.
             stop: texts before which it may end.
             deadline: on the event loop's clock; none: the member's own time-out alone.
+            bill: how many tries may be charged; in it is kept how many may have been.
 
         Yields:
             As `LiveBackend.stream`; `latency_s` counts from the call on, waiting among it.
@@ -131,11 +170,12 @@ class Member:
             HierRouterError: the model fails, also after further tries.
         """
         self.backend.require_window(prompt, limit)
+        bill = Bill() if bill is None else bill
         # The reply is made at the model's pace and not at the reader's: a client that is slow, or
         # reads no more, keeps no place, and says nothing about how quick the model is.
         said: asyncio.Queue[str | Completion | Exception] = asyncio.Queue()
         making = asyncio.ensure_future(
-            self._make(prompt, limit, role, said, pieces=pieces, stop=stop, deadline=deadline)
+            self._make(prompt, limit, role, said, bill, pieces=pieces, stop=stop, deadline=deadline)
         )
         try:
             while True:
@@ -156,6 +196,7 @@ class Member:
         limit: int,
         role: Role,
         said: asyncio.Queue[str | Completion | Exception],
+        bill: Bill,
         *,
         pieces: bool,
         stop: Sequence[str],
@@ -172,7 +213,10 @@ class Member:
                 self.waiting -= 1
             self.running += 1
             try:
-                await self._try(prompt, limit, role, said, started, pieces, stop, deadline)
+                with self.breaker.call():
+                    await self._try(
+                        prompt, limit, role, said, bill, started, pieces, stop, deadline
+                    )
             finally:
                 self.running -= 1
                 self._places.release()
@@ -185,6 +229,7 @@ class Member:
         limit: int,
         role: Role,
         said: asyncio.Queue[str | Completion | Exception],
+        bill: Bill,
         started: float,
         pieces: bool,
         stop: Sequence[str],
@@ -194,6 +239,7 @@ class Member:
         loop = asyncio.get_running_loop()
         for tries_left in range(self._retries, -1, -1):
             began, whole, asked = False, False, time.perf_counter()
+            bill.sent = True
             try:
                 ends = loop.time() + self._timeout_s
                 calling = self.backend.stream(prompt, limit, pieces=pieces, stop=stop)
@@ -218,19 +264,24 @@ class Member:
                     self.breaker.fail()
                 raise
             except UnreachableError as error:
+                bill.sent = False
+                bill.lost += not error.unpaid
                 wait = error.retry_after_s
                 if wait is None:
                     doubled = FIRST_WAIT_S * 2 ** (self._retries - tries_left)
                     wait = doubled * random.uniform(0.5, 1.5)
-                last = not tries_left or isinstance(error, _SlowError)
+                last = not tries_left or bill.lost >= bill.most or isinstance(error, _SlowError)
                 if began or last or wait > LONGEST_WAIT_S:
                     self.breaker.fail(error.retry_after_s)
                     raise
                 async with asyncio.timeout_at(deadline):
                     await asyncio.sleep(wait)
             except RefusedError:
+                bill.sent = False
                 raise
-            except HierRouterError:
+            except HierRouterError as error:
+                bill.sent = False
+                bill.lost += not error.unpaid
                 self.breaker.fail()
                 raise
 
