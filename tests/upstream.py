@@ -23,7 +23,7 @@ class Upstream:
     (404), `garbage`, `hang` (until `release`), `cut` (half a stream, then the connection ends),
     `error` (half a stream, then an error event), `uncounted` (a stream without usage), `endless`
     (a stream that goes on until its client goes away), `login` (a web page), `stall` (headers and
-    half an answer, then nothing).
+    half an answer, then nothing), `wide` (20 MB in few pieces).
     """
 
     def __init__(self) -> None:
@@ -156,6 +156,9 @@ class Upstream:
             while True:
                 await send(piece("again "))
                 await asyncio.sleep(0.01)
+        if behaviour == "wide":
+            for _ in range(40):
+                await send(piece("x" * 2**19))
         half = len(words) // 2
         for number, word in enumerate(words):
             if number == half and behaviour in ("cut", "error", "stall"):

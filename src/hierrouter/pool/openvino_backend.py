@@ -13,22 +13,16 @@ import gc
 import time
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from hierrouter.errors import RefusedError
 from hierrouter.pool.backend import Completion
 from hierrouter.pool.checkpoint import Checkpoint
+from hierrouter.pool.openvino_pipeline import add_request, open_pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from hierrouter.pool.backend import OnReply
-
-AT_ONCE = 64
-"""Most replies that are decoded side by side."""
-STEP_TOKENS = 512
-"""Most tokens, read and written, that one step computes."""
 
 
 class OpenVINOBackend:
@@ -149,38 +143,7 @@ def load_pipeline(checkpoint: Checkpoint) -> Any:
     Raises:
         HierRouterError: the folder does not load.
     """
-    import openvino_genai
-
-    scheduler = openvino_genai.SchedulerConfig()
-    scheduler.max_num_seqs = AT_ONCE
-    scheduler.max_num_batched_tokens = STEP_TOKENS
-    scheduler.enable_prefix_caching = True
-    scheduler.cache_size = 1
     try:
-        return openvino_genai.ContinuousBatchingPipeline(checkpoint.folder, scheduler, "CPU")
-    except RuntimeError as error:
+        return open_pipeline(checkpoint.folder)
+    except (RuntimeError, MemoryError) as error:
         raise checkpoint.unusable("OpenVINO model", error) from error
-
-
-def add_request(
-    pipeline: Any, number: int, tokens: Sequence[int], limit: int, stops: frozenset[int]
-) -> Any:
-    """Hands a prompt over, to be answered greedily; returns OpenVINO's handle of it.
-
-    Args:
-        pipeline: of `load_pipeline`.
-        number: tells it from the other requests under way.
-        tokens: of the rendered prompt.
-        limit: the most new tokens.
-        stops: tokens that end a reply.
-    """
-    import openvino as ov
-    import openvino_genai
-
-    config = openvino_genai.GenerationConfig()
-    config.max_new_tokens = limit
-    config.do_sample = False
-    config.logprobs = 1
-    config.apply_chat_template = False
-    config.stop_token_ids = set(stops)
-    return pipeline.add_request(number, ov.Tensor(np.array([tokens], dtype=np.int64)), config)

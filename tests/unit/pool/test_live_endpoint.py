@@ -124,6 +124,12 @@ def test_a_server_that_never_stops_is_cut_off(upstream) -> None:
     assert upstream.given_up.acquire(timeout=30)
 
 
+def test_a_server_that_says_too_much_at_once_is_cut_off(upstream) -> None:
+    upstream.behaviour["small"] = "wide"
+    with pytest.raises(HierRouterError, match="too long"):
+        ask(upstream.url, limit=1000)
+
+
 def test_a_stream_without_usage_is_priced_by_its_bounds(upstream, capfd) -> None:
     upstream.behaviour["small"] = "uncounted"
     (*_, completion), prompt = ask(upstream.url)

@@ -220,8 +220,11 @@ class EndpointLive:
         self, response: aiohttp.ClientResponse
     ) -> AsyncIterator[list[dict[str, Any]]]:
         """The data of server-sent events until [DONE] or the end, as many as came together."""
-        rest = b""
+        rest, length = b"", 0
         async for data in response.content.iter_any():
+            length += len(data)
+            if length > LONGEST_ANSWER:
+                raise self._words.garbage("too long", "chat completion")
             *lines, rest = (rest + data).split(b"\n")
             if len(rest) > LONGEST_LINE:
                 raise self._words.garbage("a line without end", "chat completion")

@@ -1,44 +1,61 @@
-"""OpenVINO GenAI, live: one thread steps the continuous batch that all callers share."""
+"""OpenVINO GenAI, live: a process of its own steps the continuous batch that all callers share."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import threading
 import time
 from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hierrouter.errors import HierRouterError, RefusedError, UnreachableError
 from hierrouter.pool.backend import Completion
 from hierrouter.pool.checkpoint import Checkpoint
 from hierrouter.pool.live.local import LocalPrompts, Reply
-from hierrouter.pool.openvino_backend import AT_ONCE, add_request, load_pipeline
+from hierrouter.pool.live.openvino_process import ModelProcess
+from hierrouter.pool.openvino_pipeline import AT_ONCE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
     from pathlib import Path
 
     from hierrouter.pool.live.backend import Prompt
+    from hierrouter.pool.live.openvino_process import Made
 
 
 @dataclass(eq=False)
 class _Request:
-    """One reply under way, and the caller who waits for it."""
+    """One reply under way, and what its caller is told."""
 
-    ids: list[int]
-    limit: int
     reply: Reply
-    loop: asyncio.AbstractEventLoop
+    label: str
     started: float = field(default_factory=time.perf_counter)
     said: asyncio.Queue[str | Completion | HierRouterError] = field(default_factory=asyncio.Queue)
-    gone: bool = False
-    handle: Any = None
+
+    def made(self, made: Made) -> None:
+        """Takes what a step made."""
+        _, tokens, logprobs, end = made
+        text = self.reply.add(tokens, logprobs)
+        if end == "done":
+            text += self.reply.rest()
+        if text:
+            self.said.put_nowait(text)
+        if end == "done":
+            took = time.perf_counter() - self.started
+            self.said.put_nowait(self.reply.completion(took))
+        elif end == "no room":
+            self.failed(RefusedError(f"model {self.label}: a prompt does not fit into its cache"))
+
+    def failed(self, error: HierRouterError) -> None:
+        """Takes what ends it."""
+        self.said.put_nowait(error)
 
 
 class OpenVINOLive(LocalPrompts):
-    """Runs one folder of `openvino_convert.convert` for many callers."""
+    """Runs one folder of `openvino_convert.convert` for many callers, all of one event loop.
+
+    What takes the model's process away (a fault in it, too little memory) is told to those who
+    wait for it; the next caller gets a new process.
+    """
 
     name, device, dtype = "openvino", "cpu", "int8"
     concurrency = AT_ONCE
@@ -51,32 +68,37 @@ class OpenVINOLive(LocalPrompts):
             label: what messages call the model.
         """
         super().__init__(Checkpoint(folder, label))
-        self._stops: frozenset[int] = frozenset()
-        self._pipeline: Any = None
-        self._asked: SimpleQueue[_Request | None] = SimpleQueue()
-        self._thread: threading.Thread | None = None
-        self._numbers = 0
+        self._stops: list[int] = []
+        self._process: ModelProcess | None = None
+        self._open = False
 
     async def start(self) -> None:
-        """Loads the weights and starts the thread.
+        """Starts the process and waits until it has loaded the weights.
 
         Raises:
             HierRouterError: the folder does not load.
         """
-        if self._thread is not None:
+        if self._open:
             return
-        await asyncio.to_thread(self._load)
-        # A daemon: a step that hangs must not keep the program from ending.
-        self._thread = threading.Thread(target=self._run, daemon=True, name="openvino")
-        self._thread.start()
+        self._stops = sorted(await asyncio.to_thread(self._checkpoint.stop_tokens))
+        self._open = True
+        try:
+            await self._loaded()
+        except BaseException:
+            await self.close()
+            raise
 
     async def stream(
         self, prompt: Prompt, limit: int, *, pieces: bool = True, stop: Sequence[str] = ()
     ) -> AsyncGenerator[str | Completion, None]:
         """One greedy reply, in steps with the others under way (see `LiveBackend`)."""
-        reply = Reply(self._checkpoint, self._stops, prompt.tokens_in)
-        request = _Request(prompt.ids, limit, reply, asyncio.get_running_loop())
-        self._asked.put(request)
+        reply = Reply(self._checkpoint, frozenset(self._stops), prompt.tokens_in)
+        request = _Request(reply, self._checkpoint.label)
+        try:
+            process = await self._loaded()
+        except HierRouterError as error:
+            raise UnreachableError(str(error)) from error
+        number = process.ask(request, prompt.ids, limit, self._stops)
         try:
             while True:
                 said = await request.said.get()
@@ -87,123 +109,21 @@ class OpenVINOLive(LocalPrompts):
                 if isinstance(said, Completion):
                     return
         finally:
-            request.gone = True
+            process.drop(number)
 
     async def close(self) -> None:
-        """Ends the thread after its present step and frees the weights."""
-        if self._thread is not None:
-            self._asked.put(None)
-            await asyncio.to_thread(self._thread.join)
-            self._thread = None
-        self._pipeline = None
+        """Ends the process, whatever it is at; its callers are told at once."""
+        self._open = False
+        process, self._process = self._process, None
+        if process is not None:
+            await process.end(f"model {self._checkpoint.label} is shutting down")
 
-    def _load(self) -> None:
-        self._stops = self._checkpoint.stop_tokens()
-        self._pipeline = load_pipeline(self._checkpoint)
-
-    def _run(self) -> None:
-        """What the thread does: takes requests, steps, hands pieces out, until told to end."""
-        running: list[_Request] = []
-        while self._take(running):
-            if not running:
-                continue
-            try:
-                self._pipeline.step()
-                self._hand_out(running)
-            except Exception as error:  # whatever it is, the thread goes on for the others
-                self._fail(running, error)
-            if gone := [request for request in running if request.gone]:
-                self._drop(gone)
-                running[:] = [request for request in running if not request.gone]
-        ending = UnreachableError(f"model {self._checkpoint.label} is shutting down")
-        _tell([(request, ending) for request in running])
-        self._drop(running)
-
-    def _take(self, running: list[_Request]) -> bool:
-        """Adds what was asked; waits where nothing is under way. False: the end."""
-        while True:
-            try:
-                request = self._asked.get(block=not running)
-            except Empty:
-                return True
-            if request is None:
-                return False
-            if request.gone:
-                continue
-            self._numbers += 1
-            try:
-                if self._pipeline is None:
-                    self._load()
-                request.handle = add_request(
-                    self._pipeline, self._numbers, request.ids, request.limit, self._stops
-                )
-            except HierRouterError as error:
-                _tell([(request, UnreachableError(str(error)))])
-                continue
-            except Exception as error:
-                _tell([(request, RefusedError(self._failed(error)))])
-                continue
-            running.append(request)
-
-    def _hand_out(self, running: list[_Request]) -> None:
-        """Tells every caller what the last step made for it."""
-        import openvino_genai
-
-        status = openvino_genai.GenerationStatus
-        told: list[tuple[_Request, str | Completion | HierRouterError]] = []
-        for request in running:
-            while request.handle.can_read():
-                for output in request.handle.read().values():
-                    text = request.reply.add(output.generated_ids, output.generated_log_probs)
-                    if text:
-                        told.append((request, text))
-            now = request.handle.get_status()
-            if now == status.RUNNING:
-                continue
-            if now == status.IGNORED:
-                no_room = f"model {self._checkpoint.label}: a prompt does not fit into its cache"
-                told.append((request, RefusedError(no_room)))
-            else:
-                if rest := request.reply.rest():
-                    told.append((request, rest))
-                took = time.perf_counter() - request.started
-                told.append((request, request.reply.completion(took)))
-        _tell(told)
-        ended = {id(request) for request, said in told if not isinstance(said, str)}
-        running[:] = [request for request in running if id(request) not in ended]
-
-    def _fail(self, running: list[_Request], error: Exception) -> None:
-        """A step failed: its callers are told, and the next one gets a new pipeline."""
-        failure = UnreachableError(self._failed(error))
-        _tell([(request, failure) for request in running])
-        running.clear()
-        self._pipeline = None
-
-    def _failed(self, error: Exception) -> str:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        return f"model {self._checkpoint.label}: OpenVINO failed ({reason})"
-
-    def _drop(self, gone: list[_Request]) -> None:
-        """Ends replies that nobody waits for; the next step frees what they held."""
-        with contextlib.suppress(RuntimeError, AttributeError):
-            for request in gone:
-                request.handle.cancel()
-            if gone:
-                self._pipeline.step()
-
-
-def _tell(told: list[tuple[_Request, str | Completion | HierRouterError]]) -> None:
-    """Wakes the callers' event loops once each, whatever the number of pieces."""
-    by_loop: dict[
-        asyncio.AbstractEventLoop, list[tuple[_Request, str | Completion | HierRouterError]]
-    ] = {}
-    for request, said in told:
-        by_loop.setdefault(request.loop, []).append((request, said))
-    for loop, some in by_loop.items():
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(_put, some)
-
-
-def _put(told: list[tuple[_Request, str | Completion | HierRouterError]]) -> None:
-    for request, said in told:
-        request.said.put_nowait(said)
+    async def _loaded(self) -> ModelProcess:
+        """The process, a new one where there is none any more, once it has loaded the weights."""
+        if not self._open:
+            raise UnreachableError(f"model {self._checkpoint.label} is not loaded")
+        if self._process is None or self._process.over:
+            self._process = ModelProcess(self._checkpoint)
+        process = self._process
+        await process.loaded()
+        return process
