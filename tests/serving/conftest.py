@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
+import json
 import os
 import re
 import signal
@@ -11,7 +13,8 @@ import sys
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 from tests.routers import arbitrary_router
@@ -40,6 +43,41 @@ class Server:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(WAIT_S)
 
+    def send(
+        self, method: str, path: str, body: bytes | Any = b"", **headers: str
+    ) -> tuple[int, dict[str, str], bytes]:
+        """One request by hand; what is no bytes is sent as JSON. Its status, headers and body."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        if not isinstance(body, bytes):
+            body = json.dumps(body).encode()
+            named = {"Content-Type": "application/json", **named}
+        connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=60)
+        with contextlib.closing(connection):
+            connection.request(method, path, body or None, named)
+            answer = connection.getresponse()
+            told = {name.lower(): value for name, value in answer.getheaders()}
+            return answer.status, told, answer.read()
+
+    def logged(self, needle: str, **told: Any) -> dict[str, Any]:
+        """The line of its log that holds a text and says this, once it is there."""
+        for _ in range(600):
+            for line in self.lines:
+                if needle in line:
+                    found: dict[str, Any] = json.loads(line)
+                    if told.items() <= found.items():
+                        return found
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(0.05)
+        raise AssertionError(f"no line with {needle}: {''.join(self.lines)}")
+
+    def count(self, name: str, **labels: str) -> float:
+        """A number of its `/metrics`; 0 where there is none."""
+        shown = ",".join(f'{label}="{value}"' for label, value in sorted(labels.items()))
+        line = re.escape(name + (f"{{{shown}}}" if shown else ""))
+        numbers = self.send("GET", "/metrics")[2].decode()
+        found = re.search(rf"^{line} (\S+)$", numbers, re.MULTILINE)
+        return float(found[1]) if found else 0.0
+
 
 @pytest.fixture(scope="session")
 def router_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -64,10 +102,16 @@ def start_server(router_folder: Path) -> Iterator[Callable[..., Server]]:
     """Starts a server with these arguments; it ends with the tests at the latest."""
     with contextlib.ExitStack() as servers:
 
-        def start(*arguments: str, router: Path = router_folder, **variables: str) -> Server:
-            command = [str(HIERROUTER), "serve", "--router", str(router), "--port", "0"]
+        def start(
+            *arguments: str,
+            router: Path = router_folder,
+            program: tuple[str, ...] = (str(HIERROUTER),),
+            **variables: str,
+        ) -> Server:
+            command = [*program, "serve", "--router", str(router), "--port", "0"]
             process = subprocess.Popen(
                 [*command, *arguments],
+                stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
                 env={**os.environ, **variables},

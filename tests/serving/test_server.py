@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import json
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -38,7 +39,8 @@ NAMES = ("small", "medium", "large")
 @pytest.fixture(scope="module")
 def server(start_server):
     """Over the scripted pool, with a key."""
-    return start_server(HIERROUTER_API_KEYS=KEY)
+    telling = (sys.executable, "-m", "tests.serving.telling")
+    return start_server(program=telling, HIERROUTER_API_KEYS=KEY)
 
 
 @pytest.fixture(scope="module")
@@ -307,42 +309,18 @@ def test_ask_and_the_pyfunc_give_the_same_route(client, router_folder) -> None:
         assert row[name.replace(" ", "/")] == pytest.approx(chance, abs=1e-5)
 
 
-def all_routes() -> list[tuple[str, str]]:
-    """Every route that the server has: KServe's and ours, with the names filled in."""
-    code = """
-import sys, json
-sys.argv = sys.argv[:1]
-from types import SimpleNamespace
-from fastapi import FastAPI
-from kserve.model_repository import ModelRepository
-from kserve.model_server import app
-from kserve.protocol.dataplane import DataPlane
-from kserve.protocol.rest.v1_endpoints import register_v1_endpoints
-from kserve.protocol.rest.v2_endpoints import register_v2_endpoints
-from hierrouter.serving.openai_routes import openai_router
-plane = DataPlane(ModelRepository())
-ours = FastAPI()
-register_v1_endpoints(ours, plane, None)
-register_v2_endpoints(ours, plane, None)
-ours.include_router(openai_router(SimpleNamespace(presets={})))
-
-def walk(routes, prefix=""):
-    for route in routes:
-        if hasattr(route, "methods"):
-            for method in route.methods:
-                yield method, prefix + route.path
-        elif hasattr(route, "original_router"):
-            inner = route.include_context.prefix if hasattr(route, "include_context") else ""
-            yield from walk(route.original_router.routes, prefix)
-
-found = {(m, p) for one in (app, ours) for m, p in walk(one.routes)}
-print(json.dumps(sorted(found)))
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+def all_routes(server) -> list[tuple[str, str]]:
+    """Every route that a server has, with the names filled in."""
+    server.process.send_signal(signal.SIGUSR1)
+    routes = json.loads(server.process.stdout.readline())
+    described = json.loads(get(f"{server.url}/openapi.json"))["paths"]
+    assert {(method.upper(), path) for path in described for method in described[path]} <= {
+        (method, path) for method, path in routes
+    }
     names = {"model_name": "hierrouter", "name": "hierrouter", "model_version": "1"}
     filled = [
         (method, re.sub(r"\{(\w+)\}", lambda found: names[found[1]], path))
-        for method, path in json.loads(done.stdout)
+        for method, path in routes
     ]
     assert ("POST", "/v1/models/hierrouter:predict") in filled
     assert ("POST", "/openai/v1/chat/completions") in filled
@@ -353,8 +331,9 @@ OPEN = {"/", "/v2/health/live", "/v2/health/ready", "/metrics", "/playground"}
 
 
 def test_no_route_but_health_and_numbers_answers_without_a_key(server) -> None:
-    routes = all_routes()
+    routes = all_routes(server)
     assert len(routes) > 15
+    assert ("GET", "/playground") in routes
     for method, path in routes:
         for key in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {KEY}"}):
             status, headers, body = send(server, method, path, b"", **key)
@@ -623,6 +602,8 @@ def test_it_does_not_start_open_to_all_or_with_wrong_settings(
     assert "small, medium, large" in refused(*router, "--endpoint", "tiny=http://localhost/v1")
     assert "NAME=URL" in refused(*router, "--endpoint", "tiny")
     assert "http" in refused(*router, "--endpoint", "small=ftp://localhost")
+    for name in ("a/b", "..", "a b", "x" * 64, ""):
+        assert "--name" in refused(*router, "--name", name)
     assert "cannot be read" in refused(*router, "--api-keys", str(tmp_path / "none"))
     assert Router.load(router_folder).info.models == NAMES
 

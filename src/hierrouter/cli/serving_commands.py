@@ -40,10 +40,10 @@ def serve(
         bool, typer.Option("--no-auth", help="Listen to others without asking for a key.")
     ] = False,
     name: Annotated[
-        str, typer.Option("--name", help="What the router is called in requests.")
+        str, typer.Option("--name", help="Its name in requests: letters, digits, . _ -")
     ] = "hierrouter",
     max_requests: Annotated[
-        int, typer.Option("--max-requests", min=1, help="Requests at once; more get 429.")
+        int, typer.Option("--max-requests", min=1, help="Queries at once; more get 429.")
     ] = 128,
     max_body_kb: Annotated[
         int, typer.Option("--max-body-kb", min=1, help="Longest request, in 1,000 bytes.")

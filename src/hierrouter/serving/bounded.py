@@ -5,24 +5,31 @@ Its parser has none, and a request's headers are read before any key is looked a
 
 from __future__ import annotations
 
-from typing import Any
+import uuid
+from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from hierrouter.serving.visits import Visit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MOST_HEAD = 65_536
 """Bytes of request line and headers, and what the network hands over at once."""
 REFUSAL = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
-    b"content-length: 0\r\nconnection: close\r\n\r\n"
+    "HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    "content-length: 0\r\nconnection: close\r\nx-request-id: {}\r\n\r\n"
 )
 
 
 class BoundedHeads(HttpToolsProtocol):
     """Answers 431 where the headers do not end."""
 
-    def __init__(self, *given: Any, **settings: Any) -> None:
-        """As uvicorn makes it."""
+    def __init__(self, *given: Any, refused: Callable[[Visit, int], None], **settings: Any) -> None:
+        """As uvicorn makes it; `refused` is told of what never becomes a request."""
         super().__init__(*given, **settings)
+        self._refused = refused
         self._head: int | None = 0
 
     def data_received(self, data: bytes) -> None:
@@ -33,8 +40,10 @@ class BoundedHeads(HttpToolsProtocol):
             self._head += len(data)
         super().data_received(data)
         if self._head is not None and self._head > MOST_HEAD:
-            self.transport.write(REFUSAL)
+            visit = Visit(uuid.uuid4().hex)
+            self.transport.write(REFUSAL.format(visit.request_id).encode())
             self.transport.close()
+            self._refused(visit, 431)
 
     def on_message_begin(self) -> None:
         """Another request has begun."""
@@ -50,3 +59,8 @@ class BoundedHeads(HttpToolsProtocol):
         """What follows is another request."""
         self._head = 0
         super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """What came is no HTTP."""
+        super().send_400_response(msg)
+        self._refused(Visit(uuid.uuid4().hex), 400)

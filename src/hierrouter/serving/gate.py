@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import logging
 import re
 import uuid
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from hierrouter.serving.problems import INVALID, Problem
+from hierrouter.serving.problems import INVALID, Problem, ending, problem_of
+from hierrouter.serving.visits import Visit, begin, interface
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     Send = Callable[[Message], Awaitable[None]]
     App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+log = logging.getLogger("hierrouter.serving")
 OPEN = frozenset({"/", "/v2/health/live", "/v2/health/ready", "/metrics", "/playground"})
 """What is answered without a key: health, numbers, and a page that holds nothing by itself."""
 REFUSED = "/v2/repository"
@@ -33,6 +36,8 @@ FORMS = frozenset(
 """What a browser sends for any web page without asking the server first."""
 READ_WITHIN_S = 60.0
 """A client that reads nothing for so long is taken for gone."""
+LAST_WORDS_S = 2.0
+"""For the end of a stream that is cut because the server ends."""
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -53,9 +58,15 @@ class Rules:
 class Gate:
     """ASGI middleware."""
 
-    def __init__(self, app: App, rules: Rules) -> None:
-        """Stands before `app`."""
-        self._app, self._rules = app, rules
+    def __init__(self, app: App, rules: Rules, refused: Callable[[Visit, int], None]) -> None:
+        """Stands before `app`.
+
+        Args:
+            app: answers.
+            rules: of what is let through.
+            refused: is told of each request that ends in a failure, and was not let in further on.
+        """
+        self._app, self._rules, self._refused = app, rules, refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Lets a request through, or answers it."""
@@ -65,23 +76,36 @@ class Gate:
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"").decode("latin-1")
         request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        visit = Visit(request_id, interface(scope["path"]))
+        begin(visit)
         scope.setdefault("state", {})["request_id"] = request_id
         others = [pair for pair in scope["headers"] if pair[0] != b"x-request-id"]
         scope["headers"] = [*others, (b"x-request-id", request_id.encode())]
         if (problem := self._problem(scope, headers)) is not None:
-            await _refuse(send, problem, request_id)
+            await self._refuse(send, problem, visit)
             return
 
         async def named(message: Message) -> None:
             if message["type"] == "http.response.start":
+                visit.status = message["status"]
+                # Probes ask over and over whether the server is ready.
+                if not (visit.status == 503 and scope["path"] in OPEN):
+                    self._note(visit)
                 pairs = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
                 message = {**message, "headers": pairs}
             await send(message)
 
-        if scope["method"] == "POST":
-            await self._attended(scope, receive, send, request_id)
-        else:
-            await self._app(scope, receive, named)
+        try:
+            if scope["method"] == "POST":
+                await self._attended(scope, receive, send, named, visit)
+            else:
+                await self._app(scope, receive, named)
+        except Exception as error:
+            # The server would log it with what the request held.
+            if visit.failure is not error:
+                log.error("request %s failed", request_id, exc_info=error)
+            if not visit.status:
+                await self._refuse(send, problem_of(error), visit)
 
     def _problem(self, scope: Scope, headers: dict[bytes, bytes]) -> Problem | None:
         """Why a request is not let through."""
@@ -109,22 +133,18 @@ class Gate:
             return _too_long(rules.most_bytes)
         return None
 
-    async def _attended(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+    async def _attended(
+        self, scope: Scope, receive: Receive, send: Send, named: Send, visit: Visit
+    ) -> None:
         """Runs a request for as long as its client is there and its body is not too long."""
         arrived: asyncio.Queue[Message] = asyncio.Queue()
-        begun = False
-
         loop = asyncio.get_running_loop()
         sending = 0.0
 
         async def watching(message: Message) -> None:
-            nonlocal begun, sending
-            if not begun:
-                begun = True
-                pairs = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
-                message = {**message, "headers": pairs}
+            nonlocal sending
             sending = loop.time()
-            await send(message)
+            await (send if visit.status else named)(message)
             sending = 0.0
 
         async def watch() -> Problem | None:
@@ -152,14 +172,42 @@ class Gate:
                 problem = watcher.result() if watcher.done() else None
                 work.cancel()
                 await asyncio.wait({work})
-                if problem is not None and not begun:
-                    await _refuse(send, problem, request_id)
+                if problem is not None and not visit.status:
+                    await self._refuse(send, problem, visit)
             if not work.cancelled():
                 work.result()
+        except asyncio.CancelledError:
+            # The server ends, and gives nobody more time; what is under way may say so.
+            visit.cut = True
+            work.cancel()
+            await asyncio.wait({work}, timeout=LAST_WORDS_S)
+            if not visit.status:
+                await self._refuse(send, ending(), visit)
         finally:
             for task in (work, watcher):
                 task.cancel()
             await asyncio.gather(work, watcher, return_exceptions=True)
+
+    def _note(self, visit: Visit) -> None:
+        """Before the client knows it, so that whoever looks then finds it in the books."""
+        if visit.status >= 400 and not visit.admitted:
+            self._refused(visit, visit.status)
+
+    async def _refuse(self, send: Send, problem: Problem, visit: Visit) -> None:
+        visit.problem, visit.status = problem, problem.status
+        self._note(visit)
+        body = orjson.dumps(problem.body(visit.api))
+        headers = {
+            "content-type": "application/json",
+            "content-length": str(len(body)),
+            "x-request-id": visit.request_id,
+            # What is left of the body is not read.
+            "connection": "close",
+            **problem.headers,
+        }
+        pairs = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+        await send({"type": "http.response.start", "status": problem.status, "headers": pairs})
+        await send({"type": "http.response.body", "body": body})
 
 
 def digest(key: str) -> bytes:
@@ -179,18 +227,3 @@ def _known(authorization: bytes, keys: list[bytes]) -> bool:
 
 def _too_long(most: int) -> Problem:
     return Problem(413, f"the body is longer than {most:,} bytes", INVALID, "request_too_large")
-
-
-async def _refuse(send: Send, problem: Problem, request_id: str) -> None:
-    body = orjson.dumps(problem.body())
-    headers = {
-        "content-type": "application/json",
-        "content-length": str(len(body)),
-        "x-request-id": request_id,
-        # What is left of the body is not read.
-        "connection": "close",
-        **problem.headers,
-    }
-    pairs = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": problem.status, "headers": pairs})
-    await send({"type": "http.response.body", "body": body})

@@ -40,22 +40,26 @@ class Gauges:
 
         self._registry = registry
         self.in_flight = InFlight()
-        """Counted by whoever lets requests in."""
+        """Counted by whoever lets queries in."""
         self._requests = counter("requests", "Requests, by interface and status.", "api", "status")
         self._request = seconds("request", "Whole requests.", "api")
         self._first = seconds("first_token", "Until the first piece of an answer.", "api")
         self._hop = seconds("hop", "Hops, decision and call.", "model", "role")
         self._decision = seconds("decision", "Decisions, encoding among them.")
         self._tokens = counter("tokens", "Tokens, read and written.", "model", "direction")
-        self._dollars = counter("cost_usd", "Dollars by the pool's rates.", "model")
+        self._dollars = counter("cost_usd", "Dollars, lost calls' too.", "model")
         self._routes = counter("routes", "Answers, by route.", "route")
         self._fallbacks = counter("fallbacks", "Hops whose first choice failed.", "model")
-        self._failures = counter("call_failures", "Requests in which calls failed.")
+        self._failures = counter("call_failures", "Calls that failed.", "model")
 
     def request(self, api: str, status: int, took_s: float) -> None:
         """A request has ended."""
         self._requests.labels(api, str(status)).inc()
         self._request.labels(api).observe(took_s)
+
+    def refused(self, api: str, status: int) -> None:
+        """A request was not let in; how long that took says nothing about those that are."""
+        self._requests.labels(api, str(status)).inc()
 
     def first_piece(self, api: str, took_s: float) -> None:
         """The first piece of an answer is there."""
@@ -76,8 +80,12 @@ class Gauges:
         """A route has ended, with an answer or without."""
         if route.finish_reason:
             self._routes.labels(route.path).inc()
-        if route.failures:
-            self._failures.inc()
+        for model, dollars in route.lost.items():
+            self._dollars.labels(model).inc(dollars)
+
+    def failure(self, model: str) -> None:
+        """A call of a model has failed."""
+        self._failures.labels(model).inc()
 
     def watch(self, members: tuple[Member, ...]) -> None:
         """Tells, whenever it is asked, how the models stand."""
@@ -85,8 +93,25 @@ class Gauges:
 
 
 @dataclass
+class Failing:
+    """Tells whose calls failed: a route keeps its failures in order, and each ended a decision."""
+
+    gauges: Gauges
+    route: Route
+    model: str = ""
+    """Of the latest decision."""
+    told: int = 0
+
+    def note(self) -> None:
+        """Counts what has failed since the decision."""
+        for _ in self.route.failures[self.told :]:
+            self.gauges.failure(self.model)
+        self.told = len(self.route.failures)
+
+
+@dataclass
 class InFlight:
-    """How many requests are under way."""
+    """How many queries are under way, or have places kept for them."""
 
     count: int = 0
 
@@ -98,7 +123,7 @@ class _Standing:
         self._members, self._in_flight = members, in_flight
 
     def collect(self) -> Iterator[Metric]:
-        under_way = GaugeMetricFamily("hierrouter_in_flight", "Requests under way.")
+        under_way = GaugeMetricFamily("hierrouter_in_flight", "Queries under way.")
         under_way.add_metric([], self._in_flight.count)
         yield under_way
         standing: list[tuple[str, str, Callable[[Member], float]]] = [

@@ -9,39 +9,92 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 import uuid
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from kserve import InferOutput, InferRequest, InferResponse, Model
-
 from hierrouter.serving.calls import Question
 from hierrouter.serving.events import Route
 from hierrouter.serving.knobs import KnobError, Knobs, parse_knobs, terms_of
+from hierrouter.serving.kserve_import import no_arguments
 from hierrouter.serving.problems import RequestError
+from hierrouter.serving.tensors import (
+    MOST_QUERIES,
+    NUMBERS,
+    OUTPUTS,
+    input_types,
+    number,
+    output_types,
+    read_binary,
+    read_tensors,
+    wanted_outputs,
+)
 from hierrouter.serving.told import route_object
+
+with no_arguments():
+    from kserve import InferOutput, InferRequest, InferResponse, Model
+    from kserve.constants.constants import INFERENCE_CONTENT_LENGTH_HEADER, PredictorProtocol
+    from kserve.errors import InvalidInput
+    from kserve.protocol.dataplane import DataPlane
 
 if TYPE_CHECKING:
     from hierrouter.serving.knobs import Terms
     from hierrouter.serving.service import Service
 
-MOST_QUERIES = 64
-"""Queries of one request."""
-NUMBERS = ("alpha", "max_cost", "max_hops", "deadline_ms", "max_tokens")
-"""What a query may set by a number."""
-WHOLE = ("max_hops", "deadline_ms", "max_tokens")
-"""Which of these are whole numbers."""
-OUTPUTS = {
-    "answer": "BYTES",
-    "route": "BYTES",
-    "cost_usd": "FP64",
-    "relative_cost": "FP64",
-    "tokens_in": "INT64",
-    "tokens_out": "INT64",
-    "detail": "BYTES",
-}
-"""The tensors of an answer, one element a query; `detail` is the `hierrouter` object as JSON."""
+Asked = list[tuple[Question, Knobs]]
+LOADING = "model_repository_extension"
+"""What KServe's server tells of itself, and the gate refuses."""
+
+
+class RouterPlane(DataPlane):  # type: ignore[misc]
+    """KServe's way from routes to models, truthful about the router, strict with requests."""
+
+    def __init__(self, models: Any, service: Service) -> None:
+        """Takes KServe's models, and the service behind the one there is."""
+        super().__init__(model_registry=models)
+        self._service = service
+
+    async def ready(self) -> bool:
+        """Whether a request would find a model that answers; KServe's is ready always."""
+        return self._service.ready
+
+    def metadata(self) -> dict[str, Any]:
+        """What the server is, without extensions that are refused."""
+        told: dict[str, Any] = super().metadata()
+        return {**told, "extensions": [each for each in told["extensions"] if each != LOADING]}
+
+    def decode(
+        self,
+        body: Any,
+        headers: dict[str, str],
+        protocol_version: str = PredictorProtocol.REST_V1.value,
+        model_name: str | None = None,
+    ) -> tuple[Any, dict[str, Any]]:
+        """Reads a request's body.
+
+        Raises:
+            RequestError: it is none.
+        """
+        length = headers.get(INFERENCE_CONTENT_LENGTH_HEADER)
+        if protocol_version == PredictorProtocol.REST_V2.value and isinstance(body, bytes):
+            if length is None:
+                raise RequestError(
+                    "the body is no JSON; send content-type: application/json, or with tensors "
+                    f"after the JSON the header {INFERENCE_CONTENT_LENGTH_HEADER}"
+                )
+            return read_binary(body, length, model_name or ""), {}
+        # KServe knows content types without parameters only.
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        try:
+            decoded: tuple[Any, dict[str, Any]] = super().decode(
+                body, {**headers, "content-type": kind}, protocol_version, model_name
+            )
+        except InvalidInput:
+            raise
+        except Exception as error:  # cloud events of other forms
+            raise RequestError("the body cannot be read; send the request as JSON") from error
+        return decoded
 
 
 class RouterModel(Model):  # type: ignore[misc]
@@ -61,20 +114,24 @@ class RouterModel(Model):  # type: ignore[misc]
         """Nothing is loaded on demand."""
         return self.ready
 
+    def validate(self, payload: Any) -> Any:
+        """All of it is looked at where it is read."""
+        return payload
+
     async def predict(
         self, payload: Any, headers: dict[str, str] | None = None, *_: Any
     ) -> dict[str, Any] | InferResponse:
-        """Answers every query of a request, side by side.
+        """Answers every query of a request, as many at once as there is room for.
 
         Raises:
             RequestError: it holds no queries, or too many.
             KnobError: a setting cannot be followed.
-            HierRouterError: as `Service.answer`.
+            HierRouterError: as `Service.query`.
         """
         if isinstance(payload, InferRequest):
-            asked, api = _v2_questions(payload), "v2"
+            asked, api, names = _v2_questions(payload), "v2", wanted_outputs(payload)
         else:
-            asked, api = _v1_questions(payload), "v1"
+            asked, api, names = _v1_questions(payload), "v1", []
         if not 0 < len(asked) <= MOST_QUERIES:
             raise RequestError(f"a request holds 1 to {MOST_QUERIES} queries, not {len(asked)}")
         service = self._service
@@ -83,40 +140,45 @@ class RouterModel(Model):  # type: ignore[misc]
             for question, knobs in asked
         ]
         request_id = (headers or {}).get("x-request-id") or uuid.uuid4().hex
-        tasks = [
-            asyncio.ensure_future(self._answer(question, terms, api, f"{request_id}-{number}"))
-            for number, (question, terms) in enumerate(known)
-        ]
-        try:
-            answers = await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
+        with service.admitted(api, len(known)) as places:
+            room, began = asyncio.Semaphore(places), time.perf_counter()
+
+            async def answer(place: int, question: Question, terms: Terms) -> dict[str, Any]:
+                async with room:
+                    waited_s = time.perf_counter() - began if place >= places else 0.0
+                    name = f"{request_id}-{place}"
+                    return await self._answer(question, terms, api, name, waited_s)
+
+            tasks = [
+                asyncio.ensure_future(answer(place, question, terms))
+                for place, (question, terms) in enumerate(known)
+            ]
+            try:
+                answers = await asyncio.gather(*tasks)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)
         if api == "v1":
             return {"predictions": [_v1_prediction(answer) for answer in answers]}
-        return _v2_response(payload, answers, self.name)
+        return _v2_response(payload, answers, self.name, names)
 
     def get_input_types(self) -> list[dict[str, Any]]:
         """The tensors of a v2 request."""
-        numbers = [
-            {"name": name, "datatype": "INT64" if name in WHOLE else "FP64", "shape": [-1]}
-            for name in NUMBERS
-        ]
-        return [{"name": "query", "datatype": "BYTES", "shape": [-1]}, *numbers]
+        return input_types()
 
     def get_output_types(self) -> list[dict[str, Any]]:
         """The tensors of a v2 answer."""
-        return [
-            {"name": name, "datatype": datatype, "shape": [-1]}
-            for name, datatype in OUTPUTS.items()
-        ]
+        return output_types()
 
     async def _answer(
-        self, question: Question, terms: Terms, api: str, request_id: str
+        self, question: Question, terms: Terms, api: str, request_id: str, waited_s: float
     ) -> dict[str, Any]:
         route = Route(terms.alpha)
         service = self._service
-        playing = service.answer(question, terms, route, api=api, request_id=request_id)
+        playing = service.query(
+            question, terms, route, api=api, request_id=request_id, waited_s=waited_s
+        )
         async with aclosing(playing) as events:
             async for _ in events:
                 pass
@@ -132,15 +194,15 @@ class RouterModel(Model):  # type: ignore[misc]
         }
 
 
-def _v1_questions(payload: Any) -> list[tuple[Question, Knobs]]:
+def _v1_questions(payload: Any) -> Asked:
     instances = payload.get("instances") if isinstance(payload, dict) else None
     if not isinstance(instances, list):
         raise RequestError('the body has to be {"instances": [QUESTION, …]}', "instances")
-    return [_v1_question(instance, number) for number, instance in enumerate(instances)]
+    return [_v1_question(instance, place) for place, instance in enumerate(instances)]
 
 
-def _v1_question(instance: Any, number: int) -> tuple[Question, Knobs]:
-    where = f"instances.{number}"
+def _v1_question(instance: Any, place: int) -> tuple[Question, Knobs]:
+    where = f"instances.{place}"
     if isinstance(instance, str):
         instance = {"query": instance}
     if not isinstance(instance, dict):
@@ -167,71 +229,28 @@ def _v1_prediction(answer: dict[str, Any]) -> dict[str, Any]:
     return {**told, "detail": answer["detail"]}
 
 
-def _v2_questions(request: InferRequest) -> list[tuple[Question, Knobs]]:
-    tensors = {tensor.name: tensor for tensor in request.inputs}
-    if "query" not in tensors:
-        raise RequestError("there is no tensor `query`; it holds the questions, as BYTES", "query")
-    for name in tensors:
-        if name not in ("query", *NUMBERS):
-            known = ", ".join(("query", *NUMBERS))
-            raise RequestError(f"there is no input {name!r}; there are {known}", name)
-    texts = [_text(value) for value in _flat(tensors["query"])]
-    columns: dict[str, list[Any]] = {}
-    for name in NUMBERS:
-        if name not in tensors:
-            continue
-        values = _flat(tensors[name])
-        if len(values) not in (1, len(texts)):
-            raise RequestError(
-                f"{name} has {len(values)} elements; give 1 or {len(texts)}, one a query", name
-            )
-        values = values * len(texts) if len(values) == 1 else values
-        columns[name] = [_number(name, value) for value in values]
+def _v2_questions(request: InferRequest) -> Asked:
+    texts, columns = read_tensors(request)
     shared = {
-        name: _number(name, value) if name in NUMBERS else value
+        name: number(name, value) if name in NUMBERS else value
         for name, value in (request.parameters or {}).items()
         if name not in ("binary_data_output",)
     }
     return [
         _question(
-            text, {**shared, **{name: each[number] for name, each in columns.items()}}, "query"
+            text, {**shared, **{name: each[place] for name, each in columns.items()}}, "query"
         )
-        for number, text in enumerate(texts)
+        for place, text in enumerate(texts)
     ]
 
 
-def _flat(tensor: Any) -> list[Any]:
-    """A tensor's elements; KServe's own reading of BYTES fails on flat lists of text."""
-    data = tensor.data
-    if data is None or (isinstance(data, bytes | bytearray)):
-        return list(tensor.as_numpy().reshape(-1).tolist())
-    values: list[Any] = list(np.asarray(data, dtype=object).reshape(-1))
-    return values
-
-
-def _text(value: Any) -> str:
-    try:
-        text = value.decode("utf-8") if isinstance(value, bytes) else value
-    except UnicodeDecodeError:
-        raise RequestError("query holds bytes that are no UTF-8", "query") from None
-    if not isinstance(text, str):
-        raise RequestError("query holds something else than text", "query")
-    return text
-
-
-def _number(name: str, value: Any) -> int | float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise RequestError(f"{name} is no usable number; give one", name) from error
-    return int(number) if name in WHOLE and number.is_integer() else number
-
-
-def _v2_response(request: InferRequest, answers: list[dict[str, Any]], name: str) -> InferResponse:
-    outputs = []
-    for output, datatype in OUTPUTS.items():
+def _v2_response(
+    request: InferRequest, answers: list[dict[str, Any]], name: str, outputs: list[str]
+) -> InferResponse:
+    made = []
+    for output in outputs:
         values = [answer[output] for answer in answers]
         if output == "detail":
             values = [json.dumps(value) for value in values]
-        outputs.append(InferOutput(output, [len(values)], datatype, data=values))
-    return InferResponse(request.id or str(uuid.uuid4()), name, outputs)
+        made.append(InferOutput(output, [len(values)], OUTPUTS[output], data=values))
+    return InferResponse(request.id or str(uuid.uuid4()), name, made)

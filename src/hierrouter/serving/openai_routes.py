@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from fastapi.responses import StreamingResponse
 
 from hierrouter.serving.chat import Asked, ChatRequest, parse_chat
 from hierrouter.serving.events import Decision, Route, Text
-from hierrouter.serving.problems import RequestError, problem_of
+from hierrouter.serving.problems import RequestError, ending, problem_of
 from hierrouter.serving.told import (
     decision_event,
     hop_event,
@@ -20,6 +21,7 @@ from hierrouter.serving.told import (
     route_object,
     usage_object,
 )
+from hierrouter.serving.visits import current
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -123,7 +125,7 @@ class Completion:
         """The answer, whole or as a stream that has begun.
 
         A stream's response begins with the first piece of the answer, so that whatever fails
-        before has a status of its own; with progress events it begins at once.
+        before has a status of its own; with progress events it begins with the first decision.
         """
         if not self._asked.stream:
             async with aclosing(self._playing) as events:
@@ -135,16 +137,15 @@ class Completion:
                 headers=self._headers(whole=True),
             )
         begun: list[Event] = []
-        if not self._asked.terms.progress:
-            try:
-                async for event in self._playing:
-                    self._follow(event)
-                    begun.append(event)
-                    if isinstance(event, Text):
-                        break
-            except BaseException:
-                await self._playing.aclose()
-                raise
+        try:
+            async for event in self._playing:
+                self._follow(event)
+                begun.append(event)
+                if self._asked.terms.progress or isinstance(event, Text):
+                    break
+        except BaseException:
+            await self._playing.aclose()
+            raise
         return EventStream(
             self._events(begun),
             media_type="text/event-stream",
@@ -161,7 +162,9 @@ class Completion:
             self._path = ":".join([*before, event.model])
 
     def _headers(self, whole: bool) -> dict[str, str]:
-        path = self._route.path if whole else self._path
+        # The first decision of several is no route yet.
+        begun = "" if self._asked.terms.progress else self._path
+        path = self._route.path if whole else begun
         return route_headers(self._route, self._router, self._asked.unheeded, path, whole)
 
     def _head(self, kind: str) -> dict[str, Any]:
@@ -207,9 +210,6 @@ class Completion:
         ).partition(b'"\\u0000"')
         # What is known at the same time is sent at the same time.
         held = _data({**head, "choices": [_choice({"role": "assistant", "content": ""}, None)]})
-        if not begun:
-            yield held
-            held = b""
         try:
             async with aclosing(self._rest(begun)) as events:
                 async for event in events:
@@ -223,7 +223,14 @@ class Completion:
                             if isinstance(event, Decision)
                             else hop_event(event)
                         )
-                        yield _data({**head, "choices": [], "hierrouter": told})
+                        yield held + _data({**head, "choices": [], "hierrouter": told})
+                        held = b""
+        except asyncio.CancelledError:
+            if not current().cut:
+                raise
+            # The server ends, and this is all it has time for.
+            yield held + _data(ending().body()) + DONE
+            return
         except Exception as error:  # the status is sent already: it is an event now
             yield held + _data(problem_of(error).body()) + DONE
             return

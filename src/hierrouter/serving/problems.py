@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 from hierrouter.errors import HierRouterError
@@ -45,8 +46,24 @@ class Problem:
     parameter: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
 
-    def body(self) -> dict[str, Any]:
-        """OpenAI's error object."""
+    @property
+    def reason(self) -> str:
+        """One of a few words for it, as the log has it: the message may quote the request."""
+        if self.code:
+            return self.code
+        try:
+            return HTTPStatus(self.status).phrase.lower().replace(" ", "_").replace("-", "_")
+        except ValueError:
+            return str(self.status)
+
+    def body(self, api: str = "openai") -> dict[str, Any]:
+        """The error as an interface has it: KServe's two have a text, all others OpenAI's object.
+
+        Args:
+            api: the interface.
+        """
+        if api in ("v1", "v2"):
+            return {"error": self.message}
         return {
             "error": {
                 "message": self.message,
@@ -55,6 +72,12 @@ class Problem:
                 "code": self.code,
             }
         }
+
+
+def ending() -> Problem:
+    """What a client is told whose answer was not whole when the server ended."""
+    text = "the server is shutting down; ask again"
+    return Problem(503, text, SERVER, "shutting_down", headers={"retry-after": "1"})
 
 
 def problem_of(error: Exception) -> Problem:

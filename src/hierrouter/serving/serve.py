@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -12,6 +13,7 @@ from hierrouter.errors import ConfigError, HierRouterError
 from hierrouter.files import read_json
 from hierrouter.learning.router import Router
 from hierrouter.progress import say
+from hierrouter.serving.journal import json_logs
 from hierrouter.serving.keys import VARIABLE, find_keys
 from hierrouter.serving.open import open_player
 from hierrouter.tracking.resolve import NOTE
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 ENDPOINT_KEY = "HIERROUTER_ENDPOINT_KEY"
 """The variable with the key for the servers of `--endpoint`; not set: none is sent."""
 LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+"""What can stand in a URL's path and be told from other parts of it."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class ServeSettings:
     endpoint_keys: tuple[str, ...] = ()
     """Variables whose keys may be sent to servers that the router names."""
     most_requests: int = 128
-    """Requests under way at the same time; more are refused with 429."""
+    """Queries under way at the same time; where there is no room for one, 429."""
     most_bytes: int = 1_000_000
     """The longest body of a request."""
     grace_s: int = 60
@@ -69,6 +73,16 @@ def serve(folder: Path, settings: ServeSettings) -> None:
         ConfigError: a setting cannot be followed, or the server would be open to all.
         HierRouterError: the router or a model cannot be used, or KServe is not installed.
     """
+    with json_logs(settings.log_texts):
+        _serve(folder, settings)
+
+
+def _serve(folder: Path, settings: ServeSettings) -> None:
+    if not NAME.fullmatch(settings.name):
+        raise ConfigError(
+            f"--name {settings.name!r}: give 1 to 63 letters, digits, dots, dashes or underscores, "
+            "a letter or digit first: it stands in addresses and is asked for as a model"
+        )
     keys = find_keys(settings.keys)
     local = settings.host in LOOPBACK_HOSTS
     if keys is None and not local and not settings.no_auth:
@@ -91,7 +105,6 @@ def serve(folder: Path, settings: ServeSettings) -> None:
 
     from hierrouter.serving.gate import Rules
     from hierrouter.serving.gauges import Gauges
-    from hierrouter.serving.journal import write_json_logs
     from hierrouter.serving.openai_routes import openai_router
     from hierrouter.serving.playground import playground_router
     from hierrouter.serving.server import run_server
@@ -104,7 +117,6 @@ def serve(folder: Path, settings: ServeSettings) -> None:
         tracer = Tracer(settings.trace_share, f"{settings.name}-serving")
     digest = router.info.weights_sha256
     identity = Identity(settings.name, _version(folder, digest), digest)
-    write_json_logs()
     service = Service(
         player,
         identity,

@@ -8,22 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import logging
 import signal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from hierrouter.progress import say
 from hierrouter.serving.bounded import BoundedHeads
-from hierrouter.serving.gate import Gate
+from hierrouter.serving.gate import OPEN, REFUSED, Gate
 from hierrouter.serving.kserve_import import no_arguments
-from hierrouter.serving.problems import RequestError, problem_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fastapi import APIRouter, FastAPI, Request
+    from fastapi import APIRouter, FastAPI
 
     from hierrouter.serving.gate import Rules
     from hierrouter.serving.service import Service
+    from hierrouter.serving.visits import Visit
+
+log = logging.getLogger("hierrouter.serving")
+LAST_WORDS_S = 5.0
+"""For what is cut at the end of the grace period to tell its clients so."""
 
 
 def run_server(
@@ -49,15 +55,9 @@ def run_server(
     with no_arguments():
         from kserve import ModelServer
         from kserve.model_server import app
-        from kserve.protocol.dataplane import DataPlane
 
-        from hierrouter.serving.kserve_model import RouterModel
-
-    class TruthfulDataPlane(DataPlane):  # type: ignore[misc]
-        """Ready when a request would find a model that answers; KServe's is ready always."""
-
-        async def ready(self) -> bool:
-            return service.ready
+        from hierrouter.serving.kserve_model import RouterModel, RouterPlane
+        from hierrouter.serving.refusals import tell_failures
 
     class RouterServer(ModelServer):  # type: ignore[misc]
         """Loads the models in the loop that serves them, then listens where it was told."""
@@ -80,13 +80,22 @@ def run_server(
                 await service.player.fleet.start()
                 uvicorn = self._rest_server._server
                 self._rest_server.config.host = host
-                self._rest_server.config.http = BoundedHeads
+                self._rest_server.config.http = partial(BoundedHeads, refused=service.refused)
                 # It only times requests, for a log that is off.
                 self._rest_server._add_middlewares = lambda _: None
+                theirs = self._rest_server._add_exception_handlers
+
+                def handlers(app: FastAPI) -> None:
+                    theirs(app)
+                    tell_failures(app)
+
+                self._rest_server._add_exception_handlers = handlers
                 telling = asyncio.ensure_future(_tell_when_up(uvicorn, host, said))
                 ending = asyncio.ensure_future(_note_the_end(uvicorn, service))
                 try:
                     await super()._serve()
+                    if cut := uvicorn.server_state.tasks:
+                        await asyncio.wait(list(cut), timeout=LAST_WORDS_S)
                 finally:
                     telling.cancel()
                     ending.cancel()
@@ -105,8 +114,10 @@ def run_server(
         event_loop="auto",
         grace_period=grace_s,
     )
-    server.dataplane = TruthfulDataPlane(model_registry=server.registered_models)
-    prepare_app(app, routers(), rules)
+    server.dataplane = RouterPlane(server.registered_models, service)
+    # KServe's own, and asyncio's, would log what an error says; it may quote a question.
+    server.register_exception_handler(_note_failure)
+    prepare_app(app, routers(), rules, service.refused)
     with contextlib.suppress(ImportError):
         import uvloop
 
@@ -115,43 +126,46 @@ def run_server(
     server.start([RouterModel(service)])
 
 
-def prepare_app(app: FastAPI, routers: list[APIRouter], rules: Rules) -> None:
-    """Adds the router's routes, its gate and its way of telling failures to KServe's application.
+def prepare_app(
+    app: FastAPI, routers: list[APIRouter], rules: Rules, refused: Callable[[Visit, int], None]
+) -> None:
+    """Adds the router's routes, its gate and its description to KServe's application.
 
     Args:
         app: of `kserve.model_server`.
         routers: the routes beside KServe's.
         rules: of the gate.
+        refused: is told of each request that is not let in.
     """
-    from fastapi.responses import JSONResponse
-    from starlette.exceptions import HTTPException
-
-    from hierrouter.errors import HierRouterError
-    from hierrouter.serving.chat import ChatRequest
-
-    async def tell(_: Request, error: Exception) -> JSONResponse:
-        problem = problem_of(error)
-        return JSONResponse(problem.body(), problem.status, problem.headers)
-
-    async def tell_http(_: Request, error: HTTPException) -> JSONResponse:
-        body = problem_of(RequestError(str(error.detail), status=error.status_code)).body()
-        return JSONResponse(body, error.status_code, error.headers)
-
     for router in routers:
         app.include_router(router)
-    app.add_middleware(Gate, rules=rules)
-    app.add_exception_handler(HierRouterError, tell)
-    app.add_exception_handler(HTTPException, tell_http)  # type: ignore[arg-type]
+    app.add_middleware(Gate, rules=rules, refused=refused)
     app.title, app.version = "HierRouter", _version()
-    described = app.openapi
+    app.openapi = partial(_described, app.openapi, rules.keys is not None)  # type: ignore[method-assign]
 
-    def openapi() -> dict[str, Any]:
-        schema = described()
-        parts = ChatRequest.model_json_schema(ref_template="#/components/schemas/{model}")
-        schema.setdefault("components", {}).setdefault("schemas", {}).update(parts.get("$defs", {}))
-        return schema
 
-    app.openapi = openapi  # type: ignore[method-assign]
+def _described(openapi: Callable[[], dict[str, Any]], with_keys: bool) -> dict[str, Any]:
+    """The description of all routes that can be asked, and of the key that they ask for."""
+    from hierrouter.serving.chat import ChatRequest
+
+    described = openapi()
+    for path in [path for path in described["paths"] if path.startswith(REFUSED)]:
+        del described["paths"][path]
+    parts = described.setdefault("components", {})
+    schema = ChatRequest.model_json_schema(ref_template="#/components/schemas/{model}")
+    parts.setdefault("schemas", {}).update(schema.get("$defs", {}))
+    if with_keys:
+        parts["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        described["security"] = [{"key": []}]
+        for path in OPEN & described["paths"].keys():
+            for told in described["paths"][path].values():
+                told["security"] = []
+    return described
+
+
+def _note_failure(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Logs what failed in the loop and nobody waited for."""
+    log.error("%s", context["message"], exc_info=context.get("exception"))
 
 
 def _version() -> str:
@@ -166,7 +180,10 @@ async def _tell_when_up(uvicorn: Any, host: str, said: str) -> None:
         await asyncio.sleep(0.02)
     port = uvicorn.servers[0].sockets[0].getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
-    say(f"serving at http://{shown}:{port}{said}")
+    # What is there now stays; not to look through it again and again saves processor time.
+    gc.collect()
+    gc.freeze()
+    log.info("serving at http://%s:%d%s", shown, port, said)
 
 
 async def _note_the_end(uvicorn: Any, service: Service) -> None:
@@ -174,4 +191,4 @@ async def _note_the_end(uvicorn: Any, service: Service) -> None:
     while not uvicorn.should_exit:
         await asyncio.sleep(0.1)
     service.ending = True
-    say("ending; requests under way are finished first")
+    log.info("ending; requests under way are finished first")
