@@ -33,6 +33,7 @@ Positive = Annotated[int, Field(gt=0)]
 MetricName = Literal["accuracy", "token_f1", "token_f1_multiset"]
 View = Literal["paper", "two_part"]
 AnswerKind = Literal["letter", "number", "math", "unit_tests", "text"]
+Recipe = Literal["one_hop", "router_ppo_paper"]
 OwnMetric = Literal["exact_match", "token_f1", "letter", "number", "math", "unit_tests"]
 
 
@@ -209,10 +210,11 @@ class ModelSpec(Section):
     """Commit, tag or branch on the hub; resolved to a commit at first use and recorded. With
     `backend: openai` model and revision are all that tells one model from another: change the
     revision when the server runs other weights."""
-    backend: Literal["auto", "transformers", "openvino", "openai", "scripted"] = "auto"
+    backend: Literal["auto", "transformers", "openvino", "openai", "scripted", "imported"] = "auto"
     """What runs it. `auto`: openvino on a processor where it is installed and `dtype` leaves it
     the choice, else transformers; what an existing tree or router was made with stays. `openai`:
-    the server at `endpoint`."""
+    the server at `endpoint`. `imported`: nothing; its outcomes are imported
+    (`hierrouter import-outcomes`)."""
     endpoint: Endpoint | None = None
     """Where the model is served; only with `backend: openai`."""
     dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
@@ -311,8 +313,9 @@ class EncoderConfig(Section):
 class PoolConfig(Section):
     """Whom the router may call, and how."""
 
-    models: Annotated[list[ModelSpec], Field(min_length=1)]
-    """The M candidate models, in the order of the action space."""
+    models: list[ModelSpec] = []
+    """The M candidate models, in the order of the action space. Only imported outcomes bring models
+    of their own along; everything else needs at least one."""
     references: list[ModelSpec] = []
     """Models measured beside the pool by a direct answer, never routed to."""
     hops: Annotated[int, Field(ge=1, le=MOST_HOPS)] = 2
@@ -451,7 +454,17 @@ class EvaluationConfig(Section):
     confidence: Share = 0.95
     """Coverage of the intervals."""
     seed: int = 42
-    """Seed of the bootstrap."""
+    """Seed of the bootstrap, and of what else is drawn in evaluating."""
+    seeds: Annotated[int, Field(ge=1, le=100)] = 1
+    """Training seeds that the recipe is judged by: the router's own and the next ones, whose
+    routers are trained for the evaluation. From 2 on intervals hold what other seeds would give."""
+    recipes: list[Recipe] = ["one_hop", "router_ppo_paper"]
+    """Further recipes that are trained for comparison. `one_hop`: the router's own with direct
+    answers alone. `router_ppo_paper`: the paper's numbers (section 3.3, Appendix C)."""
+    cross_fit: bool = False
+    """Whether everything is also judged on all queries: fold by fold, trained on the others."""
+    leave_one_task_out: bool = False
+    """Whether a router is also trained without each task, to see what is left when it is new."""
     experiment: Name = "hierrouter"
     """MLflow experiment that runs go to."""
     registered_name: Name = "hierrouter"

@@ -14,7 +14,7 @@ import annotated_types
 import yaml
 from pydantic import ValidationError
 
-from hierrouter.config import Config, KeyedError, Section
+from hierrouter.config import Config, KeyedError, PoolConfig, Section
 from hierrouter.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ _Loader.add_implicit_resolver(
 )
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+def load_config(path: Path, overrides: Sequence[str] = (), any_pool: bool = False) -> Config:
     """Reads a YAML configuration and applies `overrides` to it.
 
     Args:
@@ -68,6 +68,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         overrides: `dotted.path=value` each, the value in YAML, for example
             `training.iterations=20`, `pool.models.0.base_rate=0.001` or
             `evaluation.alphas=[0, .1]`. Later ones win.
+        any_pool: whether the pool may name no models, as where a tree brings them along.
 
     Raises:
         ConfigError: one line that names the file (or the override), the key, the value and what
@@ -82,9 +83,21 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         origin[_apply(values, override)] = f"--set {override}"
     try:
-        return Config.model_validate(values, strict=True)
+        config = Config.model_validate(values, strict=True)
     except ValidationError as error:
         raise ConfigError(_one_line(error, str(path), origin)) from None
+    if not any_pool:
+        culprits = [words for keys, words in origin.items() if keys[0] == "pool"]
+        _refuse_no_models(config.pool, culprits[-1] if culprits else str(path), "pool.models")
+    return config
+
+
+def _refuse_no_models(pool: Section, culprit: str, key: str) -> None:
+    if isinstance(pool, PoolConfig) and not pool.models:
+        raise ConfigError(
+            f"{culprit}: {key}: this key is missing and has no default; only imported outcomes "
+            "bring their models along"
+        )
 
 
 def load_part(section: type[Part], text: str, culprit: str) -> Part:
@@ -102,7 +115,9 @@ def load_part(section: type[Part], text: str, culprit: str) -> Part:
     if not isinstance(values, dict):
         raise ConfigError(f"{culprit}: holds no keys; give the config's part as YAML or JSON")
     try:
-        return section.model_validate(values, strict=True)
+        part = section.model_validate(values, strict=True)
+        _refuse_no_models(part, culprit, "models")
+        return part
     except ValidationError as error:
         inside = [name for name, each in Config.model_fields.items() if each.annotation is section]
         raise ConfigError(_one_line(error, culprit, {}, inside)) from None
@@ -120,7 +135,9 @@ def join_parts(parts: Mapping[str, str], culprit: str) -> Config:
     """
     values = {name: _parse(text, f"{culprit} {name}") for name, text in parts.items()}
     try:
-        return Config.model_validate(values, strict=True)
+        config = Config.model_validate(values, strict=True)
+        _refuse_no_models(config.pool, culprit, "pool.models")
+        return config
     except ValidationError as error:
         raise ConfigError(_one_line(error, culprit, {})) from None
 

@@ -175,8 +175,13 @@ def sha256_text(text: str) -> str:
 
 
 def digest_of(value: Any) -> str:
-    """The SHA-256 of a JSON value in canonical form (sorted keys, no spaces)."""
-    return sha256_text(json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False))
+    """The SHA-256 of a JSON value in canonical form."""
+    return sha256_text(canonical_json(value))
+
+
+def canonical_json(value: Any) -> str:
+    """A JSON value in canonical form: sorted keys, no spaces."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def claim_folder(folder: Path, marker: str) -> None:

@@ -478,6 +478,24 @@ def test_a_deadline_is_kept(through, upstream) -> None:
     assert caught.value.code == "deadline_exceeded"
 
 
+def test_servers_that_take_too_long_are_given_up_after_the_time_they_have(
+    start_server, upstream
+) -> None:
+    pairs = [f"--endpoint={name}={upstream.url}" for name in NAMES]
+    hasty = start_server(*pairs, "--endpoint-timeout", "0.2", "--endpoint-calls", "1")
+    client = openai.OpenAI(base_url=f"{hasty.url}/openai/v1", api_key="none", max_retries=0)
+    upstream.behaviour.update(dict.fromkeys(NAMES, "hang"))
+    try:
+        # Models of one server that takes 300 s otherwise; the test would not end.
+        with pytest.raises(openai.InternalServerError) as caught:
+            client.chat.completions.create(model="hierrouter", messages=ASKED)
+    finally:
+        upstream.behaviour.clear()
+    assert caught.value.status_code == 503
+    answers = [client.chat.completions.create(model="hierrouter", messages=ASKED)]
+    assert answers[0].choices[0].message.content
+
+
 @pytest.mark.parametrize("path", ["openai", "v1"])
 def test_a_client_that_goes_away_stops_its_generation(routed, upstream, path) -> None:
     upstream.behaviour.update(dict.fromkeys(NAMES, "endless" if path == "openai" else "hang"))

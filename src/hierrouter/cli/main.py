@@ -73,7 +73,8 @@ def run(
     from hierrouter.cli.run import run_all
     from hierrouter.configfile import load_config
 
-    run_all(load_config(config, overrides or []), out or Path("runs") / config.stem, tree, live)
+    loaded = load_config(config, overrides or [], any_pool=tree is not None)
+    run_all(loaded, out or Path("runs") / config.stem, tree, live)
 
 
 @app.command()
@@ -82,7 +83,7 @@ def sample(config: ConfigFile, out: Out, overrides: Overrides = None) -> None:
     from hierrouter.configfile import load_config
     from hierrouter.data.sample import sample_queries
 
-    sample_queries(load_config(config, overrides or []).data, out)
+    sample_queries(load_config(config, overrides or [], any_pool=True).data, out)
 
 
 @app.command()
@@ -171,10 +172,10 @@ def train(
     """Train a router with PPO on a route tree; with training.fill it records what it visits."""
     from hierrouter.configfile import load_config
     from hierrouter.learning.train import train_router
-    from hierrouter.routes.tree import refuse_other_members
+    from hierrouter.routes.tree import pool_of
 
-    loaded = load_config(config, overrides or [])
-    refuse_other_members(tree, loaded.pool)
+    loaded = load_config(config, overrides or [], any_pool=True)
+    pool_of(tree, loaded.pool)
     train_router(loaded.training, tree, out, max_dollars)
 
 
@@ -192,10 +193,10 @@ def evaluate(
     from hierrouter.evaluation.evaluate import METRICS, REPORT, evaluate_router
     from hierrouter.evaluation.table import print_table
     from hierrouter.files import read_json
-    from hierrouter.routes.tree import refuse_other_members
+    from hierrouter.routes.tree import pool_of
 
-    loaded = load_config(config, overrides or [])
-    refuse_other_members(tree, loaded.pool)
+    loaded = load_config(config, overrides or [], any_pool=True)
+    pool_of(tree, loaded.pool)
     evaluate_router(loaded.evaluation, tree, router, out, max_dollars)
     print_table(read_json(out / METRICS))
     say(f"report: {out / REPORT}")
@@ -228,6 +229,43 @@ def register(
     register_router(EvaluationConfig.model_validate(made["evaluation"]), router, evaluation, tree)
 
 
+@app.command("import-outcomes")
+def import_outcomes_command(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Outcomes: .csv, .jsonl (also .gz) or .parquet.")
+    ],
+    out: Out,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="Encoder, split, models and rates; default: the defaults."),
+    ] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Not every query has an outcome of every model.")
+    ] = False,
+    embeddings: Annotated[
+        Path | None,
+        typer.Option(
+            "--embeddings",
+            metavar="FILE",
+            help="Vectors of the prompts (.parquet or .npy), so that no encoder runs.",
+        ),
+    ] = None,
+    same_encoder: Annotated[
+        bool, typer.Option("--same-encoder", help="Those vectors are the config's encoder's.")
+    ] = False,
+    overrides: Overrides = None,
+) -> None:
+    """Make a tree of direct answers from anybody's logs with scores and costs."""
+    from hierrouter.configfile import load_config
+    from hierrouter.errors import ConfigError
+    from hierrouter.routes.imported.importing import import_outcomes
+
+    if config is None and overrides:
+        raise ConfigError("--set changes a config; name one with --config")
+    loaded = None if config is None else load_config(config, overrides or [], any_pool=True)
+    import_outcomes(file, out, loaded, partial, embeddings, same_encoder)
+
+
 @app.command()
 def doctor(
     config: Annotated[
@@ -239,7 +277,7 @@ def doctor(
     from hierrouter.cli.doctor import examine
     from hierrouter.configfile import load_config
 
-    examine(None if config is None else load_config(config))
+    examine(None if config is None else load_config(config, any_pool=True))
 
 
 @app.command(name="config")
@@ -260,7 +298,7 @@ def config_command(
     if explain:
         print_keys()
     if file is not None:
-        typer.echo(dump_config(load_config(file, overrides or [])), nl=False)
+        typer.echo(dump_config(load_config(file, overrides or [], any_pool=True)), nl=False)
     elif not explain:
         raise ConfigError("say --explain for all keys, or --config FILE to print one in full")
 

@@ -9,7 +9,7 @@ from hierrouter.config import DataConfig, PoolConfig
 from hierrouter.data.sources import download_bytes
 from hierrouter.progress import duration, say
 from hierrouter.routes.calls import Part
-from hierrouter.routes.encoder import HASHING
+from hierrouter.routes.encoder import HASHING, IMPORTED
 from hierrouter.routes.nodes import recorded_nodes
 from hierrouter.routes.plan import plan_recording, stand_ins
 from hierrouter.routes.tree import read_info
@@ -97,9 +97,9 @@ def needed_models(pool: PoolConfig) -> set[tuple[str, str]]:
     models = {
         (spec.model, spec.revision)
         for spec in (*pool.models, *pool.references)
-        if spec.backend not in ("scripted", "openai")
+        if spec.backend not in ("scripted", "openai", "imported")
     }
-    if pool.encoder.model != HASHING:
+    if pool.encoder.model not in (HASHING, IMPORTED):
         models.add((pool.encoder.model, pool.encoder.revision))
     return models
 

@@ -18,7 +18,7 @@ from hierrouter.learning.train import is_trained, train_router
 from hierrouter.progress import duration, say
 from hierrouter.routes.calls import Part
 from hierrouter.routes.collect import collect_routes
-from hierrouter.routes.tree import refuse_other_members
+from hierrouter.routes.tree import pool_of
 from hierrouter.tracking.register import register_router
 from hierrouter.tracking.store import program, ui_command
 from hierrouter.tracking.values import evaluation_table
@@ -46,7 +46,7 @@ def run_all(config: Config, out: Path, recorded: Path | None = None, live: int =
         ConfigError: `out` is not ours, or `recorded` is the tree of other models.
     """
     if recorded is not None:
-        refuse_other_members(recorded, config.pool)
+        config = config.model_copy(update={"pool": pool_of(recorded, config.pool)})
     claim_folder(out, "run.json")
     described = config.model_dump(mode="json")
     if not (out / "run.json").exists():
@@ -96,6 +96,8 @@ def run_all(config: Config, out: Path, recorded: Path | None = None, live: int =
         answer_fresh(tree, router, config.evaluation.alpha, live)
     say(f"report      {evaluation / REPORT}")
     say(f"MLflow UI   {ui_command()}")
+    if any(spec.backend == "imported" for spec in config.pool.models):
+        return  # there is nothing that could be asked
     # Scripted models understand questions of their own form only.
     scripted = all(spec.backend == "scripted" for spec in config.pool.models)
     question = ("Topic: sums. Marker: jade. " if scripted else "") + "What is 17 plus 25?"

@@ -31,6 +31,13 @@ def serve(
             help="A server (…/v1) that answers for a model of the pool; for several, repeat it.",
         ),
     ] = None,
+    endpoint_timeout: Annotated[
+        float, typer.Option("--endpoint-timeout", min=0.1, help="Seconds for a reply of theirs.")
+    ] = 300.0,
+    endpoint_calls: Annotated[
+        int,
+        typer.Option("--endpoint-calls", min=1, max=1000, help="Calls at once to each of them."),
+    ] = 32,
     endpoint_keys: EndpointKeys = None,
     api_keys: Annotated[
         Path | None,
@@ -75,6 +82,8 @@ def serve(
         keys=api_keys,
         no_auth=no_auth,
         endpoints=tuple(endpoints or ()),
+        endpoint_timeout_s=endpoint_timeout,
+        endpoint_calls=endpoint_calls,
         endpoint_keys=tuple(endpoint_keys or ()),
         most_requests=max_requests,
         most_bytes=max_body_kb * 1000,

@@ -10,16 +10,18 @@ import numpy as np
 from rich.console import Console
 from rich.table import Column, Table
 
+from hierrouter.cli.imported import print_imported
 from hierrouter.config import PoolConfig
 from hierrouter.errors import HierRouterError
 from hierrouter.progress import duration, say
 from hierrouter.routes.calls import Part, branches, ranks
 from hierrouter.routes.costs import call_cost
+from hierrouter.routes.imported.store import is_imported
 from hierrouter.routes.journal import read_journal
 from hierrouter.routes.lock import sole_writer
 from hierrouter.routes.nodes import NodeKey
 from hierrouter.routes.scores import read_scores, score_tree
-from hierrouter.routes.tree import RouteTree, read_info
+from hierrouter.routes.tree import RouteTree, read_info, read_recorded
 from hierrouter.routes.verify import verify_tree
 
 if TYPE_CHECKING:
@@ -54,9 +56,13 @@ def print_info(folder: Path, per_task: int | None = None) -> None:
         folder: the tree.
         per_task: only the first so many queries of each task are in the table of direct answers.
     """
+    info = read_info(folder)
+    out = Console(highlight=False, markup=False, emoji=False)
+    if is_imported(info):
+        print_imported(out, folder, info)
+        return
     tree = RouteTree(folder)
     pool = PoolConfig.model_validate(tree.info["pool"])
-    out = Console(highlight=False, markup=False, emoji=False)
     out.print(
         f"{folder}: {len(tree.queries)} queries, {len(tree.nodes)} nodes, L = {pool.hops}, "
         f"format {tree.info['format_version']}, digest {tree.digest()[:16]}",
@@ -167,7 +173,7 @@ def rescore(folder: Path, pool: PoolConfig | None) -> None:
     Raises:
         ConfigError: `pool` is another pool than the tree's.
     """
-    read_info(folder)  # Refuses any other folder before a lock is put into it.
+    read_recorded(folder)  # Refuses any other folder before a lock is put into it.
     with sole_writer(folder):
         tree = RouteTree(folder)
         if pool is not None:

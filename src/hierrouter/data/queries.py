@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -10,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hierrouter.errors import DamagedFileError, HierRouterError
-from hierrouter.files import atomic_path, digest_of, readable
+from hierrouter.files import atomic_path, canonical_json, readable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 SCHEMA = pa.schema(
@@ -111,6 +112,13 @@ def read_queries(path: Path) -> list[Query]:
     return queries
 
 
+def stream_queries(path: Path) -> Iterator[Query]:
+    """The queries of a table that was just written, in its order, some in memory at a time."""
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(4096, use_threads=False):
+            yield from map(_from_row, batch.to_pylist())
+
+
 def _from_row(row: dict[str, Any]) -> Query:
     metadata = json.loads(row["metadata"])
     if row["split"] not in ("train", "test"):
@@ -131,4 +139,10 @@ def _from_row(row: dict[str, Any]) -> Query:
 def digest_queries(queries: Iterable[Query]) -> str:
     """SHA-256 over all fields of the queries, in their order."""
     names = [field.name for field in fields(Query)]
-    return digest_of([[getattr(query, name) for name in names] for query in queries])
+    # As `digest_of` the list of them all, which need not be in memory at once.
+    whole = hashlib.sha256(b"[")
+    for number, query in enumerate(queries):
+        whole.update(b"," if number else b"")
+        whole.update(canonical_json([getattr(query, name) for name in names]).encode())
+    whole.update(b"]")
+    return whole.hexdigest()

@@ -10,7 +10,8 @@ import numpy as np
 from hierrouter.evaluation.policies import NEED_ALL_ROUTES
 
 if TYPE_CHECKING:
-    from hierrouter.evaluation.policies import Arena, Played
+    from hierrouter.evaluation.policies import Arena
+    from hierrouter.evaluation.summary import Plays
 
 FEW = 100
 """Test queries of a task below which a warning is due."""
@@ -31,7 +32,7 @@ def visible_points(queries: int, confidence: float) -> float:
 def cautions_about(
     arena: Arena,
     alpha_range: tuple[float, float],
-    played: dict[float, dict[str, Played]],
+    played: Plays,
     confidence: float,
 ) -> list[str]:
     """Warnings about these results, most important first.
@@ -80,7 +81,7 @@ def cautions_about(
             f"The router was trained for {met}; at alpha {', '.join(outside)} it acts as at the "
             "nearest that it has met."
         )
-    taken = [np.asarray(policies["router"].taken) for policies in played.values()]
+    taken = [np.asarray(policies["router"][0].taken) for policies in played.values()]
     if len(taken) > 1 and all(np.array_equal(taken[0], other) for other in taken[1:]):
         found.append(
             "alpha changes nothing: at every alpha of the grid the router takes the same route for "

@@ -27,6 +27,8 @@ METRICS = "metrics.json"
 """Written last: a folder without it holds an evaluation that was cut short."""
 RECORDS = "per_query.parquet"
 REPORT = "report.html"
+ROUTERS = "routers"
+"""Holds what was trained for the evaluation alone."""
 RESULTS = (METRICS, RECORDS, REPORT)
 """What a whole evaluation consists of, beside the marker."""
 VERSIONS = ("hierrouter", "numpy", "torch", "stable-baselines3", "sb3-contrib")
@@ -45,11 +47,12 @@ def evaluate_router(
     in too; policies that need all routes are left out then, unless the tree is whole.
 
     Args:
-        config: alphas, resamples, confidence and seed.
+        config: alphas, resamples, confidence, and what is trained to compare with.
         tree: the folder of the route tree, training and test queries.
         router: the folder of the router.
         out: new, empty or an earlier evaluation's folder. Gets `evaluation.json` (what was
-            evaluated), `per_query.parquet`, `report.html` and, last, `metrics.json`.
+            evaluated), `routers/` (trained to compare with), `per_query.parquet`, `report.html`
+            and, last, `metrics.json`.
         max_dollars: for such a router, what its calls may cost by the pool's rates.
 
     Returns:
@@ -61,6 +64,9 @@ def evaluate_router(
             no test or training queries, or filling stopped.
         DamagedFileError: a file of the router or the tree cannot be read.
     """
+    # With torch, which those who only name an evaluation's files can do without.
+    from hierrouter.evaluation.contenders import Workshop
+
     claim_folder(out, MARKER)
     judged = Router.load(router)
     check_origin(judged.info, tree_info(tree))
@@ -78,7 +84,8 @@ def evaluate_router(
         )
     else:
         outcomes = load_outcomes(tree, info.metric, info.view, info.moves)
-    measured = measure(outcomes, judged, config, filled)
+    workshop = Workshop(judged, tree_info(tree), config.seeds, config.recipes, out / ROUTERS)
+    measured = measure(outcomes, judged, config, filled, workshop)
     origin = {
         "router": _origin(judged.info, router),
         "tree": evaluated,

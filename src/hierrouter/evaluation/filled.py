@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hierrouter.evaluation.measure import check_fit
+from hierrouter.evaluation.fit import check_fit
 from hierrouter.evaluation.policies import Filled, Played
 from hierrouter.learning.contexts import FilledContexts
 from hierrouter.learning.greedy import walk

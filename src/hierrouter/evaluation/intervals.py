@@ -90,6 +90,14 @@ class Bootstrap:
         small = [rows for rows in self.rows.values() if len(rows) < SMALL]
         return np.sort(np.concatenate(small)) if small else np.zeros(0, dtype=np.int64)
 
+    @cached_property
+    def strata(self) -> dict[str, NDArray[np.int64]]:
+        """Row numbers of what is drawn from together, by the name of its stream of draws."""
+        strata = {f"/{task}": rows for task, rows in self.rows.items() if len(rows) >= SMALL}
+        if len(self.pooled):
+            strata[""] = self.pooled  # no task's stream: their names start with a slash
+        return strata
+
     def weights(self, stream_name: str, count: int) -> Iterator[NDArray[np.float64]]:
         """How often each of `count` queries is drawn: blocks of (resamples, count)."""
         # A stream for each task: its draws do not depend on which other tasks there are before.
@@ -135,11 +143,9 @@ class Bootstrap:
             by_task: their means within each task, which the larger tasks contribute.
         """
         parts = [
-            (len(rows), by_task[task]) for task, rows in self.rows.items() if len(rows) >= SMALL
+            (len(rows), by_task[name[1:]] if name else self._means(name, values[rows]))
+            for name, rows in self.strata.items()
         ]
-        if len(self.pooled):
-            # No task's stream: their names start with a slash.
-            parts.append((len(self.pooled), self._means("", values[self.pooled])))
         total = len(self.tasks)
         return Means(
             np.asarray(sum(count / total * means.measured for count, means in parts)),

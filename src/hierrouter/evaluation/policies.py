@@ -7,12 +7,17 @@ at that alpha; only the oracles look at test outcomes.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+
+from hierrouter.evaluation.cascades import tune
+from hierrouter.evaluation.luck import Guessing, guessing
+from hierrouter.evaluation.predictors import Predictions, nearest, parts_of, ridge
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,6 +67,20 @@ class Played:
 
 
 @dataclass(frozen=True)
+class Contender:
+    """One recipe, trained with S seeds on the same queries."""
+
+    name: str
+    """Of the policy."""
+    routers: tuple[Chooser, ...]
+    """S routers."""
+    moves: Moves
+    """Which routes they may take."""
+    hops: int
+    """L; of fewer than the outcomes have, the first."""
+
+
+@dataclass(frozen=True)
 class Filled:
     """What a router got on a tree that holds direct answers and the router's routes alone."""
 
@@ -75,13 +94,19 @@ class Filled:
 
 @dataclass(frozen=True)
 class Arena:
-    """What policies are played on: the two splits, the allowed routes, the price of cost."""
+    """What policies are played on: the two splits, the allowed routes, the price of cost.
+
+    What baselines learn here does not depend on alpha, and is learned once.
+    """
 
     train: Outcomes
     test: Outcomes
     moves: Moves
     cost_unit_usd: float
-    router: Chooser
+    contenders: tuple[Contender, ...]
+    """Trained routers; the first is the one that is judged."""
+    seed: int = 42
+    """Of what is drawn by chance: the parts of the training queries that baselines are tuned on."""
     filled: Filled | None = None
     """The router's own routes, where no others are recorded: the outcomes are then those of direct
     answers."""
@@ -105,6 +130,27 @@ class Arena:
     def test_direct(self) -> RouteTable:
         """The direct answers of the test queries."""
         return self.test.direct()
+
+    @cached_property
+    def guesses(self) -> Guessing | None:
+        """Which right answers were guesses; none where nothing can be guessed."""
+        choices = self.test.choices
+        if choices is None or self.test.metric != "accuracy" or not (choices >= 2).any():
+            return None
+        return guessing(self.test_routes.quality, self.test.tasks, choices)
+
+    @cached_property
+    def neighbours(self) -> Predictions:
+        """Every route's outcome as the nearest training queries had it."""
+        return nearest(self.train.embeddings[:, 0], self.test.embeddings[:, 0], self.train_routes)
+
+    @cached_property
+    def regression(self) -> Predictions:
+        """Every route's outcome by ridge regression on the query's embedding."""
+        parts = parts_of(len(self.train), self.seed)
+        return ridge(
+            self.train.embeddings[:, 0], self.test.embeddings[:, 0], self.train_routes, parts
+        )
 
 
 Policy = Callable[[Arena, float], list[Played]]
@@ -168,13 +214,6 @@ def random_chances(table: RouteTable, models: int, hops: int, moves: Moves) -> N
     return np.asarray(1.0 / (float(models) ** calls * float(roles) ** draws_of_role))
 
 
-def router(arena: Arena, alpha: float) -> list[Played]:
-    """The router, acting by argmax."""
-    if arena.filled is not None:
-        return [arena.filled.played[alpha]]
-    return [play("router", arena.test_routes, arena.router.follow(arena.test, alpha))]
-
-
 def random(arena: Arena, alpha: float) -> list[Played]:
     """Uniform over models, then over the roles allowed at that hop: its exact expectation."""
     table = arena.test_routes
@@ -224,6 +263,40 @@ def paths(arena: Arena, alpha: float) -> list[Played]:
     ]
 
 
+def knn(arena: Arena, alpha: float) -> list[Played]:
+    """The route that was best for the queries most like this one, k of them."""
+    _, taken = arena.neighbours.choose(arena.train_routes, alpha, arena.cost_unit_usd)
+    return [play("knn", arena.test_routes, taken)]
+
+
+def ridge_regression(arena: Arena, alpha: float) -> list[Played]:
+    """The route of the highest reward by ridge regression on the query's embedding."""
+    _, taken = arena.regression.choose(arena.train_routes, alpha, arena.cost_unit_usd)
+    return [play("ridge", arena.test_routes, taken)]
+
+
+def cascades(arena: Arena, alpha: float) -> list[Played]:
+    """`cascade:A:B` for every two models: A, and B where A's answer looks doubtful."""
+    played = []
+    quality, cost = arena.test.solve_quality[:, 0], arena.test.solve_cost[:, 0]
+    names = arena.test.models
+    for first, second in itertools.permutations(range(len(names)), 2):
+        threshold = tune(arena.train, first, second, alpha, arena.cost_unit_usd)
+        if threshold is None:
+            continue
+        passed = ~threshold.accepts(arena.test, first)
+        played.append(
+            Played(
+                f"cascade:{names[first]}:{names[second]}",
+                np.where(passed, quality[:, second], quality[:, first]),
+                cost[:, first] + np.where(passed, cost[:, second], 0.0),
+                (names[first], f"{names[first]}!{names[second]}"),
+                passed.astype(np.int64),
+            )
+        )
+    return played
+
+
 def references(arena: Arena, alpha: float) -> list[Played]:
     """`reference:X` for every model measured beside the pool."""
     quality, cost = arena.test.reference_quality, arena.test.reference_cost
@@ -243,35 +316,72 @@ def oracle(arena: Arena, alpha: float) -> list[Played]:
     return [play("oracle", table, np.asarray(cheapest_best(reward, table.cost)))]
 
 
+def oracle_corrected(arena: Arena, alpha: float) -> list[Played]:
+    """The oracle that does not foresee how guesses fall: an expectation."""
+    if arena.guesses is None:
+        return []
+    best = arena.guesses.oracle(arena.test_routes.cost / arena.cost_unit_usd, alpha)
+    cost = best.relative_cost * arena.cost_unit_usd
+    return [Played("oracle_corrected", best.quality, cost, (), None, np.zeros(0))]
+
+
 POLICIES: dict[str, Policy] = {
-    "router": router,
     "random": random,
     "best_single": best_single,
     "best_single_per_task": best_single_per_task,
     "best_path": best_path,
     "best_path_per_task": best_path_per_task,
+    "knn": knn,
+    "ridge": ridge_regression,
     "single": singles,
     "path": paths,
+    "cascade": cascades,
     "reference": references,
+    "oracle_corrected": oracle_corrected,
     "oracle": oracle,
 }
-"""Every policy or family of policies, in the order of reports."""
+"""Every policy or family of policies beside the trained routers, in the order of reports."""
 
-NEED_ALL_ROUTES = ("random", "best_path", "best_path_per_task", "path", "oracle")
+NEED_ALL_ROUTES = (
+    "random",
+    "best_path",
+    "best_path_per_task",
+    "knn",
+    "ridge",
+    "path",
+    "oracle_corrected",
+    "oracle",
+)
 """Those that cannot be played where only the router's own routes are recorded."""
 
 
-def play_all(arena: Arena, alpha: float) -> dict[str, Played]:
+def play_contender(contender: Contender, test: Outcomes, alpha: float) -> tuple[Played, ...]:
+    """What each of S routers of one recipe got, acting by argmax."""
+    seen = test.first_hop() if contender.hops < test.hops else test
+    table = seen.routes(contender.moves)
+    return tuple(
+        play(contender.name, table, router.follow(seen, alpha)) for router in contender.routers
+    )
+
+
+def play_all(arena: Arena, alpha: float) -> dict[str, tuple[Played, ...]]:
     """Plays every policy on the test queries at one alpha.
 
     Args:
-        arena: splits, moves, cost unit and router.
+        arena: splits, moves, cost unit and routers.
         alpha: quality given up for one cost unit saved.
 
     Returns:
-        Each policy's result by its name, in the order of reports; without `NEED_ALL_ROUTES` where
-        not all routes are recorded.
+        By policy, in the order of reports, its result with each of the S training seeds, or the
+        one result of a policy that has none; without `NEED_ALL_ROUTES` where not all routes are
+        recorded.
     """
+    found: dict[str, tuple[Played, ...]]
+    if arena.filled is not None:
+        found = {"router": (arena.filled.played[alpha],)}
+    else:
+        found = {each.name: play_contender(each, arena.test, alpha) for each in arena.contenders}
     left_out = () if arena.filled is None else NEED_ALL_ROUTES
     policies = [policy for name, policy in POLICIES.items() if name not in left_out]
-    return {played.name: played for policy in policies for played in policy(arena, alpha)}
+    found |= {played.name: (played,) for policy in policies for played in policy(arena, alpha)}
+    return found

@@ -13,7 +13,7 @@ from hierrouter.files import atomic_path
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from hierrouter.evaluation.policies import Played
+    from hierrouter.evaluation.summary import Plays
     from hierrouter.routes.outcomes import Outcomes
 
 NAME = pa.dictionary(pa.int32(), pa.string())
@@ -23,6 +23,7 @@ SCHEMA = pa.schema(
         pa.field("task", NAME),
         pa.field("policy", NAME),
         pa.field("alpha", pa.float64()),
+        pa.field("seed", pa.int32()),
         pa.field("route", NAME),
         pa.field("quality", pa.float64()),
         pa.field("cost", pa.float64()),
@@ -30,13 +31,12 @@ SCHEMA = pa.schema(
         pa.field("reward", pa.float64()),
     ]
 )
-"""One row a test query, policy and alpha. `route` is null where a policy draws at random: its
-quality and cost are then expectations. `cost` is in dollars."""
+"""One row a test query, policy, alpha and training seed (from 0, the router's own; 0 where a policy
+has none). `route` is null where a policy draws at random: its quality and cost are then
+expectations. `cost` is in dollars."""
 
 
-def write_records(
-    target: Path, test: Outcomes, played: dict[float, dict[str, Played]], cost_unit_usd: float
-) -> None:
+def write_records(target: Path, test: Outcomes, played: Plays, cost_unit_usd: float) -> None:
     """Writes every policy's result for each of the N test queries, one row group an alpha.
 
     Args:
@@ -56,7 +56,9 @@ def write_records(
     ):
         for alpha, policies in played.items():
             parts = []
-            for result in policies.values():
+            for seed, result in (
+                (seed, result) for each in policies.values() for seed, result in enumerate(each)
+            ):
                 relative = result.cost / cost_unit_usd
                 nowhere = np.zeros(count, dtype=np.int32)
                 taken = nowhere if result.taken is None else result.taken.astype(np.int32)
@@ -66,6 +68,7 @@ def write_records(
                     tasks,
                     pa.DictionaryArray.from_arrays(nowhere, pa.array([result.name])),
                     pa.array(np.full(count, alpha)),
+                    pa.array(np.full(count, seed, dtype=np.int32)),
                     pa.DictionaryArray.from_arrays(
                         pa.array(taken, mask=unknown), pa.array(result.routes)
                     ),

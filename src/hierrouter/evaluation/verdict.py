@@ -68,22 +68,32 @@ def verdict(metrics: dict[str, Any]) -> str:
     )
 
 
-def shortened(metrics: dict[str, Any], most_paths: int = 5) -> tuple[list[str], int]:
-    """The policies a short table shows, in order: of many `path:…` only the best by reward.
+def shortened(metrics: dict[str, Any], most: int = 3) -> tuple[list[str], int]:
+    """The policies a short table shows, in order: of many of a kind only the best by reward.
 
     Args:
         metrics: the content of metrics.json.
-        most_paths: how many `path:…` are shown.
+        most: how many of `path:…`, and of `cascade:…`, are shown.
 
     Returns:
         Names of policies, and how many were left out.
     """
     policies = metrics["policies"]
-    paths = [name for name in policies if name.startswith("path:")]
-    best = sorted(paths, key=lambda name: -policies[name]["reward"]["mean"])[:most_paths]
-    names = [name for name in policies if not name.startswith("path:")]
-    at = next((k for k, name in enumerate(names) if name.startswith(("reference:", "oracle"))), 0)
-    return [*names[:at], *best, *names[at:]], len(paths) - len(best)
+    kinds = {
+        name: name.split(":")[0] for name in policies if name.startswith(("path:", "cascade:"))
+    }
+    best = {
+        kind: sorted(
+            (name for name in kinds if kinds[name] == kind),
+            key=lambda name: -policies[name]["reward"]["mean"],
+        )[:most]
+        for kind in kinds.values()
+    }
+    names: list[str] = []
+    for name in policies:
+        # Those of a kind stand where its first one does, best first.
+        names += best.pop(kinds[name], []) if name in kinds else [name]
+    return names, len(policies) - len(names)
 
 
 def _signed(points: float) -> str:

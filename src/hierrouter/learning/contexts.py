@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hierrouter.learning.actions import ROLES, SOLVE
+from hierrouter.learning.actions import ROLES, SOLVE, action_count
 from hierrouter.learning.threads import threads
 from hierrouter.routes.calls import Call
 
@@ -61,13 +61,20 @@ class Contexts(ABC):
             solve: B flags: whether an answer is wanted, else an analysis.
         """
 
+    def masks(self, rows: NDArray[np.int64]) -> NDArray[np.bool_] | None:
+        """Which actions have an outcome in B contexts, B x (2 M + 1); none: all that are allowed.
+
+        What was never recorded, and never will be, must not be taken: nothing is known of it.
+        """
+        return None
+
     @abstractmethod
     def bounds(self) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
         """K least and K greatest numbers of a state, and the greatest cost spent before a call."""
 
 
 class RecordedContexts(Contexts):
-    """Contexts of queries whose nodes are all recorded."""
+    """Contexts of queries whose nodes are recorded: all of them, or, of imported outcomes, some."""
 
     def __init__(
         self, outcomes: Outcomes, state: NDArray[np.float32], cost_unit_usd: float
@@ -89,6 +96,15 @@ class RecordedContexts(Contexts):
         self.child = after.reshape(-1, self.models)
         self.price = outcomes.solve_cost.reshape(-1, self.models) / cost_unit_usd
         self.quality = outcomes.solve_quality.reshape(-1, self.models)
+        known = ~(np.isnan(self.quality) | np.isnan(self.price))
+        self._masks: NDArray[np.bool_] | None = None
+        if not known.all():
+            self._masks = np.ones((len(known), action_count(self.models)), dtype=np.bool_)
+            self._masks[:, SOLVE : 2 * self.models : 2] = known
+
+    def masks(self, rows: NDArray[np.int64]) -> NDArray[np.bool_] | None:
+        """None where all outcomes are known."""
+        return None if self._masks is None else self._masks[rows]
 
     def reach(
         self, rows: NDArray[np.int64], models: NDArray[np.int64], solve: NDArray[np.bool_]

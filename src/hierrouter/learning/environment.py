@@ -132,7 +132,8 @@ class TreeVecEnv(VecEnv):
     def action_masks(self) -> NDArray[np.bool_]:
         """Which actions each slot may take, B x (2 M + 1)."""
         masks: NDArray[np.bool_] = self._allowed[self._contexts.depth[self._row]]
-        return masks
+        known = self._contexts.masks(self._row)
+        return masks if known is None else masks & known
 
     # What Stable-Baselines3 asks of any vector of environments.
 

@@ -49,7 +49,9 @@ def walk(router: Router, contexts: Contexts, alphas: Sequence[float]) -> Walks:
     going = np.arange(len(row))
     for hop in range(contexts.hops):
         at = row[going]
-        scores = router.state_scores(contexts.state[at], hop, contexts.spent[at], lam[going])
+        scores = router.state_scores(
+            contexts.state[at], hop, contexts.spent[at], lam[going], contexts.masks(at)
+        )
         action = scores.argmax(axis=1)
         model, solve = action // 2, action % 2 == SOLVE
         contexts.reach(at, model, solve)

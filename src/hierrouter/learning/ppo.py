@@ -42,6 +42,7 @@ def learn(
     projection: Projection,
     info: RouterInfo,
     validation: Contexts,
+    label: str = "training",
 ) -> tuple[Router, list[dict[str, Any]]]:
     """Runs PPO (section 3.3) and returns the router of the kept checkpoint.
 
@@ -51,6 +52,7 @@ def learn(
         projection: from embeddings to the policy's input.
         info: the router's description, but for its validation result.
         validation: contexts of the queries kept back to choose the checkpoint.
+        label: what progress is called.
 
     Returns:
         The router and the learning curve, one entry an iteration.
@@ -95,7 +97,7 @@ def learn(
             },
         )
         model.set_logger(Logger(folder=None, output_formats=[]))
-        with Progress("training", config.iterations, "iterations") as progress:
+        with Progress(label, config.iterations, "iterations") as progress:
             keeper = _Keeper(config, environment, info, projection, validation, progress)
             total, never = config.iterations * transitions, config.iterations + 1
             try:

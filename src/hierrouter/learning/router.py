@@ -196,7 +196,10 @@ class Router:
         lam: NDArray[np.float32],
         allowed: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.float32]:
-        """As `scores`, of N x K projected embeddings, N relative costs and N lambdas."""
+        """As `scores`, of N x K projected embeddings, N relative costs and N lambdas.
+
+        `allowed` may also have a row for each of the N.
+        """
         relative = cost.astype(np.float32)
         logits = self.network.logits(state, relative, lam, hop, self.info.activation)
         possible = self.allowed[hop] if allowed is None else self.allowed[hop] & allowed

@@ -70,7 +70,7 @@ def train_router(
     else:
         # Read first: should the tree grow meanwhile, the router is trained again, not kept.
         info = tree_info(tree)
-        outcomes = load_outcomes(tree, config.metric, config.view, config.moves)
+        outcomes = load_outcomes(tree, config.metric, config.view, config.moves, whole=False)
         router, curve = fit(config, outcomes, info)
     router.save(out, curve, model_card(router.info))
     kept = router.info.validation
@@ -103,7 +103,11 @@ def is_trained(config: TrainingConfig, tree: Path, router: Path) -> bool:
 
 
 def fit(
-    config: TrainingConfig, outcomes: Outcomes, info: dict[str, Any], filler: Filler | None = None
+    config: TrainingConfig,
+    outcomes: Outcomes,
+    info: dict[str, Any],
+    filler: Filler | None = None,
+    label: str = "training",
 ) -> tuple[Router, list[dict[str, Any]]]:
     """Trains on outcomes at hand.
 
@@ -113,6 +117,7 @@ def fit(
             direct answers.
         info: `tree.json`, with what the router must remember of its origin.
         filler: makes what episodes visit; none: all is in `outcomes`.
+        label: what progress is called.
 
     Returns:
         The router and its learning curve, one entry an iteration.
@@ -179,7 +184,7 @@ def fit(
         training_seed=config.seed,
         validation={},
     )
-    return learn(config, game, projection, described, kept_back)
+    return learn(config, game, projection, described, kept_back, label)
 
 
 def validation_mask(tasks: NDArray[np.str_], share: float, seed: int) -> NDArray[np.bool_]:

@@ -76,6 +76,8 @@ def identity(spec: ModelSpec, weights: str | None = None) -> dict[str, Any]:
         HierRouterError: the model does not exist or cannot be used.
         UnreachableError: neither hub nor mirror answers.
     """
+    if spec.backend == "imported":
+        raise nothing_to_call(spec)
     if spec.backend == "scripted":
         return {
             "weights_digest": digest_of(scripted_identity(spec)),
@@ -105,6 +107,15 @@ def identity(spec: ModelSpec, weights: str | None = None) -> dict[str, Any]:
     }
 
 
+def nothing_to_call(spec: ModelSpec) -> ConfigError:
+    """What to say where a model of imported outcomes is to answer."""
+    return ConfigError(
+        f"there is nothing to call for {spec.name}: it is known from imported outcomes alone; "
+        "name it in pool.models of the config, with the backend or endpoint that answers, and "
+        "import and train again (`hierrouter serve` also takes --endpoint NAME=URL)"
+    )
+
+
 def choose_kind(spec: ModelSpec, weights: str | None = None) -> Kind:
     """What runs a model here.
 
@@ -115,6 +126,8 @@ def choose_kind(spec: ModelSpec, weights: str | None = None) -> Kind:
     Raises:
         ConfigError: it is to run on openvino, which is not installed.
     """
+    if spec.backend == "imported":
+        raise nothing_to_call(spec)
     if spec.backend in ("transformers", "openai", "scripted"):
         return spec.backend
     installed = find_spec("openvino_genai") is not None

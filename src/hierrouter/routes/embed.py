@@ -166,14 +166,18 @@ def as_bytes(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray
 
 def write_part(folder: Path, texts: Sequence[str], vectors: NDArray[np.float32]) -> None:
     """Keeps the vectors of N texts, N x D, as one file of a tree's embeddings."""
-    digests = [sha256_text(text) for text in texts]
+    write_vectors(folder, [sha256_text(text) for text in texts], vectors)
+
+
+def write_vectors(folder: Path, digests: Sequence[str], vectors: NDArray[np.float32]) -> None:
+    """As `write_part`, of texts whose N digests are known."""
     scale, steps = as_bytes(vectors)
     table = pa.table(
         {
-            "text_digest": digests,
+            "text_digest": pa.array(digests, pa.string()),
             "scale": pa.array(scale, pa.float32()),
             "vector": pa.FixedSizeListArray.from_arrays(steps.ravel(), vectors.shape[1]),
         }
     )
-    with atomic_path(folder / f"{digest_of(digests)[:12]}.parquet") as temporary:
+    with atomic_path(folder / f"{digest_of(list(digests))[:12]}.parquet") as temporary:
         pq.write_table(table, temporary, compression="zstd")

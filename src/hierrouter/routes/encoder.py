@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from hierrouter.config import EncoderConfig
 
 HASHING = "hashing"
+IMPORTED = "imported"
+"""Stands for an encoder of which only the vectors are known."""
 OFFSET_POSITIONS = ("mpnet", "roberta", "xlm-roberta", "camembert")
 
 
@@ -40,6 +42,8 @@ def encoder_identity(config: EncoderConfig) -> dict[str, Any]:
     """
     if config.model == HASHING:
         return {"model": HASHING, "dimensions": config.dimensions}
+    if config.model == IMPORTED:
+        return {"model": IMPORTED, "dimensions": config.dimensions}
     snapshot = hub.fetch_model(config.model, config.revision)
     return {
         "model": config.model,
@@ -57,6 +61,12 @@ def open_encoder(config: EncoderConfig) -> Encoder:
     """
     if config.model == HASHING:
         return HashingEncoder(config.dimensions)
+    if config.model == IMPORTED:
+        raise HierRouterError(
+            "the vectors of these prompts were imported, and which encoder made them is not known, "
+            "so no new text can be read; import with --same-encoder and that encoder in "
+            "pool.encoder, or without vectors, and train again"
+        )
     return SentenceEncoder(hub.fetch_model(config.model, config.revision).folder, config.max_tokens)
 
 

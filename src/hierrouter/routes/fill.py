@@ -26,7 +26,7 @@ from hierrouter.routes.lock import sole_writer
 from hierrouter.routes.maker import Maker
 from hierrouter.routes.orphans import take_out_orphans
 from hierrouter.routes.scores import expected_of, read_scores, score_tree
-from hierrouter.routes.tree import RouteTree, read_info, refuse_other_models
+from hierrouter.routes.tree import RouteTree, read_recorded, refuse_other_models
 from hierrouter.routes.vectors import Vectors
 from hierrouter.routes.views import state_of, texts_of
 
@@ -249,7 +249,7 @@ def filling(
     Raises:
         HierRouterError: there is no tree, it was not scored, or another process records into it.
     """
-    read_info(tree)  # Refuses any other folder before a lock is put into it.
+    read_recorded(tree)  # Refuses any other folder before a lock is put into it.
     with sole_writer(tree):
         filler = Filler(RouteTree(tree), metric, view, max_dollars)
         try:

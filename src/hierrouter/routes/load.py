@@ -13,6 +13,7 @@ from hierrouter.files import sha256_text
 from hierrouter.progress import say
 from hierrouter.quality.score import METRICS
 from hierrouter.routes.embed import embeddings_folder, read_embeddings, replies_of
+from hierrouter.routes.imported.store import imported_info, is_imported, load_imported
 from hierrouter.routes.nodes import NodeKey
 from hierrouter.routes.outcomes import Outcomes, context_paths
 from hierrouter.routes.scores import NodeScore, read_scores
@@ -31,7 +32,11 @@ if TYPE_CHECKING:
 
 
 def load_outcomes(
-    tree: Path, metric: str, view: View = "paper", moves: Moves = "early_exit"
+    tree: Path,
+    metric: str,
+    view: View = "paper",
+    moves: Moves = "early_exit",
+    whole: bool = True,
 ) -> Outcomes:
     """Everything recorded about the queries whose nodes the moves need.
 
@@ -41,6 +46,8 @@ def load_outcomes(
         view: what the encoder sees of a context.
         moves: which routes are wanted. `direct` takes one hop and needs direct answers only; the
             others need the full tree, as their baselines do.
+        whole: of imported outcomes, whether only queries with the outcomes of all models are
+            wanted; else training queries with some are taken, too (`imported.store`).
 
     Returns:
         The outcomes, in the order of `queries.parquet`. Says how many queries were left out.
@@ -50,6 +57,9 @@ def load_outcomes(
     """
     if metric not in METRICS:
         raise HierRouterError(f"unknown metric {metric}; there are {', '.join(METRICS)}")
+    info = read_info(tree)
+    if is_imported(info):
+        return load_imported(tree, info, metric, view, whole)
     opened = RouteTree(tree)
     pool = PoolConfig.model_validate(opened.info["pool"])
     stamp, scores = read_scores(tree)
@@ -68,10 +78,10 @@ def load_outcomes(
             + (", or take training.moves=direct" if hops > 1 else "")
         )
     if left_out := len(opened.queries) - len(complete):
-        whole = "direct answers" if hops == 1 else "nodes"
+        wanted = "direct answers" if hops == 1 else "nodes"
         say(
             f"{tree}: {left_out} of {len(opened.queries)} queries left out, "
-            f"not all of their {whole} are recorded"
+            f"not all of their {wanted} are recorded"
         )
     references = tuple(spec.name for spec in pool.references)
     return Outcomes(
@@ -86,6 +96,8 @@ def load_outcomes(
         analyze_cost=np.stack(reader.analyze_cost),
         solve_cost=np.stack(reader.solve_cost),
         solve_quality=np.stack(reader.solve_quality),
+        signals=np.array(reader.signals),
+        choices=np.array([int(query.metadata.get("choices", 0)) for query in complete]),
         references=references,
         reference_quality=np.array(reader.reference_quality) if references else None,
         reference_cost=np.array(reader.reference_cost) if references else None,
@@ -99,6 +111,8 @@ def tree_info(tree: Path) -> dict[str, Any]:
     digest of each model's weights by its name.
     """
     info = read_info(tree)
+    if is_imported(info):
+        return imported_info(info)
     stamp, _ = read_scores(tree)
     weights = {name: model["weights"] for name, model in info["made"]["models"].items()}
     known = {key: stamp[key] for key in ("tree_digest", "scorer_version")}
@@ -131,6 +145,7 @@ class _Reader:
         self.analyze_cost: list[NDArray[np.float64]] = []
         self.solve_cost: list[NDArray[np.float64]] = []
         self.solve_quality: list[NDArray[np.float64]] = []
+        self.signals: list[list[tuple[float, ...]]] = []
         self.reference_quality: list[list[float]] = []
         self.reference_cost: list[list[float]] = []
 
@@ -161,6 +176,7 @@ class _Reader:
         self.analyze_cost.append(analyze)
         self.solve_cost.append(cost)
         self.solve_quality.append(quality)
+        self.signals.append([self._signals(query, name) for name in self.models])
         self.reference_cost.append([pair[0] for pair in measured if pair is not None])
         self.reference_quality.append([pair[1] for pair in measured if pair is not None])
         return True
@@ -176,6 +192,12 @@ class _Reader:
             self._max_tokens,
             lambda text: self._vectors.get(sha256_text(text)),
         )
+
+    def _signals(self, query: Query, model: str) -> tuple[float, ...]:
+        """What a direct answer shows of itself, in the order of `SIGNALS`."""
+        node = self._tree.nodes[NodeKey(query.query_id, (model,), "solve")]
+        finished = float(node.finish_reason == "stop")
+        return node.logprob_mean, node.logprob_min, float(node.tokens_out), finished
 
     def _score(
         self, query: Query, models: tuple[str, ...], role: Role

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Moves = Literal["direct", "paper", "early_exit"]
+SIGNALS = ("logprob_mean", "logprob_min", "tokens_out", "finished")
+"""What an answer shows of itself: mean and least log-probability of its tokens, how many there are,
+and whether it came to its end (1) or was cut off (0)."""
 
 
 def context_paths(models: int, hops: int) -> tuple[tuple[int, ...], ...]:
@@ -29,6 +32,12 @@ def context_paths(models: int, hops: int) -> tuple[tuple[int, ...], ...]:
     return tuple(
         path for depth in range(hops) for path in itertools.product(range(models), repeat=depth)
     )
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    """The mean of what is known; 0 if nothing is."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else 0.0
 
 
 @dataclass(frozen=True)
@@ -79,9 +88,15 @@ class Outcomes:
     analyze_cost: NDArray[np.float64]
     """N x C x M, dollars of an `analyze` call."""
     solve_cost: NDArray[np.float64]
-    """N x C x M, dollars of a `solve` call."""
+    """N x C x M, dollars of a `solve` call; NaN where its outcome is not known."""
     solve_quality: NDArray[np.float64]
-    """N x C x M, quality of the answer."""
+    """N x C x M, quality of the answer; NaN where it is not known."""
+    signals: NDArray[np.float64] | None = None
+    """N x M x S, what each direct answer shows of itself (`SIGNALS`), NaN where it is not known;
+    none where no replies are recorded."""
+    choices: NDArray[np.int64] | None = None
+    """N numbers of choices, 0 where a query has none to guess among; none where that is not
+    known."""
     references: tuple[str, ...] = ()
     """Names of the reference models."""
     reference_quality: NDArray[np.float64] | None = None
@@ -151,8 +166,20 @@ class Outcomes:
 
     def cost_unit_usd(self) -> float:
         """The highest mean cost of one direct answer among the pool models; 1 if all are free."""
-        highest = float(self.solve_cost[:, 0].mean(axis=0).max()) if len(self) else 0.0
+        highest = max((_mean(cost) for cost in self.solve_cost[:, 0].T), default=0.0)
         return highest if highest > 0 else 1.0
+
+    def first_hop(self) -> Outcomes:
+        """The same queries with their direct answers alone (L = 1)."""
+        root = slice(0, 1)
+        return replace(
+            self,
+            hops=1,
+            embeddings=self.embeddings[:, root],
+            analyze_cost=np.zeros_like(self.analyze_cost[:, root]),
+            solve_cost=self.solve_cost[:, root],
+            solve_quality=self.solve_quality[:, root],
+        )
 
     def select(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> Outcomes:
         """The outcomes of some of the queries, by mask or by index."""
@@ -167,6 +194,8 @@ class Outcomes:
             analyze_cost=self.analyze_cost[index],
             solve_cost=self.solve_cost[index],
             solve_quality=self.solve_quality[index],
+            choices=None if self.choices is None else self.choices[index],
+            signals=None if self.signals is None else self.signals[index],
             reference_quality=None
             if self.reference_quality is None
             else self.reference_quality[index],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
+from hierrouter.config import PoolConfig
 from hierrouter.data.queries import Query, digest_queries, read_queries, write_queries
 from hierrouter.errors import ConfigError, DamagedFileError, HierRouterError
 from hierrouter.files import claim_folder, read_json, sha256_text, write_json
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Container, Sequence
     from pathlib import Path
 
-    from hierrouter.config import PoolConfig
     from hierrouter.routes.nodes import Node, NodeKey
 
 FORMAT_VERSION = 1
+KIND = "kind"
+"""Key of `tree.json` that says what sort of tree it is; a recorded one does not have it."""
+OUTCOMES_KIND = "outcomes"
 QUERIES = "queries.parquet"
 RETIRED = "earlier_queries.parquet"
 """Queries that were recorded and are not of the present sample."""
@@ -48,7 +51,7 @@ class RouteTree:
             DamagedFileError: a file of nodes was damaged.
         """
         self.folder = folder
-        self.info: dict[str, Any] = read_info(folder)
+        self.info: dict[str, Any] = read_recorded(folder)
         self.queries: list[Query] = _read_queries(folder, self.info)
         self.quotes = Quotes((*read_retired(folder), *self.queries), withheld_tasks(self.info))
         self.nodes = NodeStore(folder / "nodes", set_aside, self.quotes)
@@ -73,7 +76,7 @@ class RouteTree:
                 query texts.
         """
         claim_folder(folder, "tree.json")
-        before = read_info(folder) if (folder / "tree.json").exists() else {}
+        before = read_recorded(folder) if (folder / "tree.json").exists() else {}
         identities = _identities(pool, before["made"]["models"] if before else {})
         made = made_with(pool, identities)
         if before:
@@ -195,6 +198,21 @@ def read_info(folder: Path) -> dict[str, Any]:
     return info
 
 
+def read_recorded(folder: Path) -> dict[str, Any]:
+    """As `read_info`, of a tree with replies.
+
+    Raises:
+        HierRouterError: it holds imported outcomes.
+    """
+    info = read_info(folder)
+    if info.get(KIND) == OUTCOMES_KIND:
+        raise HierRouterError(
+            f"{folder} holds imported outcomes, without replies; this needs a recorded tree "
+            "(`hierrouter collect`)"
+        )
+    return info
+
+
 def _read_queries(folder: Path, info: dict[str, Any]) -> list[Query]:
     try:
         return read_queries(folder / QUERIES)
@@ -281,6 +299,19 @@ def refuse_other_models(tree: RouteTree, pool: PoolConfig) -> None:
     """
     made = tree.info["made"]
     refuse_other_pool(tree.folder, made, made_with(pool, _identities(pool, made["models"])))
+
+
+def pool_of(folder: Path, pool: PoolConfig) -> PoolConfig:
+    """The pool that goes with the tree in `folder`: the config's, or, if that is open, the tree's.
+
+    Raises:
+        ConfigError: the config names other models or hops.
+        HierRouterError: there is no tree.
+    """
+    if not pool.models:
+        return PoolConfig.model_validate(read_info(folder)["pool"])
+    refuse_other_members(folder, pool)
+    return pool
 
 
 def refuse_other_members(folder: Path, pool: PoolConfig) -> None:

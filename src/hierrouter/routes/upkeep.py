@@ -23,6 +23,7 @@ from hierrouter.routes.tree import (
     RETIRED,
     RouteTree,
     read_info,
+    read_recorded,
     refuse_other_pool,
     withheld_tasks,
 )
@@ -57,10 +58,10 @@ def merge_trees(sources: Sequence[Path], out: Path, only: Collection[str] | None
         ConfigError: the trees differ in what their replies depend on, or in their queries.
         DamagedFileError: a file of a source cannot be read back.
     """
-    infos = [read_info(source) for source in sources]
+    infos = [read_recorded(source) for source in sources]
     claim_folder(out, "tree.json")
     with sole_writer(out):
-        known = [read_info(out)] if (out / "tree.json").exists() else []
+        known = [read_recorded(out)] if (out / "tree.json").exists() else []
         info = _joined([out] * len(known) + list(sources), [*known, *infos])
         if known != [info]:
             write_json(out / "tree.json", info)

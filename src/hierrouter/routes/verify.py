@@ -11,10 +11,12 @@ from hierrouter.pool.prompts import limit_for
 from hierrouter.progress import Progress
 from hierrouter.routes.calls import Call
 from hierrouter.routes.embed import embeddings_folder, read_embeddings
+from hierrouter.routes.imported.store import is_imported
+from hierrouter.routes.imported.verify import verify_imported
 from hierrouter.routes.maker import Maker
 from hierrouter.routes.nodes import NodeKey, recorded_nodes
 from hierrouter.routes.scores import read_scores
-from hierrouter.routes.tree import RouteTree, read_retired
+from hierrouter.routes.tree import RouteTree, read_info, read_retired
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,6 +46,9 @@ def verify_tree(folder: Path, keys: bool = False) -> list[str]:
     Raises:
         HierRouterError: there is no tree in `folder`.
     """
+    info = read_info(folder)
+    if is_imported(info):
+        return verify_imported(folder, info)
     try:
         tree = RouteTree(folder)
         faults = _faulty_nodes(tree, keys)

@@ -46,6 +46,10 @@ class ServeSettings:
     """Whether no key is asked for also where others can reach the server."""
     endpoints: tuple[str, ...] = ()
     """NAME=URL, or NAME=URL#MODEL, of servers that answer for models of the pool."""
+    endpoint_timeout_s: float = 300.0
+    """Seconds that such a server may take for a reply."""
+    endpoint_calls: int = 32
+    """Calls that may be under way at each of them."""
     endpoint_keys: tuple[str, ...] = ()
     """Variables whose keys may be sent to servers that the router names."""
     most_requests: int = 128
@@ -90,7 +94,7 @@ def _serve(folder: Path, settings: ServeSettings) -> None:
             f"--host {settings.host} lets others reach the server, and there is no key: give keys "
             f"(--api-keys FILE, or {VARIABLE}), or --no-auth where something else keeps them out"
         )
-    endpoints = dict(_endpoint(text) for text in settings.endpoints)
+    endpoints = dict(_endpoint(text, settings) for text in settings.endpoints)
     router = Router.load(folder)
     low, high = router.info.alpha_range
     if not low <= settings.alpha <= high:
@@ -143,14 +147,20 @@ def _serve(folder: Path, settings: ServeSettings) -> None:
     )
 
 
-def _endpoint(text: str) -> tuple[str, Endpoint]:
+def _endpoint(text: str, settings: ServeSettings) -> tuple[str, Endpoint]:
     """Reads NAME=URL, or NAME=URL#MODEL where the server calls the model otherwise."""
     name, found, address = text.partition("=")
     if not found or not name:
         raise ConfigError(f"--endpoint {text}: give NAME=URL, for example small=http://small/v1")
     url, _, served = address.partition("#")
     try:
-        return name, Endpoint(url=url, served_name=served, api_key_env=ENDPOINT_KEY)
+        return name, Endpoint(
+            url=url,
+            served_name=served,
+            api_key_env=ENDPOINT_KEY,
+            timeout_s=settings.endpoint_timeout_s,
+            concurrency=settings.endpoint_calls,
+        )
     except ValueError as error:
         reason = str(error).splitlines()[2].strip().removeprefix("Value error, ")
         raise ConfigError(f"--endpoint {text}: {reason.partition(' [')[0]}") from error

@@ -68,7 +68,7 @@ def headline_metrics(metrics: dict[str, Any]) -> dict[str, float]:
         `router/reward`, `single:A/cost`, `router/gsm8k/quality` and so on. `cost` is in dollars.
     """
     policies = metrics["policies"]
-    names, _ = shortened(metrics, most_paths=0)
+    names, _ = shortened(metrics, most=0)
     entries = {name: policies[name] for name in names}
     entries |= {f"router/{task}": entry for task, entry in policies["router"]["tasks"].items()}
     return {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from hierrouter.evaluation.policies import Arena
+from hierrouter.evaluation.policies import Arena, Contender
 from hierrouter.routes.outcomes import Moves, Outcomes, context_paths
 
 if TYPE_CHECKING:
@@ -82,7 +82,11 @@ def arena_of(outcomes: Outcomes, moves: Moves = "early_exit", unit: float = 1.0)
         outcomes.select(~outcomes.train),
         moves,
         unit,
-        Fixed(Facts(outcomes.models, outcomes.hops)),
+        (
+            Contender(
+                "router", (Fixed(Facts(outcomes.models, outcomes.hops)),), moves, outcomes.hops
+            ),
+        ),
     )
 
 

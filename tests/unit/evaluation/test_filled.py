@@ -26,7 +26,7 @@ from hierrouter.routes.collect import collect_routes
 from hierrouter.routes.tree import RouteTree
 
 MARKERS = Path(__file__).parents[3] / "configs" / "scripted_markers.yaml"
-LEFT_OUT = ("random", "best_path", "best_path_per_task", "path:", "oracle")
+LEFT_OUT = ("random", "best_path", "best_path_per_task", "knn", "ridge", "path:", "oracle")
 
 
 class Experiment:
@@ -40,6 +40,7 @@ class Experiment:
                 *("data.queries_per_task=20", "data.tasks=[arithmetic, history]"),
                 *("training.fill=true", "training.moves=paper", "training.iterations=2"),
                 *("training.rollouts=8", "training.steps=4", "evaluation.bootstrap=100"),
+                "evaluation.recipes=[]",
             ],
         )
         self.queries = sample_queries(self.config.data, folder / "queries")
@@ -82,12 +83,14 @@ def test_it_is_said_what_was_left_out_and_why(experiment) -> None:
     metrics = experiment.evaluate(experiment.tree)
     note = metrics["warnings"][0]
     nodes = len(RouteTree(experiment.tree).nodes)
-    assert note.startswith("Left out: random, best_path, best_path_per_task, path, oracle.")
+    assert note.startswith(f"Left out: {', '.join(NEED_ALL_ROUTES)}.")
     assert f"{nodes:,} of 600 nodes" in note  # 40 queries of 15
     out = StringIO()
     print_table(metrics, Console(file=out, width=200))
-    for said in (out.getvalue(), (experiment.folder / "evaluation" / REPORT).read_text("utf-8")):
-        assert note in " ".join(said.split())
+    report = (experiment.folder / "evaluation" / REPORT).read_text("utf-8")
+    for text in (out.getvalue(), report):
+        said = " ".join(text.split())
+        assert note in said
         assert "best_single_per_task" in said
         assert "best_path_per_task" not in said.replace(note, "")
         assert "oracle" not in said.replace(note, "").split("</style>")[-1]

@@ -71,7 +71,7 @@ def test_few_queries_make_no_verdict_however_narrow_the_interval(make_direct, ma
 
 
 def test_a_short_table_keeps_the_best_paths(metrics):
-    names, left_out = shortened(metrics, most_paths=2)
+    names, left_out = shortened(metrics, most=2)
     rewards = {
         name: entry["reward"]["mean"]
         for name, entry in metrics["policies"].items()
@@ -89,7 +89,13 @@ def test_the_terminal_shows_policies_tasks_verdict_and_notes(metrics):
     print_table(metrics, console)
     text = console.export_text()
     reward = metrics["policies"]["oracle"]["reward"]["mean"]
-    for part in ("best_path_per_task", f"{reward:.3f}", "4 more paths", "test queries", "Note: "):
+    for part in (
+        "best_path_per_task",
+        f"{reward:.3f}",
+        "6 more paths and cascades",
+        "test queries",
+        "Note: ",
+    ):
         assert part in text
 
 

@@ -1,0 +1,115 @@
+"""What the router does, beside how well it does: spread, agreement of seeds, regret."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hierrouter.evaluation.crossed import variance_parts
+from hierrouter.evaluation.diagnostics import agreement, regret, usage
+from hierrouter.evaluation.intervals import intervals
+from hierrouter.evaluation.multiplicity import LEVEL, POWER, holm, queries_needed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hierrouter.evaluation.intervals import Interval
+    from hierrouter.evaluation.summary import Results
+
+FAMILY = ("best_single", "best_path_per_task", "knn", "ridge", "one_hop")
+"""The comparisons that an evaluation is about; Holm's correction is over those of them that were
+played."""
+VISIBLE = 0.01
+"""The difference in reward that evaluations are planned for: one point."""
+
+
+def conduct(results: Results) -> list[dict[str, Any]]:
+    """Diagnostics at every alpha.
+
+    Returns:
+        One entry an alpha: `alpha`, `usage` (entropy, top_share, effective, used), `agreement`
+        (share, kappa; none with one seed) and, where the oracle was played, `regret`.
+    """
+    found = []
+    for alpha, policies in results.plays.items():
+        each = policies["router"]
+        routes = dict.fromkeys(name for played in each for name in played.routes)
+        number = {name: column for column, name in enumerate(routes)}
+        taken = np.stack(
+            [
+                np.array([number[name] for name in played.routes])[played.taken]
+                for played in each
+                if played.taken is not None
+            ]
+        )
+        counts = np.bincount(taken.ravel(), minlength=len(routes))
+        entry: dict[str, Any] = {"alpha": alpha, "usage": vars(usage(counts.astype(np.float64)))}
+        entry["agreement"] = vars(agreement(taken, len(routes))) if len(each) > 1 else None
+        if "oracle" in policies:
+            best = results.values(alpha, "oracle")[0, :, 2]
+            mine = results.values(alpha, "router")[:, :, 2].mean(axis=0)
+            missed = regret(mine, best)
+            entry["regret"] = {
+                "mean": missed.mean,
+                "none": missed.none,
+                "quantiles": {f"{at:g}": value for at, value in missed.quantiles.items()},
+            }
+        found.append(entry)
+    return found
+
+
+def over_grid(results: Results, names: Sequence[str] = FAMILY) -> dict[str, Interval]:
+    """The router minus each rival in reward, averaged over the alpha grid, with its interval.
+
+    Args:
+        results: of all policies at every alpha.
+        names: rivals; those not played are left out.
+    """
+    first = next(iter(results.plays.values()))
+    return {
+        name: intervals(results.over_grid("router", name), results.confidence)[0]
+        for name in (*names, "best_single_per_task")
+        if name in first
+    }
+
+
+def family(results: Results, alpha: float, names: Sequence[str] = FAMILY) -> dict[str, Any]:
+    """The router against each rival in reward, with Holm's correction, and what it takes to see.
+
+    Args:
+        results: of all policies.
+        alpha: the headline.
+        names: rivals; those not played are left out.
+
+    Returns:
+        By rival: `reward` (mean and interval), `p`, `p_holm`, `better` (p_holm under 5% and the
+        router above), `queries_needed` to see the measured difference and to see one point with
+        80% power, and the smallest difference `seen` by the present queries.
+    """
+    played = [name for name in names if name in results.plays[alpha]]
+    differences = results.differences(alpha)
+    adjusted = holm({name: differences[name]["p"] for name in played})
+    found = {}
+    for name in played:
+        column = results.values(alpha, "router")[:, :, 2:] - results.values(alpha, name)[:, :, 2:]
+        parts = variance_parts(column, results.crossed.bootstrap)
+        measured = float(column.mean())
+        queries = len(results.tasks)
+        point = queries_needed(parts, queries, VISIBLE)
+        entry = {
+            "reward": differences[name]["reward"],
+            "p": differences[name]["p"],
+            "p_holm": adjusted[name],
+            "better": adjusted[name] < LEVEL and measured > 0,
+            "worse": adjusted[name] < LEVEL and measured < 0,
+            "power": POWER,
+            "queries_for_one_point": point.queries,
+            "queries_for_this_difference": None,
+            "seen": point.seen,
+        }
+        if abs(measured) > 1e-9:
+            need = queries_needed(parts, queries, measured)
+            entry["queries_for_this_difference"] = need.queries
+        found[name] = entry
+    return found

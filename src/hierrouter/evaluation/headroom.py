@@ -1,0 +1,243 @@
+"""Is there anything to be gained by routing? Asked of recorded outcomes, before training.
+
+Two differences in reward bound what a router can get over the best fixed model: what choosing by
+task gets (a router must see the task at least) and what the oracle without luck gets (`luck.py`).
+Where both are small no learner helps; another pool does. And where alpha changes no choice there is
+no trade-off to learn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hierrouter.errors import HierRouterError
+from hierrouter.evaluation.cautions import DISAGREEMENT, visible_points
+from hierrouter.evaluation.crossed import Comparison, Crossed, compare, difference
+from hierrouter.evaluation.intervals import Bootstrap
+from hierrouter.evaluation.luck import guessing
+from hierrouter.evaluation.policies import (
+    Arena,
+    best_column,
+    best_path_per_task,
+    best_single,
+    oracle,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from hierrouter.routes.outcomes import Moves, Outcomes, RouteTable
+
+WORTH = 0.01
+"""Reward below which a gain is called none: one point."""
+
+
+@dataclass(frozen=True)
+class Gains:
+    """Differences in reward to `best_single`, at one alpha, with intervals over queries."""
+
+    per_task: Comparison
+    """`best_path_per_task` minus `best_single`."""
+    corrected: Comparison
+    """`oracle_corrected` minus `best_single`. Its interval leaves out how sure the fit of guesses
+    is."""
+    plain: Comparison
+    """`oracle` minus `best_single`, luck and all."""
+
+
+@dataclass(frozen=True)
+class Headroom:
+    """What routing could gain, and what a reader should be warned of."""
+
+    alpha: float
+    queries: int
+    gains: Gains
+    warnings: tuple[str, ...]
+
+
+def headroom(
+    outcomes: Outcomes,
+    moves: Moves,
+    choices: NDArray[np.int64],
+    alphas: Sequence[float],
+    alpha: float,
+    bootstrap: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 42,
+) -> Headroom:
+    """What routing could gain on some queries, none of which was used for training anything.
+
+    `best_single` and `best_path_per_task` are cross-fitted: chosen on all folds but one, judged on
+    that one. So the training split can say what is to be gained before a router is trained on it,
+    and the test split stays unseen.
+
+    Args:
+        outcomes: of the training queries (`outcomes.select(outcomes.train)`), with all routes that
+            the moves allow.
+        moves: which routes are allowed.
+        choices: N numbers of choices of each query, 0 where it has none; see `luck.guessing`.
+            All 0 where the metric is not right or wrong.
+        alphas: the grid.
+        alpha: the headline, at which gains are given.
+        bootstrap: resamples.
+        confidence: of the intervals.
+        seed: of the bootstrap.
+
+    Raises:
+        HierRouterError: the queries are all of one fold, so none are left to choose on.
+    """
+    unit = outcomes.cost_unit_usd()
+    table = outcomes.routes(moves)
+    single, per_task = cross_fitted(outcomes, moves, alpha, unit)
+    everything = Arena(outcomes, outcomes, moves, unit, ())
+    best = oracle(everything, alpha)[0]
+    corrected = guessing(table.quality, outcomes.tasks, choices).oracle(table.cost / unit, alpha)
+    found = gains(
+        Bootstrap(outcomes.tasks, bootstrap, seed),
+        single,
+        per_task,
+        corrected.reward,
+        best.quality - alpha * best.cost / unit,
+        confidence,
+    )
+    warnings = [
+        *headroom_warnings(found, alpha, len(outcomes), confidence),
+        *inert_warnings(outcomes.tasks, table, unit, alphas, alpha, confidence),
+    ]
+    return Headroom(alpha, len(outcomes), found, tuple(warnings))
+
+
+def cross_fitted(
+    outcomes: Outcomes, moves: Moves, alpha: float, unit: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Rewards of `best_single` and `best_path_per_task`, each query's chosen on other folds.
+
+    Args:
+        outcomes: N queries.
+        moves: which routes are allowed.
+        alpha: quality given up for one cost unit saved.
+        unit: dollars in one cost unit.
+
+    Returns:
+        Twice N rewards.
+
+    Raises:
+        HierRouterError: there is one fold only.
+    """
+    folds = np.unique(outcomes.folds)
+    if len(folds) < 2:
+        raise HierRouterError(
+            "headroom is measured by choosing on some folds and judging on another, but the "
+            f"{len(outcomes)} queries are all of one; sample more (data.queries_per_task)"
+        )
+    rewards = np.zeros((2, len(outcomes)))
+    for fold in folds:
+        held = outcomes.folds == fold
+        arena = Arena(outcomes.select(~held), outcomes.select(held), moves, unit, ())
+        for row, policy in enumerate((best_single, best_path_per_task)):
+            played = policy(arena, alpha)[0]
+            rewards[row, held] = played.quality - alpha * played.cost / unit
+    return rewards[0], rewards[1]
+
+
+def gains(
+    bootstrap: Bootstrap,
+    single: NDArray[np.float64],
+    per_task: NDArray[np.float64],
+    corrected: NDArray[np.float64],
+    plain: NDArray[np.float64],
+    confidence: float,
+) -> Gains:
+    """Differences of rewards on the same N queries.
+
+    Args:
+        bootstrap: of the queries.
+        single: N rewards of `best_single`.
+        per_task: N rewards of `best_path_per_task`.
+        corrected: N rewards of `oracle_corrected`.
+        plain: N rewards of `oracle`.
+        confidence: of the intervals.
+    """
+    columns = [difference(mine, single) for mine in (per_task, corrected, plain)]
+    means = Crossed(bootstrap, 1).overall(np.concatenate(columns, axis=2))
+    return Gains(*compare(means, confidence))
+
+
+def headroom_warnings(found: Gains, alpha: float, queries: int, confidence: float) -> list[str]:
+    """Whether there is too little to be gained, in plain sentences.
+
+    Args:
+        found: the gains.
+        alpha: at which.
+        queries: on which they were measured.
+        confidence: of their intervals.
+    """
+    where = f"at alpha {alpha:g}, over {queries:,} queries"
+    if found.corrected.high < WORTH:
+        return [
+            f"No headroom: {where}, even an oracle that knows which route knows each answer gains "
+            f"{_points(found.corrected, confidence)} over the best single model. No router can "
+            "gain more; try other models."
+        ]
+    if found.per_task.low > 0:
+        return []
+    return [
+        f"No headroom seen: {where}, choosing by task gains {_points(found.per_task, confidence)} "
+        f"over the best single model, and the oracle without luck "
+        f"{_points(found.corrected, confidence)}. A router has to tell queries of the same task "
+        "apart to gain anything, which few can."
+    ]
+
+
+def inert_warnings(
+    tasks: NDArray[np.str_],
+    table: RouteTable,
+    unit: float,
+    alphas: Sequence[float],
+    alpha: float,
+    confidence: float,
+) -> list[str]:
+    """Whether alpha changes nothing, in plain sentences.
+
+    Args:
+        tasks: N task names.
+        table: the allowed routes of these queries.
+        unit: dollars in one cost unit.
+        alphas: the grid.
+        alpha: the headline.
+        confidence: of the intervals, for what can be seen.
+    """
+    warnings = []
+    best = {
+        task: {best_column(table, each, unit, tasks == task) for each in alphas}
+        for task in np.unique(tasks)
+    }
+    if len(set(alphas)) > 1 and all(len(columns) == 1 for columns in best.values()):
+        taken = sorted({table.names[column] for columns in best.values() for column in columns})
+        shown = f"{', '.join(taken[:3])}{' and others' if len(taken) > 3 else ''}"
+        warnings.append(
+            f"alpha is inert: from {min(alphas):g} to {max(alphas):g} the best route of each task "
+            f"stays the same ({shown})."
+        )
+    costs = table.cost.mean(axis=0) / unit
+    most = 100 * alpha * float(costs.max() - costs.min())
+    seen = visible_points(len(tasks), confidence)
+    if alpha > 0 and most < seen:
+        warnings.append(
+            f"alpha {alpha:g} is as good as inert: the cheapest and the dearest route differ in "
+            f"cost by {most:.2g} points of reward, and {len(tasks):,} queries show differences "
+            f"above about {seen:.2g} points (two policies that disagree on {DISAGREEMENT:.0%} of "
+            "them)."
+        )
+    return warnings
+
+
+def _points(gain: Comparison, confidence: float) -> str:
+    """A gain in points of reward with its interval."""
+    mean, low, high = (100 * value + 0.0 for value in (gain.mean, gain.low, gain.high))
+    return f"{mean:.1f} points ({confidence:.0%} interval {low:.1f} to {high:.1f})"

@@ -1,0 +1,162 @@
+"""Baselines that predict every route's outcome from the query's embedding, and take the best.
+
+`knn` averages the outcomes of the nearest training queries, `ridge` regresses them on the
+embedding. Each has one number to tune. At every alpha the training queries choose it: the value
+with which the routes taken, each query predicted without itself, get the highest mean reward.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from hierrouter.routes.outcomes import RouteTable
+
+NEIGHBOURS = (5, 10, 20, 40, 80, 160)
+"""Values of k."""
+PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0)
+"""Weights of the squared coefficients, the embeddings brought to a mean square of 1."""
+FOLDS = 5
+"""Parts of the training queries, each predicted from the others."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Predicted outcomes of R routes, for each of V values of what is tuned."""
+
+    values: tuple[float, ...]
+    """V values."""
+    fitted: NDArray[np.float32]
+    """V x N x 2R: qualities, then costs in dollars, of the training queries, each predicted without
+    itself."""
+    test: NDArray[np.float32]
+    """V x T x 2R, of the test queries."""
+
+    def choose(
+        self, train: RouteTable, alpha: float, unit: float
+    ) -> tuple[float, NDArray[np.int64]]:
+        """The best value on the training queries, and the routes that it takes for the test ones.
+
+        Args:
+            train: what the routes gave for the N training queries.
+            alpha: quality given up for one cost unit saved.
+            unit: dollars in one cost unit.
+
+        Returns:
+            The value, and T columns.
+        """
+        realised = train.reward(alpha, unit)
+        rows = np.arange(len(realised))
+        gained = [realised[rows, _best(fitted, alpha, unit)].mean() for fitted in self.fitted]
+        chosen = int(np.argmax(gained))
+        return self.values[chosen], _best(self.test[chosen], alpha, unit)
+
+
+def _best(predicted: NDArray[np.float32], alpha: float, unit: float) -> NDArray[np.int64]:
+    """The column of the highest predicted reward in each row of N x 2R predictions."""
+    quality, cost = np.split(predicted, 2, axis=1)
+    best: NDArray[np.int64] = (quality - alpha * cost / unit).argmax(axis=1)
+    return best
+
+
+def nearest(
+    train: NDArray[np.float32],
+    test: NDArray[np.float32],
+    outcomes: RouteTable,
+    neighbours: Sequence[int] = NEIGHBOURS,
+) -> Predictions:
+    """Means over the nearest training queries by cosine (k-nearest-neighbour regression).
+
+    Args:
+        train: N x D embeddings of the training queries.
+        test: T x D embeddings of the test queries.
+        outcomes: what R routes gave for the training queries.
+        neighbours: values of k; those of N and more are left out, but for the least.
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    targets = _targets(outcomes)
+    counts = [k for k in sorted(neighbours) if k < len(train)] or [max(len(train) - 1, 1)]
+    index = NearestNeighbors(metric="cosine", algorithm="brute")
+    index.fit(_unit_length(train))
+    # Without an argument a query is not its own neighbour.
+    alone = len(train) == 1
+    beside = np.zeros((1, 1), np.int64) if alone else index.kneighbors(None, counts[-1], False)
+    around = index.kneighbors(_unit_length(test), counts[-1], False)
+    return Predictions(
+        tuple(counts),
+        _running_means(targets, beside, counts),
+        _running_means(targets, around, counts),
+    )
+
+
+def _running_means(
+    targets: NDArray[np.float32], near: NDArray[np.int64], counts: Sequence[int]
+) -> NDArray[np.float32]:
+    """Means of the targets of the first k neighbours, for each k: V x N x 2R."""
+    means = []
+    total = np.zeros((len(near), targets.shape[1]))
+    for position in range(near.shape[1]):
+        total += targets[near[:, position]]
+        if position + 1 in counts:
+            means.append((total / (position + 1)).astype(np.float32))
+    return np.stack(means)
+
+
+def ridge(
+    train: NDArray[np.float32],
+    test: NDArray[np.float32],
+    outcomes: RouteTable,
+    folds: NDArray[np.int64],
+    penalties: Sequence[float] = PENALTIES,
+) -> Predictions:
+    """Ridge regression of every route's quality and cost on the embedding.
+
+    Args:
+        train: N x D embeddings of the training queries.
+        test: T x D embeddings of the test queries.
+        outcomes: what R routes gave for the training queries.
+        folds: N part numbers: each part is predicted from the others.
+        penalties: weights of the squared coefficients.
+    """
+    from sklearn.linear_model import Ridge
+
+    targets = _targets(outcomes)
+    centre = train.mean(axis=0)
+    spread = float(np.sqrt(np.square(train - centre).mean())) or 1.0
+    known, asked = (train - centre) / spread, (test - centre) / spread
+    fitted, predicted = [], []
+    for penalty in penalties:
+        model = Ridge(alpha=penalty)
+        left = np.tile(targets.mean(axis=0), (len(targets), 1))
+        for part in np.unique(folds):
+            rest = folds != part
+            if rest.any():
+                left[~rest] = model.fit(known[rest], targets[rest]).predict(known[~rest])
+        fitted.append(left.astype(np.float32))
+        predicted.append(model.fit(known, targets).predict(asked).astype(np.float32))
+    return Predictions(tuple(penalties), np.stack(fitted), np.stack(predicted))
+
+
+def parts_of(count: int, seed: int) -> NDArray[np.int64]:
+    """`FOLDS` parts of so many queries, as even as can be, drawn by chance."""
+    parts = np.arange(count) % FOLDS
+    return np.asarray(np.random.default_rng([seed, 3]).permutation(parts))
+
+
+def _targets(outcomes: RouteTable) -> NDArray[np.float32]:
+    """N x 2R: qualities, then costs."""
+    return np.concatenate([outcomes.quality, outcomes.cost], axis=1).astype(np.float32)
+
+
+def _unit_length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Vectors whose cosine is their product; one of no length stays as it is."""
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.where(length > 0, length, 1), dtype=np.float32)

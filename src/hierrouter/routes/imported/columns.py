@@ -1,0 +1,157 @@
+"""What a file of outcomes must hold: its columns, and what may stand in each.
+
+The rules are stated once, for single values: rows are judged in bulk, and the first that is refused
+is judged again here, for what to say of it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from typing import TYPE_CHECKING, Any, Literal
+
+import pyarrow as pa
+
+from hierrouter.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+Kind = Literal["csv", "jsonl", "parquet"]
+TEXTS = ("query_id", "task", "prompt", "model")
+TOKENS = ("tokens_in", "tokens_out")
+NUMBERS = ("score", "cost", *TOKENS, "latency_s")
+SPLITS = ("train", "test")
+VECTOR = "embedding"
+KNOWN = (*TEXTS, *NUMBERS, "split", VECTOR)
+TYPES: dict[str, pa.DataType] = {
+    **dict.fromkeys((*TEXTS, "split"), pa.string()),
+    **dict.fromkeys(NUMBERS, pa.float64()),
+    VECTOR: pa.list_(pa.float32()),
+}
+"""The columns that are read, and as what."""
+OTHER_NAMES = {
+    **dict.fromkeys(("id", "question_id", "request_id", "qid"), "query_id"),
+    **dict.fromkeys(("dataset", "benchmark", "category"), "task"),
+    **dict.fromkeys(("question", "input", "query", "messages", "text"), "prompt"),
+    **dict.fromkeys(("model_name", "model_id", "llm"), "model"),
+    **dict.fromkeys(("quality", "accuracy", "reward", "correct", "rating"), "score"),
+    **dict.fromkeys(("spend", "price", "response_cost", "cost_usd", "usd"), "cost"),
+    **dict.fromkeys(("prompt_tokens", "input_tokens"), "tokens_in"),
+    **dict.fromkeys(("completion_tokens", "output_tokens"), "tokens_out"),
+    **dict.fromkeys(("latency", "duration", "seconds"), "latency_s"),
+}
+"""What our columns are called elsewhere."""
+
+
+def check_columns(path: Path, found: Sequence[str]) -> None:
+    """Makes sure that a file has the columns that are needed, each once.
+
+    Raises:
+        ConfigError: it has not, or one looks like a slip of an optional column.
+    """
+    twice = sorted({name for name in found if found.count(name) > 1 and name in KNOWN})
+    if twice:
+        raise ConfigError(f"{path}: the column {twice[0]} stands twice; leave one of them out")
+    priced = "cost" in found or set(TOKENS) <= set(found)
+    needed = [*TEXTS, "score"]
+    if not priced:
+        needed += (
+            [name for name in TOKENS if name not in found] if set(TOKENS) & set(found) else ["cost"]
+        )
+    others = [name for name in found if name not in KNOWN]
+    for name in needed:
+        if name not in found:
+            near = nearest(name, others)
+            hint = f" (is it {near}? rename that)" if near else ""
+            also = ", or tokens_in and tokens_out" if name == "cost" else ""
+            has = ", ".join(found[:12]) + (", …" if len(found) > 12 else "") or "none"
+            raise ConfigError(
+                f"{path}: there is no column {name}{also}{hint}; its columns are: {has}"
+            )
+    for name in others:
+        slips = difflib.get_close_matches(name, [k for k in KNOWN if k not in found], 1, 0.8)
+        if slips:
+            raise ConfigError(
+                f"{path}: unknown column {name} (did you mean {slips[0]}?); rename it"
+            )
+
+
+def nearest(wanted: str, names: Sequence[str]) -> str | None:
+    """The name that may stand for a column that is missing."""
+    for name in names:
+        if OTHER_NAMES.get(name.lower()) == wanted or name.lower() == wanted:
+            return name
+    near = difflib.get_close_matches(wanted, names, n=1, cutoff=0.6)
+    return near[0] if near else None
+
+
+def complaint(column: str, value: Any) -> str | None:
+    """What is wrong with one value, in words; nothing if it may stand there.
+
+    Args:
+        column: one of `KNOWN`.
+        value: as JSON has it; of a CSV file numbers are texts, too.
+    """
+    if column in TEXTS:
+        if value is None or value == "":
+            return f"{column}: is missing; every row needs one"
+        if isinstance(value, int) and not isinstance(value, bool) and column == "query_id":
+            return None
+        if not isinstance(value, str):
+            return f"{column}: {show(value)} is not text; write it as text"
+        return None if value.strip() else f"{column}: is blank; every row needs one"
+    if column == "split":
+        if value in (None, "", *SPLITS):
+            return None
+        return f"split: {show(value)} is not allowed; should be train or test, or empty"
+    if column == VECTOR:
+        return None if value is None or _is_vector(value) else f"{VECTOR}: is not a list of numbers"
+    return _number_complaint(column, value)
+
+
+def _number_complaint(column: str, value: Any) -> str | None:
+    optional = column == "latency_s"
+    if value is None or value == "":
+        return None if optional else f"{column}: is missing; every row needs one"
+    if isinstance(value, str):
+        try:
+            value = (
+                {"true": 1.0, "false": 0.0}.get(value.lower())
+                if column == "score" and (value.lower() in ("true", "false"))
+                else float(value)
+            )
+        except ValueError:
+            return f"{column}: {show(value)} is not a number"
+    if not isinstance(value, int | float):
+        return f"{column}: {show(value)} is not a number"
+    if column == "score":
+        if 0 <= value <= 1:
+            return None
+        return f"score: {_plain(value)} is not in [0, 1]; bring scores to that range"
+    if isinstance(value, bool) or not (math.isfinite(value) and value >= 0):
+        return f"{column}: {_plain(value)} is not allowed; should be a number from 0"
+    return None
+
+
+def _plain(value: float) -> str:
+    return "NaN" if math.isnan(value) else f"{value:g}"
+
+
+def _is_vector(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(
+            isinstance(each, int | float) and not isinstance(each, bool) and math.isfinite(each)
+            for each in value
+        )
+    )
+
+
+def show(value: Any) -> str:
+    """A value as it is shown in a message."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."

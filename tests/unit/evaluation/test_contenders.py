@@ -1,0 +1,170 @@
+"""Routers trained for an evaluation: on the right queries, with the right seeds, and only once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hierrouter.config import EvaluationConfig
+from hierrouter.configfile import load_config
+from hierrouter.data.sample import sample_queries
+from hierrouter.errors import HierRouterError
+from hierrouter.evaluation.contenders import Workshop
+from hierrouter.evaluation.evaluate import evaluate_router
+from hierrouter.evaluation.measure import measure
+from hierrouter.evaluation.policies import Arena, play_all
+from hierrouter.evaluation.resplit import cross_fitted
+from hierrouter.files import read_json
+from hierrouter.learning.paper import PAPER_RECIPE
+from hierrouter.learning.router import Router, query_hash
+from hierrouter.learning.train import train_router
+from hierrouter.routes.collect import collect_routes
+from hierrouter.routes.load import load_outcomes, tree_info
+
+ROOT = Path(__file__).parents[3]
+EVALUATION = EvaluationConfig(
+    alphas=[0, 0.1],
+    bootstrap=100,
+    seeds=2,
+    recipes=["one_hop"],
+    cross_fit=True,
+    leave_one_task_out=True,
+)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("study")
+    config = load_config(
+        ROOT / "configs" / "scripted.yaml",
+        [
+            *("data.queries_per_task=14", "data.tasks=[arithmetic, history]"),
+            *("training.iterations=2", "training.rollouts=8", "training.steps=4"),
+        ],
+    )
+    queries = sample_queries(config.data, folder / "queries")
+    tree = collect_routes(config.pool, queries, folder / "tree")
+    return tree, train_router(config.training, tree, folder / "router")
+
+
+def workshop_on(trained, out, seeds=2, recipes=("one_hop",)):
+    tree, router = trained
+    judged = Router.load(router)
+    outcomes = load_outcomes(tree, judged.info.metric, judged.info.view, judged.info.moves)
+    return Workshop(judged, tree_info(tree), seeds, recipes, out), judged, outcomes
+
+
+def test_the_papers_recipe_is_that_of_its_config() -> None:
+    assert load_config(ROOT / "configs" / "paper.yaml").training == PAPER_RECIPE
+
+
+def test_contenders_differ_in_seed_and_recipe_alone(trained, tmp_path) -> None:
+    recipes = ("one_hop", "router_ppo_paper")
+    workshop, judged, outcomes = workshop_on(trained, tmp_path, recipes=recipes)
+    router, one_hop, paper = workshop.on_split(outcomes)
+    assert [each.name for each in (router, one_hop, paper)] == [
+        "router",
+        "one_hop",
+        "router_ppo_paper",
+    ]
+    assert router.routers[0] is judged
+    seeds = [each.info.training_seed for each in router.routers]
+    assert seeds == [judged.info.training_seed, judged.info.training_seed + 1]
+    recipes = [each.info.config["training"] for each in router.routers]
+    assert {key for key in recipes[0] if recipes[0][key] != recipes[1][key]} == {
+        "seed",
+        "cost_unit_usd",
+    }
+    units = {each.info.cost_unit_usd for each in (*router.routers, *one_hop.routers)}
+    assert units == {judged.info.cost_unit_usd}
+    assert (one_hop.moves, one_hop.hops) == ("direct", 1)
+    assert paper.moves == "paper"
+    trained_on = {each.info.training_query_hashes for each in (*router.routers, *paper.routers)}
+    assert trained_on == {judged.info.training_query_hashes}
+
+
+def test_what_is_trained_already_is_kept_unless_it_is_of_other_queries(trained, tmp_path) -> None:
+    workshop, _, outcomes = workshop_on(trained, tmp_path, recipes=())
+    part = outcomes.folds != 0
+    first = workshop.on_part(outcomes, part, "part")[0].routers[1]
+    file = tmp_path / "part" / "router" / str(first.info.training_seed) / "router.json"
+    before = file.stat().st_mtime_ns
+    again = workshop.on_part(outcomes, part, "part")[0].routers[1]
+    assert again.info.training_query_hashes == first.info.training_query_hashes
+    np.testing.assert_array_equal(again.network.first_weight, first.network.first_weight)
+    assert file.stat().st_mtime_ns == before
+    other = workshop.on_part(outcomes, outcomes.folds != 1, "part")[0].routers[1]
+    assert other.info.training_query_hashes != first.info.training_query_hashes
+    assert file.stat().st_mtime_ns != before
+
+
+def test_no_query_is_judged_by_what_it_was_trained_on(trained, tmp_path, monkeypatch) -> None:
+    workshop, judged, outcomes = workshop_on(trained, tmp_path)
+    seen = []
+    follow = Router.follow
+
+    def watched(self, given, alpha):
+        hashes = {query_hash(name) for name in given.query_ids}
+        seen.append(hashes & set(self.info.training_query_hashes))
+        return follow(self, given, alpha)
+
+    monkeypatch.setattr(Router, "follow", watched)
+    measure(outcomes, judged, EVALUATION, workshop=workshop)
+    assert len(seen) > 20
+    assert not any(seen)
+
+
+def test_cross_fitted_results_are_those_of_each_fold_in_the_order_of_the_queries(
+    trained, tmp_path
+) -> None:
+    workshop, judged, outcomes = workshop_on(trained, tmp_path)
+    info = judged.info
+    arena = Arena(outcomes, outcomes, info.moves, info.cost_unit_usd, ())
+    plays = cross_fitted(outcomes, arena, workshop, [0.1])[0.1]
+    assert set(plays) >= {"router", "one_hop", "knn", "best_single", "oracle"}
+    assert {len(plays[name]) for name in ("router", "one_hop")} == {2}
+    fold = outcomes.folds == 2
+    inside = replace(
+        arena,
+        train=outcomes.select(~fold),
+        test=outcomes.select(fold),
+        contenders=workshop.on_part(outcomes, ~fold, "fold2"),
+    )
+    expected = play_all(inside, 0.1)
+    for name, each in plays.items():
+        assert [one.name for one in each] == [name] * len(each)
+        for seed, result in enumerate(each):
+            assert len(result.quality) == len(outcomes)
+            np.testing.assert_array_equal(result.quality[fold], expected[name][seed].quality)
+            np.testing.assert_array_equal(result.cost[fold], expected[name][seed].cost)
+
+
+def test_one_fold_alone_cannot_be_cross_fitted(trained, tmp_path) -> None:
+    workshop, judged, outcomes = workshop_on(trained, tmp_path)
+    alone = replace(outcomes, folds=np.zeros_like(outcomes.folds))
+    with pytest.raises(HierRouterError, match=r"one fold.*cross_fit=false"):
+        measure(alone, judged, EVALUATION, workshop=workshop)
+
+
+def test_a_whole_evaluation_tells_all_of_it(trained, tmp_path) -> None:
+    tree, router = trained
+    out = evaluate_router(EVALUATION, tree, router, tmp_path / "evaluation")
+    metrics = read_json(out / "metrics.json")
+    assert metrics["seeds"] == 2
+    assert "one_hop" in metrics["policies"]
+    fitted = metrics["cross_fitted"]
+    assert fitted["n"] == metrics["n_train"] + metrics["n_test"]
+    narrow, wide = (part["policies"]["best_single"]["quality"] for part in (fitted, metrics))
+    assert narrow["high"] - narrow["low"] < wide["high"] - wide["low"]
+    assert set(metrics["left_out_tasks"]) == {"arithmetic", "history"}
+    for entry in metrics["left_out_tasks"].values():
+        assert {"router", "router_with_task", "best_single", "knn"} <= set(entry)
+    # Twice the same: nothing is trained again, and nothing differs.
+    stamps = {file: file.stat().st_mtime_ns for file in (out / "routers").rglob("router.json")}
+    assert len(stamps) == 1 + 2 + 5 * 4 + 2 * 4
+    again = read_json(evaluate_router(EVALUATION, tree, router, out) / "metrics.json")
+    assert again == metrics
+    assert all(file.stat().st_mtime_ns == stamp for file, stamp in stamps.items())

@@ -1,0 +1,104 @@
+"""kNN and ridge as baselines: closed forms on hand-made points, and tuning without the test."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hierrouter.evaluation.predictors import nearest, parts_of, ridge
+from hierrouter.routes.outcomes import RouteTable
+
+
+def table(quality, cost=None) -> RouteTable:
+    quality = np.array(quality, dtype=np.float64)
+    cost = np.zeros_like(quality) if cost is None else np.array(cost, dtype=np.float64)
+    names = tuple("AB"[: quality.shape[1]])
+    return RouteTable(names, tuple((k,) for k in range(len(names))), quality, cost)
+
+
+def on_a_circle(degrees) -> np.ndarray:
+    angle = np.radians(np.array(degrees, dtype=np.float64))
+    # Lengths differ: the cosine must not heed them.
+    length = 1 + np.arange(len(angle)) % 3
+    points = np.stack([np.cos(angle), np.sin(angle)], axis=1) * length[:, None]
+    return points.astype(np.float32)
+
+
+def test_neighbours_are_those_of_the_smallest_angle_and_never_the_query_itself() -> None:
+    train = on_a_circle([0, 10, 30, 90])
+    found = nearest(train, on_a_circle([2, 80]), table([[1, 0], [0, 1], [0, 0], [1, 1]]), (1, 2))
+    assert found.values == (1, 2)
+    # k = 1: neighbours are 10, 0, 10 and 30 degrees.
+    assert found.fitted[0, :, :2].tolist() == [[0, 1], [1, 0], [0, 1], [0, 0]]
+    # k = 2: the means of (10, 30), (0, 30), (10, 0) and (30, 10).
+    assert found.fitted[1, :, :2].tolist() == [[0, 0.5], [0.5, 0], [0.5, 0.5], [0, 0.5]]
+    assert found.test[0, :, :2].tolist() == [[1, 0], [1, 1]]
+    assert found.test[1, :, :2].tolist() == [[0.5, 0.5], [0.5, 0.5]]
+
+
+@pytest.mark.parametrize(("count", "values"), [(1, (1,)), (3, (2,)), (7, (5,)), (30, (5, 10, 20))])
+def test_few_queries_have_few_neighbours(count, values) -> None:
+    found = nearest(on_a_circle(range(count)), on_a_circle([1]), table([[1, 0]] * count))
+    assert found.values == values
+    assert found.test[0, 0, :2].tolist() == [1, 0]
+
+
+def test_the_value_is_chosen_by_what_its_routes_gave_on_train() -> None:
+    rng = np.random.default_rng(0)
+    # Two clusters of 20, in which A and B are right, each surrounded by all others at k = 39.
+    train = on_a_circle([*rng.uniform(0, 5, 20), *rng.uniform(80, 85, 20)])
+    outcomes = table([[1, 0]] * 20 + [[0, 1]] * 20)
+    found = nearest(train, on_a_circle([1, 84]), outcomes, (5, 39))
+    value, taken = found.choose(outcomes, 0.0, 1.0)
+    assert value == 5
+    assert taken.tolist() == [0, 1]
+
+
+def test_what_is_taken_pays_at_its_alpha() -> None:
+    train = on_a_circle(range(12))
+    outcomes = table([[0.6, 1.0]] * 12, [[1.0, 3.0]] * 12)
+    for predictions in (
+        nearest(train, train, outcomes, (5,)),
+        ridge(train, train, outcomes, parts_of(12, 0)),
+    ):
+        # B is worth it below .4 quality for 2 dollars, here one cost unit.
+        assert set(predictions.choose(outcomes, 0.39, 2.0)[1]) == {1}
+        assert set(predictions.choose(outcomes, 0.41, 2.0)[1]) == {0}
+
+
+def test_ridge_is_the_closed_form_and_predicts_each_part_from_the_others() -> None:
+    rng = np.random.default_rng(1)
+    train, test = rng.normal(size=(30, 4)), rng.normal(size=(5, 4))
+    outcomes = table(rng.uniform(size=(30, 2)), rng.uniform(size=(30, 2)))
+    folds = parts_of(30, 1)
+    found = ridge(train.astype(np.float32), test.astype(np.float32), outcomes, folds, (3.0,))
+
+    centre = train.mean(axis=0)
+    spread = np.sqrt(np.square(train - centre).mean())
+    known, asked = (train - centre) / spread, (test - centre) / spread
+    targets = np.concatenate([outcomes.quality, outcomes.cost], axis=1)
+
+    def solved(x, y, at):
+        middle, mean = x.mean(axis=0), y.mean(axis=0)
+        inner = (x - middle).T @ (x - middle) + 3.0 * np.eye(4)
+        return (at - middle) @ np.linalg.solve(inner, (x - middle).T @ (y - mean)) + mean
+
+    np.testing.assert_allclose(found.test[0], solved(known, targets, asked), atol=1e-4)
+    part = folds == 2
+    expected = solved(known[~part], targets[~part], known[part])
+    np.testing.assert_allclose(found.fitted[0][part], expected, atol=1e-4)
+
+
+def test_permuted_outcomes_give_nothing() -> None:
+    """What is tuned on train alone finds nothing where there is nothing."""
+    rng = np.random.default_rng(5)
+    train, test = rng.normal(size=(400, 8)), rng.normal(size=(400, 8))
+    right = rng.integers(0, 2, size=(400, 1)).astype(np.float64)
+    outcomes = table(np.concatenate([right, 1 - right], axis=1))
+    truth = rng.integers(0, 2, size=400)
+    for predictions in (
+        nearest(train.astype(np.float32), test.astype(np.float32), outcomes),
+        ridge(train.astype(np.float32), test.astype(np.float32), outcomes, parts_of(400, 0)),
+    ):
+        _, taken = predictions.choose(outcomes, 0.0, 1.0)
+        assert abs((taken == truth).mean() - 0.5) < 0.08  # three standard errors
