@@ -6,7 +6,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run study study-record pipeline image test lint format clean
+.PHONY: help install run study study-full study-record pipeline image test lint format clean
 
 PYTHON ?= python3.11 python3.12 python3.13 python3
 CONFIG ?= $(STUDY)
@@ -29,7 +29,7 @@ INSTALLED := .venv/.installed
 INSTALLED_FOR_TESTS := .venv/.installed-for-tests
 
 help: ## say what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## make .venv with hierrouter in it
 
@@ -38,6 +38,11 @@ run: $(INSTALLED) ## train on the recorded study, register, answer live; or all 
 
 study: $(INSTALLED) ## train and evaluate on the recorded study, and print its table (ARGS='--set …')
 	@$(BIN)/hierrouter run --config $(STUDY) --out runs/small_pool --tree $(RECORDED) $(ARGS)
+
+study-full: $(INSTALLED) ## the same with five seeds, cross-fitted, and each task left out once: up to an hour
+	@$(BIN)/hierrouter run --config $(STUDY) --out runs/small_pool --tree $(RECORDED) \
+	  --set evaluation.seeds=5 --set evaluation.cross_fit=true \
+	  --set evaluation.leave_one_task_out=true $(ARGS)
 
 study-record: $(INSTALLED) ## record what is missing of the study, in the background at low priority
 	@mkdir -p runs/record
