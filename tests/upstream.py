@@ -23,7 +23,8 @@ class Upstream:
     (404), `garbage`, `hang` (until `release`), `cut` (half a stream, then the connection ends),
     `error` (half a stream, then an error event), `uncounted` (a stream without usage), `endless`
     (a stream that goes on until its client goes away), `login` (a web page), `stall` (headers and
-    half an answer, then nothing), `wide` (20 MB in few pieces).
+    half an answer, then nothing), `gateway` (504), `newer` (wants `max_completion_tokens`),
+    `quoting` (400, naming model and question), `wide` (20 MB in few pieces).
     """
 
     def __init__(self) -> None:
@@ -94,6 +95,14 @@ class Upstream:
     ) -> web.StreamResponse:
         if behaviour == "refuse":
             return web.json_response({"error": {"message": "broken inside"}}, status=500)
+        if behaviour == "gateway":
+            return web.Response(text="the model took too long", status=504)
+        if behaviour == "newer" and "max_tokens" in body:
+            said = "'max_tokens' is not supported; use 'max_completion_tokens' instead."
+            return web.json_response({"error": {"message": said}}, status=400)
+        if behaviour == "quoting":
+            said = f"{body['model']}: cannot take {body['messages'][-1]['content']}"
+            return web.json_response({"error": {"message": said}}, status=400)
         if behaviour == "busy":
             headers = {"Retry-After": "1"}
             return web.json_response({"error": "later"}, status=429, headers=headers)

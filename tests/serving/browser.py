@@ -35,13 +35,15 @@ CODES = {
 }
 # Looks again at every change of the page, not every so often.
 UNTIL = """new Promise((resolve, reject) => {
-  const end = (how, what) => { observer.disconnect(); clearTimeout(timer); how(what); };
+  const end = (how, what) => { observer.disconnect(); clearTimeout(timer);
+    document.removeEventListener("readystatechange", look); how(what); };
   const look = () => { const found = (() => (%(test)s))(); if (found) end(resolve, found); };
   const observer = new MutationObserver(look);
   const timer = setTimeout(() => end(reject, new Error(
     %(shown)s + " never came; the page says:\\n" + document.body.innerText)), %(ms)d);
   observer.observe(document, { subtree: true, childList: true, attributes: true,
     characterData: true });
+  document.addEventListener("readystatechange", look);
   look();
 })"""
 

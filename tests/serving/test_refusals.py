@@ -168,6 +168,7 @@ WRONG_TENSORS = {
     "too many": ([tensor(shape=[65], data=["a"] * 65)], "'query'", "64"),
     "huge": ([tensor(shape=[10**12, 10**12])], "'query'", "[N]"),
     "number": ([tensor(data=[7])], "'query'", "text"),
+    "half a character": ([tensor(data=["\ud800"])], "'query'", "half"),
     "text for a number": ([tensor(), numbers(data=["much"])], "'alpha'", "number"),
     "fewer": ([tensor(shape=[3], data=["a"] * 3), numbers(shape=[2], data=[1, 1])], "'alpha'", "3"),
     "data": ([tensor(data=SECRET)], "'query'", "data", "list"),

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 MOST_HEAD = 65_536
 """Bytes of request line and headers, and what the network hands over at once."""
+HEAD_S = 60.0
+"""Seconds in which a connection's first request has to name what it wants."""
 REFUSAL = (
     "HTTP/1.1 431 Request Header Fields Too Large\r\n"
     "content-length: 0\r\nconnection: close\r\nx-request-id: {}\r\n\r\n"
@@ -31,6 +33,16 @@ class BoundedHeads(HttpToolsProtocol):
         super().__init__(*given, **settings)
         self._refused = refused
         self._head: int | None = 0
+
+    def connection_made(self, transport: Any) -> None:
+        """A client is there; uvicorn itself looks after idle connections after a response only."""
+        super().connection_made(transport)
+        self._waiting = self.loop.call_later(HEAD_S, transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is gone."""
+        self._waiting.cancel()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Takes what came; nothing more once the headers are too long."""
@@ -53,6 +65,7 @@ class BoundedHeads(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """What follows is its body, whose length the gate looks after."""
         self._head = None
+        self._waiting.cancel()
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:

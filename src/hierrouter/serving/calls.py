@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from hierrouter.errors import HierRouterError
 from hierrouter.learning.actions import ANALYZE, ROLES, SOLVE
-from hierrouter.pool.live.backend import LONG_TOKEN, Turn
+from hierrouter.pool.live.backend import LONG_TOKEN, Prompt, Turn
 from hierrouter.pool.prompts import GAP, build_message, instruction_for, limit_for
 from hierrouter.routes.costs import call_cost
+from hierrouter.serving.events import TooLongError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hierrouter.config import AnswerKind, PoolConfig
-    from hierrouter.pool.live.backend import Prompt
     from hierrouter.pool.live.member import Member
     from hierrouter.pool.prompts import Role
 
@@ -60,6 +60,19 @@ class Calls:
         """Set from another thread once nobody waits for the request: whatever is made ends."""
         self._bare: dict[tuple[int, int, int, int], int] = {}
         self._made: dict[tuple[int, str], Prompt] = {}
+
+    def check_length(self) -> None:
+        """Refuses a question so long that its tokens need not be counted, by anybody.
+
+        Raises:
+            TooLongError: it is.
+        """
+        characters, most = len(self._question.text), self._pool.prompts.max_context_tokens
+        if characters > LONG_TOKEN * most:
+            raise TooLongError(
+                f"a question of {characters} characters is longer than the {most} tokens that the "
+                "pool's models are given (pool.prompts.max_context_tokens)"
+            )
 
     def limit(self, action: int) -> int:
         """The most new tokens of a call."""
@@ -118,7 +131,13 @@ class Calls:
                     self._bare[place] = self._prompt(action, hop, replies).tokens_in
             except HierRouterError:
                 continue
-            most = self._most(action, self._bare[place] + extra)
+            tokens = self._bare[place] + extra
+            most = self._most(action, tokens)
+            try:
+                backend = self._members[action // 2].backend
+                backend.require_window(Prompt((), tokens), self.limit(action))
+            except HierRouterError:
+                continue
             if action % 2 == ANALYZE and most < least:
                 most += self.cheapest_end(allowed, hop + 1, [*analysed, self.limit(action)])
             least = min(least, most)
@@ -176,11 +195,6 @@ class Calls:
         backend = self._members[action // 2].backend
         prompts, before = self._pool.prompts, self._question.before
         longest = prompts.max_context_tokens
-        if len(self._question.text) > LONG_TOKEN * longest:
-            raise HierRouterError(
-                f"a question of {len(self._question.text)} characters is longer than "
-                f"pool.prompts.max_context_tokens, {longest}"
-            )
         kind = self._question.kind
         answer_format = getattr(prompts.answer_formats, kind) if kind and role == "solve" else ""
 
@@ -199,4 +213,6 @@ class Calls:
             backend.count_tokens if affordable is None else lambda text: whole(text).tokens_in,
             longest if affordable is None else affordable,
         )
-        return whole(message)
+        prompt = whole(message)
+        backend.require_window(prompt, self.limit(action))
+        return prompt

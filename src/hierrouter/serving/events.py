@@ -109,6 +109,10 @@ class TooLongError(HierRouterError):
     """No allowed model can read the question."""
 
 
+class NotTakenError(HierRouterError):
+    """Every allowed model refuses the conversation, and not all because of its length."""
+
+
 class LateError(HierRouterError):
     """The deadline has passed."""
 

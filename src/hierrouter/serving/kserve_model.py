@@ -141,13 +141,15 @@ class RouterModel(Model):  # type: ignore[misc]
         ]
         request_id = (headers or {}).get("x-request-id") or uuid.uuid4().hex
         with service.admitted(api, len(known)) as places:
-            room, began = asyncio.Semaphore(places), time.perf_counter()
+            room, began, least = asyncio.Semaphore(places.held), time.perf_counter(), places.held
 
             async def answer(place: int, question: Question, terms: Terms) -> dict[str, Any]:
                 async with room:
-                    waited_s = time.perf_counter() - began if place >= places else 0.0
+                    waited_s = time.perf_counter() - began if place >= least else 0.0
                     name = f"{request_id}-{place}"
-                    return await self._answer(question, terms, api, name, waited_s)
+                    answered = await self._answer(question, terms, api, name, waited_s)
+                    places.done()
+                    return answered
 
             tasks = [
                 asyncio.ensure_future(answer(place, question, terms))

@@ -21,6 +21,7 @@ import numpy as np
 from hierrouter.errors import DamagedFileError, HierRouterError, RefusedError
 from hierrouter.learning.actions import ANALYZE, ROLES, SOLVE, action_name
 from hierrouter.pool.backend import Completion
+from hierrouter.pool.live.backend import WindowError
 from hierrouter.pool.live.member import Bill
 from hierrouter.routes.costs import call_cost
 from hierrouter.routes.views import state_of, texts_of
@@ -31,6 +32,7 @@ from hierrouter.serving.events import (
     Hop,
     LateError,
     NobodyAnswersError,
+    NotTakenError,
     Route,
     Text,
     TooDearError,
@@ -72,7 +74,11 @@ class _Play:
     route: Route
     began: float = field(default_factory=perf_counter)
     failed: set[int] = field(default_factory=set)
+    """Models that failed."""
     refused: set[int] = field(default_factory=set)
+    """Models that refused the conversation."""
+    too_long: set[int] = field(default_factory=set)
+    """Those of them for which it is too long, as could be told without asking."""
 
 
 class Player:
@@ -132,6 +138,7 @@ class Player:
             Trim(stop),
             route,
         )
+        play.calls.check_length()
         try:
             for index in range(terms.hops):
                 async with aclosing(self._hop(play, index)) as events:
@@ -249,7 +256,8 @@ class Player:
             raise self._nobody(play, dead)
         possible = able[index]
         if terms.max_cost is not None:
-            possible = await self._off_loop(play, self._affordable, play, able, index)
+            alive = not dead
+            possible = await self._off_loop(play, self._affordable, play, able, index, alive)
         possible = self._in_time(play, able, index, possible)
         state = await self._state(play)
         spent = np.array([play.route.cost_usd])
@@ -267,10 +275,7 @@ class Player:
             )
         wished = action
         if dead:
-            asked_for = possible.copy()
-            for model in dead:
-                pair = [2 * model + ANALYZE, 2 * model + SOLVE]
-                asked_for[pair] = allowed[pair]
+            asked_for = await self._wished(play, index, allowed, dead, possible)
             wished = int(scores(asked_for).argmax())
         order = [int(each) for each in np.argsort(-found) if np.isfinite(found[each])]
         names = self.router.info.models
@@ -281,6 +286,28 @@ class Player:
             chances={action_name(each, names): float(np.exp(found[each])) for each in order},
             fallback=wished // 2 in dead,
         )
+
+    async def _wished(
+        self,
+        play: _Play,
+        index: int,
+        allowed: NDArray[np.bool_],
+        dead: set[int],
+        possible: NDArray[np.bool_],
+    ) -> NDArray[np.bool_]:
+        """What would be possible if no model failed."""
+        whole = play.allowed.copy()
+        for model in play.refused:
+            whole[:, [2 * model + ANALYZE, 2 * model + SOLVE]] = False
+        fits = whole[index]
+        if play.terms.max_cost is not None:
+            left = self._left(play)
+            fits, _ = await self._off_loop(play, play.calls.affordable, whole, index, left)
+        asked_for = possible.copy()
+        for model in dead:
+            pair = [2 * model + ANALYZE, 2 * model + SOLVE]
+            asked_for[pair] = allowed[pair] & fits[pair]
+        return asked_for
 
     async def _off_loop(
         self, play: _Play, work: Callable[P, T], *given: P.args, **none: P.kwargs
@@ -304,17 +331,24 @@ class Player:
             state: NDArray[np.float32] = state_of(info.view, await self._vectors.of(texts))
         return state
 
-    def _affordable(self, play: _Play, able: NDArray[np.bool_], index: int) -> NDArray[np.bool_]:
-        """Which of the possible actions leave a whole route within `max_cost`."""
+    def _affordable(
+        self, play: _Play, able: NDArray[np.bool_], index: int, alive: bool
+    ) -> NDArray[np.bool_]:
+        """Which of the possible actions leave a whole route within `max_cost`.
+
+        `alive` says that no model fails.
+        """
         left = self._left(play)
         fits, _ = play.calls.affordable(able, index, left)
         if fits.any():
             return fits
         fits, least = play.calls.affordable(play.allowed, index, left)
-        if index or fits.any() or play.route.failures:
+        if not alive and (index or fits.any() or play.route.lost):
             raise NobodyAnswersError(
                 "every model that hierrouter.max_cost leaves fails at present", RETRY_S
             )
+        if alive and play.refused:
+            raise self._nobody(play, set(), "every model that hierrouter.max_cost leaves")
         if least == math.inf:
             raise TooLongError("the question is too long for every allowed model")
         raise TooDearError(
@@ -356,12 +390,16 @@ class Player:
         most = play.terms.max_cost
         return math.inf if most is None else most - play.route.cost_usd
 
-    def _nobody(self, play: _Play, dead: set[int]) -> HierRouterError:
+    def _nobody(
+        self, play: _Play, dead: set[int], whom: str = "every allowed model"
+    ) -> HierRouterError:
         """What to raise where no model is left."""
         if not dead & play.terms.models:
-            return TooLongError(
-                "every allowed model refuses this conversation: it is too long, or has turns that "
-                "a model's template does not take"
+            if play.refused <= play.too_long:
+                return TooLongError(f"the conversation is too long for {whom}")
+            return NotTakenError(
+                f"{whom} refuses this conversation: it may be too long, or have turns that a "
+                "model's template does not take"
             )
         waits = [self.members[model].breaker.wait_s or RETRY_S for model in dead]
         names = ", ".join(self.members[model].spec.name for model in sorted(dead))
@@ -377,6 +415,8 @@ class Player:
         # A refusal, or a prompt that cannot be made, says nothing about other questions.
         if prompt is None or isinstance(error, RefusedError):
             play.refused.add(model)
+            if isinstance(error, WindowError) or not isinstance(error, RefusedError):
+                play.too_long.add(model)
         else:
             play.failed.add(model)
         play.route.degraded = True

@@ -12,6 +12,7 @@ from hierrouter.serving.events import (
     BrokenOffError,
     LateError,
     NobodyAnswersError,
+    NotTakenError,
     TooDearError,
     TooLongError,
 )
@@ -92,6 +93,8 @@ def problem_of(error: Exception) -> Problem:
             return Problem(400, text, INVALID, "max_cost_too_low", "hierrouter.max_cost")
         case TooLongError():
             return Problem(400, text, INVALID, "context_length_exceeded", "messages")
+        case NotTakenError():
+            return Problem(400, text, INVALID, "conversation_refused", "messages")
         case OverloadedError():
             again = {"retry-after": "1"}
             return Problem(429, text, "rate_limit_error", "overloaded", headers=again)

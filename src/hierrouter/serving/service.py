@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, Sequence
 
     from hierrouter.serving.calls import Question
-    from hierrouter.serving.gauges import Gauges
+    from hierrouter.serving.gauges import Gauges, InFlight
     from hierrouter.serving.knobs import Terms
     from hierrouter.serving.player import Event, Player
     from hierrouter.serving.visits import Visit
@@ -46,6 +46,23 @@ class Identity:
     def told(self) -> dict[str, str]:
         """As answers tell it."""
         return {"name": self.name, "version": self.version, "digest": self.digest}
+
+
+@dataclass
+class Places:
+    """The places of one request: as many of its queries may be under way at once."""
+
+    in_flight: InFlight
+    held: int
+    left: int
+    """Its queries that are not answered yet."""
+
+    def done(self) -> None:
+        """One of its queries is answered; a place that no other of them needs is free again."""
+        self.left -= 1
+        if self.held > self.left > 0:
+            self.held -= 1
+            self.in_flight.count -= 1
 
 
 class Service:
@@ -98,7 +115,7 @@ class Service:
             await asyncio.to_thread(self._tracer.close)
 
     @contextmanager
-    def admitted(self, api: str, queries: int = 1) -> Iterator[int]:
+    def admitted(self, api: str, queries: int = 1) -> Iterator[Places]:
         """Lets a request in, and counts it once when it ends.
 
         Args:
@@ -106,7 +123,7 @@ class Service:
             queries: how many it holds.
 
         Yields:
-            How many of them may be under way at the same time; as many places are kept for it.
+            The places that are kept for it: as many of its queries may be under way at once.
 
         Raises:
             OverloadedError: too many queries are under way.
@@ -118,16 +135,17 @@ class Service:
             )
         places = min(room, queries)
         self.in_flight.count += places
+        held = Places(self.in_flight, places, queries)
         visit, started, status = current(), time.perf_counter(), 0
         visit.admitted = True
         try:
-            yield places
+            yield held
             status = 200
         except Exception as error:
             status = problem_of(error).status
             raise
         finally:
-            self.in_flight.count -= places
+            self.in_flight.count -= held.held
             self._gauges.request(api, status or _gone(visit), time.perf_counter() - started)
 
     async def answer(

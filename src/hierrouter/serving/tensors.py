@@ -228,4 +228,6 @@ def _text(value: Any) -> str:
         raise RequestError(f"tensor {QUERY!r} holds bytes that are no UTF-8", QUERY) from None
     if not isinstance(text, str):
         raise RequestError(f"tensor {QUERY!r} holds something else than text", QUERY)
+    if not text.isascii() and text != text.encode("utf-8", "replace").decode("utf-8"):
+        raise RequestError(f"tensor {QUERY!r} holds half of a character", QUERY)
     return text

@@ -67,6 +67,8 @@ def route_object(
         "degraded": route.degraded,
         "hops": [hop_object(hop, terms.replies) for hop in route.hops],
     }
+    if route.lost:
+        told["lost_usd"] = route.lost_usd
     if terms.max_cost is not None:
         told["max_cost"] = terms.max_cost
     if unheeded:

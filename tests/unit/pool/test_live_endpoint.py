@@ -65,7 +65,10 @@ def test_a_whole_reply_is_asked_for_where_no_pieces_are_wanted(upstream) -> None
     [
         ("refuse", UnreachableError, "500: .*broken inside"),
         ("busy", UnreachableError, "429"),
+        ("gateway", UnreachableError, "504"),
         ("long", RefusedError, "too long"),
+        # That the name of the model stands in what is said is no sign that it is not there.
+        ("quoting", RefusedError, "small: cannot take"),
         ("foreign", HierRouterError, "404"),
         ("garbage", HierRouterError, "no chat completion"),
         ("login", HierRouterError, "no chat completion"),
@@ -80,8 +83,8 @@ def test_failures_before_the_first_piece(upstream, behaviour, error, words, piec
     assert "\n" not in str(caught.value)
     if behaviour == "busy":
         assert caught.value.retry_after_s == 1
-    # A server that refuses has worked on nothing; one whose answer is no answer may have.
-    assert caught.value.unpaid is (behaviour not in ("garbage", "login"))
+    # A server that refuses has worked on nothing; one that breaks, or whose answer is none, may.
+    assert caught.value.unpaid is (behaviour not in ("refuse", "gateway", "garbage", "login"))
 
 
 @pytest.mark.parametrize(
@@ -159,6 +162,43 @@ def test_a_server_that_counts_more_than_it_should_is_bounded_by_what_it_counts(
     counted = completion.tokens_in + completion.tokens_out
     assert before.tokens_in + 10 < counted == after.tokens_in + 10
     assert "counted 5007 tokens where at most" in capfd.readouterr().err
+
+
+def test_what_many_calls_at_once_count_too_much_is_added_once(upstream) -> None:
+    upstream.count = "5000"
+
+    async def run():
+        backend = EndpointLive(spec_of(upstream.url))
+        await backend.start()
+        try:
+            prompts = [backend.prepare(QUESTION) for _ in range(5)]
+
+            async def whole(prompt):
+                return [piece async for piece in backend.stream(prompt, 10, pieces=False)]
+
+            await asyncio.gather(*(whole(prompt) for prompt in prompts))
+            return prompts[0].tokens_in, backend.prepare(QUESTION).tokens_in
+        finally:
+            await backend.close()
+
+    before, after = asyncio.run(run())
+    assert after == 5007 - 10 > before
+
+
+def test_a_count_beyond_reason_is_garbage(upstream) -> None:
+    upstream.count = "999999999"
+    with pytest.raises(HierRouterError, match="usage of 1000000006 tokens"):
+        ask(upstream.url)
+
+
+@pytest.mark.parametrize("pieces", [True, False])
+def test_the_newer_name_of_the_limit_is_learned_in_the_call_that_met_it(upstream, pieces) -> None:
+    upstream.behaviour["small"] = "newer"
+    (*_, completion), _ = ask(upstream.url, pieces=pieces)
+    assert completion.reply == "one two three four"
+    first, second = upstream.asked
+    assert (first["max_tokens"], second["max_completion_tokens"]) == (10, 10)
+    assert "max_tokens" not in second
 
 
 def test_a_server_that_is_not_there(upstream) -> None:

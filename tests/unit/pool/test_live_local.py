@@ -130,3 +130,22 @@ def test_a_template_that_refuses_a_conversation_is_told(save_tiny, tmp_path) -> 
     backend = TransformersLive(save_tiny(tmp_path, template), "tiny", "float32")
     with pytest.raises(RefusedError, match="only one turn"):
         backend.prepare([Turn("user", "A"), Turn("user", "B")])
+
+
+def test_after_its_engine_ended_one_of_those_who_wait_starts_it_anew(tiny) -> None:
+    backend = TransformersLive(tiny, "tiny", "float32")
+    begin, begun = backend._begin, []
+
+    def beginning():
+        begun.append(1)
+        begin()
+
+    async def work():
+        before = await reply_of(backend, "Hi", 5)
+        await asyncio.to_thread(backend._manager.stop, block=True, hard_stop=True)
+        backend._begin = beginning
+        after = await asyncio.gather(*(reply_of(backend, "Hi", 5) for _ in range(4)))
+        assert begun == [1]
+        assert {each[-1].reply for each in after} == {before[-1].reply}
+
+    started(backend, work)

@@ -176,6 +176,28 @@ def test_closing_tells_all_who_wait(converted, faulty) -> None:
     started(backend, work)
 
 
+def test_one_that_hangs_is_ended_once_that_is_known_and_the_next_gets_another(
+    converted, faulty, monkeypatch
+) -> None:
+    folder = faulty(stepping=HANG)
+    backend = OpenVINOLive(converted, "tiny")
+
+    async def work():
+        waiting = asyncio.ensure_future(reply_of(backend))
+        await asyncio.to_thread((folder / "hung").read_bytes)
+        await backend.slow()  # it may only be slow
+        assert not waiting.done()
+        monkeypatch.setattr("hierrouter.pool.live.openvino.SILENT_S", 0.0)
+        (folder / "broken").unlink()
+        await backend.slow()
+        (end,) = await asyncio.gather(waiting, return_exceptions=True)
+        assert isinstance(end, UnreachableError)
+        assert "hangs" in str(end)
+        assert (await reply_of(backend)).tokens_out == 8
+
+    started(backend, work)
+
+
 def test_given_up_while_it_loads_it_ends(converted, faulty) -> None:
     folder = faulty(loading=HANG)
     backend = OpenVINOLive(converted, "tiny")

@@ -11,7 +11,7 @@ from hierrouter.config import ModelSpec
 from hierrouter.errors import HierRouterError, RefusedError, UnreachableError
 from hierrouter.pool.backend import Completion
 from hierrouter.pool.live.backend import Prompt
-from hierrouter.pool.live.member import FAILURES, PAUSE_S, Breaker, Member
+from hierrouter.pool.live.member import FADES_S, FAILURES, PAUSE_S, Breaker, Member
 
 DONE = Completion("yes", 3, 1, "stop", 0.0, -0.1, -0.1)
 PROMPT = Prompt((), 3)
@@ -26,7 +26,12 @@ class Script:
         self.calls = list(calls)
         self.made = 0
 
+    slowness = 0
+
     def require_window(self, prompt, limit) -> None: ...
+
+    async def slow(self) -> None:
+        self.slowness += 1
 
     async def stream(self, prompt, limit, *, pieces=True, stop=()):
         self.made += 1
@@ -46,8 +51,8 @@ def member_over(backend, retries=2, timeout_s=60.0, places=2):
     return Member(spec, backend, asyncio.Semaphore(places), lambda: now[0]), now
 
 
-async def ask(member, deadline=None):
-    calling = member.call(PROMPT, 5, "solve", pieces=True, deadline=deadline)
+async def ask(member, deadline=None, pieces=True):
+    calling = member.call(PROMPT, 5, "solve", pieces=pieces, deadline=deadline)
     return [piece async for piece in calling]
 
 
@@ -250,30 +255,41 @@ def test_a_time_out_is_not_tried_again() -> None:
         with pytest.raises(UnreachableError):
             await ask(member)
         assert backend.made == 1
+        assert backend.slowness == 1
 
     asyncio.run(run())
 
 
 def test_a_deadline_that_a_silent_model_missed_makes_it_look_as_slow_as_it_was() -> None:
     async def run() -> None:
-        member, _ = member_over(Script([asyncio.Event()]), retries=0)
+        member, now = member_over(Script([asyncio.Event()]), retries=0)
         with pytest.raises(TimeoutError):
             await ask(member, asyncio.get_running_loop().time() + 0.02)
-        assert member.expected_s("solve") > 0.02
+        waited = member.expected_s("solve")
+        assert waited >= 0.02
         assert member.expected_s("analyze") == 0
+        # What was waited in vain fades: else it would never be asked again.
+        now[0] += FADES_S
+        assert member.expected_s("solve") == pytest.approx(waited / 2)
 
     asyncio.run(run())
 
 
-@pytest.mark.parametrize(("most_silent", "opens"), [(0.0, True), (60.0, False)])
-def test_callers_who_leave_a_silent_model_open_its_breaker(monkeypatch, most_silent, opens) -> None:
+@pytest.mark.parametrize(
+    ("most_silent", "pieces", "opens"),
+    # Whoever wants no pieces hears nothing before the end, however well the model is.
+    [(0.0, True, True), (60.0, True, False), (0.0, False, False)],
+)
+def test_callers_who_leave_a_silent_model_open_its_breaker(
+    monkeypatch, most_silent, pieces, opens
+) -> None:
     monkeypatch.setattr("hierrouter.pool.live.member.SILENT_S", most_silent)
 
     async def run() -> None:
         backend = Script(*[[asyncio.Event()]] * FAILURES)
         member, _ = member_over(backend)
         for made in range(FAILURES):
-            leaving = asyncio.ensure_future(ask(member))
+            leaving = asyncio.ensure_future(ask(member, pieces=pieces))
             while backend.made == made:
                 await asyncio.sleep(0)
             leaving.cancel()

@@ -12,7 +12,7 @@ from tests.routers import arbitrary_router
 
 from hierrouter.config import PoolConfig
 from hierrouter.pool.backend import Completion
-from hierrouter.pool.live.backend import Prompt, Turn
+from hierrouter.pool.live.backend import Prompt, Turn, WindowError
 from hierrouter.pool.live.fleet import Fleet
 from hierrouter.pool.live.member import Member
 from hierrouter.routes.encoder import HashingEncoder
@@ -77,6 +77,8 @@ class Told:
 
     async def close(self) -> None: ...
 
+    async def slow(self) -> None: ...
+
     def count_tokens(self, text: str) -> int:
         return len(text.split())
 
@@ -84,10 +86,8 @@ class Told:
         return Prompt(tuple(turns), sum(self.count_tokens(turn.text) for turn in turns))
 
     def require_window(self, prompt: Prompt, limit: int) -> None:
-        from hierrouter.errors import RefusedError
-
         if prompt.tokens_in + limit > self.window:
-            raise RefusedError("too long for its window")
+            raise WindowError("too long for its window")
 
     async def stream(
         self, prompt: Prompt, limit: int, *, pieces: bool = True, stop: Sequence[str] = ()

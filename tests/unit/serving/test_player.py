@@ -13,6 +13,7 @@ import pytest
 from hierrouter.errors import HierRouterError, RefusedError, UnreachableError
 from hierrouter.learning.actions import SOLVE
 from hierrouter.pool.live.backend import Turn
+from hierrouter.pool.live.member import FAILURES
 from hierrouter.serving.calls import Calls, GivenUpError, Question
 from hierrouter.serving.events import (
     BrokenOffError,
@@ -20,6 +21,7 @@ from hierrouter.serving.events import (
     Hop,
     LateError,
     NobodyAnswersError,
+    NotTakenError,
     Route,
     Text,
     TooDearError,
@@ -155,7 +157,7 @@ def test_failed_calls_are_charged_as_much_as_they_can_have_cost(
     player = make_player(pool, make_router(pool), [backend])
     player.members[0]._retries = 2
     route = Route(0.1)
-    with pytest.raises((NobodyAnswersError, TooLongError, BrokenOffError)):
+    with pytest.raises((NobodyAnswersError, NotTakenError, BrokenOffError)):
         asyncio.run(play_one(player, route=route))
     assert backend.calls == tries
     assert route.lost_usd == pytest.approx(charged * (5 + 10) / 1000)
@@ -240,8 +242,45 @@ def test_a_question_beyond_counting_is_refused_unread(
     for backend in backends:
         backend.prepare = backend.count_tokens = None  # any use of them fails
     player = make_player(pool, make_router(pool), backends)
+    player._vectors = None  # nor by the encoder
     with pytest.raises(TooLongError):
         asyncio.run(play_one(player, "x" * 3201))
+
+
+def test_under_a_limit_a_refusal_is_no_failure_that_may_pass(
+    make_pool, make_router, make_player, play_one, told
+) -> None:
+    """Whoever is told to ask again soon would do so for ever."""
+    pool = make_pool(models=2, hops=1, rates=[1.0, 100.0])
+    player = make_player(pool, make_router(pool), [told(does=[RefusedError("no")]), told()])
+    with pytest.raises(NotTakenError, match=r"max_cost leaves refuses"):
+        asyncio.run(play_one(player, max_cost=0.02))
+
+
+def test_an_analysis_after_which_nobody_could_read_on_is_not_paid_for(
+    make_pool, make_router, make_player, play_one, told
+) -> None:
+    """Windows count in the look-ahead as costs do."""
+    pool = make_pool(models=1, hops=2, rates=[1.0], analyze="Analyse.")
+    for seed in range(20):
+        # 5 words and a limit of 10 fit; with an analysis of up to 5 and its heading they do not.
+        backend = told(window=24)
+        player = make_player(pool, make_router(pool, seed=seed), [backend])
+        route, _ = asyncio.run(play_one(player, max_cost=1.0))
+        assert route.path == "A"
+
+
+def test_what_could_not_be_afforded_anyway_is_no_fallback(
+    make_pool, make_router, make_player, play_one, told
+) -> None:
+    pool = make_pool(models=2, hops=1, rates=[1.0, 1000.0])
+    for seed in range(20):
+        player = make_player(pool, make_router(pool, seed=seed), [told(), told()])
+        for _ in range(FAILURES):
+            player.members[1].breaker.fail()
+        route, _ = asyncio.run(play_one(player, max_cost=0.02))
+        assert route.path == "A"
+        assert not route.degraded
 
 
 def test_the_same_words_for_the_same_weights_are_prepared_once(
@@ -337,7 +376,7 @@ def test_a_refusal_leaves_the_model_out_of_this_request_only(
         with pytest.raises(TooLongError, match="too long"):
             await play_one(player, long_question, max_hops=1, models=["A"])
         backends[1].does.append(RefusedError("it says no"))
-        with pytest.raises(TooLongError, match="too long"):
+        with pytest.raises(NotTakenError, match="refuses"):
             await play_one(player, max_hops=1, models=["B"])
 
     asyncio.run(run())

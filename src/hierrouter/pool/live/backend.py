@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from hierrouter.errors import RefusedError
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
@@ -34,6 +36,12 @@ class Prompt:
     """How many tokens it will count: exactly for a model in this process, at most for a server."""
     ids: list[int] = field(default_factory=list)
     """Its tokens, where the model runs in this process."""
+    beyond: int = 0
+    """Tokens among `tokens_in` that a server was seen to count without need."""
+
+
+class WindowError(RefusedError):
+    """A conversation is longer than a model can read."""
 
 
 class LiveBackend(Protocol):
@@ -70,7 +78,7 @@ class LiveBackend(Protocol):
         """Makes sure that prompt and reply fit into what the model can attend to.
 
         Raises:
-            RefusedError: they do not.
+            WindowError: they do not.
         """
         ...
 
@@ -97,6 +105,10 @@ class LiveBackend(Protocol):
             RefusedError: it refuses this one call.
             HierRouterError: it fails for good.
         """
+        ...
+
+    async def slow(self) -> None:
+        """Is told that a reply was not whole in all the time that it had; may start anew."""
         ...
 
     async def close(self) -> None:

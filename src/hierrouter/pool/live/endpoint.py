@@ -36,6 +36,8 @@ TEMPLATE_TOKENS = 256
 """Most tokens that a server's chat template is taken to add to a turn."""
 BEYOND = 16
 """Pieces more than tokens were asked for, beyond which a server is taken to go on for ever."""
+ABSURD = 1000
+"""A server that counts so many times what a call can take does not count."""
 MOST_TOKENS = 10**9
 """Of one call; a server that counts more does not count."""
 UNREADABLE = (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError)
@@ -102,7 +104,7 @@ class EndpointLive:
         the server will count.
         """
         most = sum(TEMPLATE_TOKENS + len(turn.text.encode("utf-8", "replace")) for turn in turns)
-        return Prompt(tuple(turns), most + self._beyond)
+        return Prompt(tuple(turns), most + self._beyond, beyond=self._beyond)
 
     def require_window(self, prompt: Prompt, limit: int) -> None:
         """The server knows its window, and refuses what does not fit."""
@@ -114,13 +116,13 @@ class EndpointLive:
         body = self._body(prompt, limit, stop)
         started = time.perf_counter()
         if not pieces:
-            async with self._posted(body, prompt) as response:
+            async with self._posted(body) as response:
                 completion = self._whole(await self._read(response), time.perf_counter() - started)
                 yield self._within(completion, prompt, limit)
             return
         body |= {"stream": True, "stream_options": {"include_usage": True}}
         reply = _Streamed(limit + BEYOND)
-        async with self._posted(body, prompt) as response:
+        async with self._posted(body) as response:
             if "text/event-stream" not in response.headers.get("Content-Type", ""):
                 completion = self._whole(await self._read(response), time.perf_counter() - started)
                 yield completion.reply
@@ -149,6 +151,9 @@ class EndpointLive:
         completion = self._counted(reply, prompt, limit, time.perf_counter() - started)
         yield self._within(completion, prompt, limit)
 
+    async def slow(self) -> None:
+        """Nothing here to start anew."""
+
     async def close(self) -> None:
         """Closes the connections; calls under way are given up."""
         if self._session is not None:
@@ -166,23 +171,22 @@ class EndpointLive:
         }
 
     @asynccontextmanager
-    async def _posted(
-        self, body: dict[str, Any], prompt: Prompt
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def _posted(self, body: dict[str, Any]) -> AsyncIterator[aiohttp.ClientResponse]:
         """The server's answer to a call, its status looked at; failures in our own words."""
         import aiohttp
 
         if self._session is None:
             raise HierRouterError(f"{self._words.at} is not started")
         try:
-            async with self._session.post(self._url, json=body, allow_redirects=False) as response:
-                if response.status != 200:
+            while True:
+                asking = self._session.post(self._url, json=body, allow_redirects=False)
+                async with asking as response:
+                    if response.status == 200:
+                        yield response
+                        return
                     said = (await response.content.read(4096)).decode("utf-8", "replace")
-                    self._learn(response.status, said)
-                    refusal = self._refusal(response, said)
-                    refusal.unpaid = True
-                    raise refusal
-                yield response
+                    if not self._learn(response.status, said, body):
+                        raise self._refusal(response, said)
         except TimeoutError as error:
             raise UnreachableError(
                 f"{self._words.at} gave no answer within {self._endpoint.timeout_s:g} s"
@@ -193,18 +197,29 @@ class EndpointLive:
             failure.unpaid = isinstance(error, aiohttp.ClientConnectorError)
             raise failure from error
 
-    def _learn(self, status: int, said: str) -> None:
-        """Newer servers of OpenAI's own models call the limit by another name."""
-        if status in (400, 422) and "max_completion_tokens" in said:
-            self._limit_name = "max_completion_tokens"
+    def _learn(self, status: int, said: str, body: dict[str, Any]) -> bool:
+        """Newer servers of OpenAI's own models call the limit by another name.
+
+        True where the call, put right, is to be made again.
+        """
+        newer = "max_completion_tokens"
+        if status not in (400, 422) or newer not in said or "max_tokens" not in body:
+            return False
+        self._limit_name = newer
+        body[newer] = body.pop("max_tokens")
+        return True
 
     def _refusal(self, response: aiohttp.ClientResponse, said: str) -> HierRouterError:
         line = f"{self._words.at} refused the call ({response.status}: {self._words.quoted(said)})"
-        if response.status in (408, 409, 429) or response.status >= 500:
-            return UnreachableError(line, retry_after_s=_seconds(response.headers))
-        if response.status in (400, 413, 422) and self._words.served not in said:
-            return RefusedError(line)
-        return HierRouterError(line)
+        status, refusal = response.status, HierRouterError(line)
+        if status in (408, 409, 429) or status >= 500:
+            refusal = UnreachableError(line, retry_after_s=_seconds(response.headers))
+        elif status in (400, 413, 422):
+            # Whatever it says: what it says may quote the question.
+            refusal = RefusedError(line)
+        # Behind a gateway that lost patience a model may have worked to the end.
+        refusal.unpaid = (status < 500 and status != 408) or status == 503
+        return refusal
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         """A whole answer, of bounded length."""
@@ -244,6 +259,8 @@ class EndpointLive:
             if not line.startswith(b"data:"):
                 continue  # comments that keep a connection open, names of events, blank lines
             data = line[5:].strip()
+            if not data:
+                continue
             if data == b"[DONE]":
                 return events, True
             try:
@@ -277,13 +294,16 @@ class EndpointLive:
 
     def _within(self, completion: Completion, prompt: Prompt, limit: int) -> Completion:
         """A completion; one that counts more than it can have needed widens the bounds to come."""
-        counted = completion.tokens_in + completion.tokens_out
-        if (beyond := counted - prompt.tokens_in - limit) > 0:
-            self._beyond += beyond
+        counted, most = completion.tokens_in + completion.tokens_out, prompt.tokens_in + limit
+        if counted > ABSURD * most:
+            raise self._words.garbage(f"usage of {counted} tokens", "chat completion")
+        # Of many calls at once each was bounded by what was known when it was made.
+        if (beyond := prompt.beyond + counted - most) > max(self._beyond, prompt.beyond):
+            self._beyond = beyond
             say(
-                f"{self._words.at} counted {counted} tokens where at most "
-                f"{prompt.tokens_in + limit} were expected: it puts more before a prompt, or "
-                "writes more than it was asked for; costs are bounded accordingly from now on"
+                f"{self._words.at} counted {counted} tokens where at most {most} were expected: it "
+                "puts more before a prompt, or writes more than it was asked for; costs are "
+                "bounded accordingly from now on"
             )
         return completion
 

@@ -40,13 +40,17 @@ class Fleet:
         """
         self._available = available
         shared: dict[tuple[str, str], tuple[LiveBackend, asyncio.Semaphore]] = {}
+        places: dict[str, asyncio.Semaphore] = {}
         self.members: list[Member] = []
         """The models."""
         for spec in pool.models:
             key = _loaded_as(spec, weights[spec.name])
             if key not in shared:
                 backend = open_live(spec, pool.prompts, weights[spec.name])
-                shared[key] = backend, asyncio.Semaphore(backend.concurrency)
+                # One server has so many places, however many models it answers for.
+                at = spec.endpoint.url if spec.endpoint is not None else "/".join(key)
+                places.setdefault(at, asyncio.Semaphore(backend.concurrency))
+                shared[key] = backend, places[at]
             self.members.append(Member(spec, *shared[key]))
         self._backends = [backend for backend, _ in shared.values()]
         self._loaded: list[LiveBackend] = []

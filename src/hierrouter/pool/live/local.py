@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from tokenizers.decoders import DecodeStream
 
-from hierrouter.errors import HierRouterError, RefusedError
+from hierrouter.errors import HierRouterError
 from hierrouter.pool.backend import Completion
-from hierrouter.pool.live.backend import LONG_TOKEN, Prompt
+from hierrouter.pool.live.backend import LONG_TOKEN, Prompt, WindowError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,11 +34,11 @@ class LocalPrompts:
         """The chat template applied to a conversation, and its tokens.
 
         Raises:
-            RefusedError: it is so long that its tokens need not be counted.
+            WindowError: it is so long that its tokens need not be counted.
         """
         characters = sum(len(turn.text) for turn in turns)
         if characters > LONG_TOKEN * self._checkpoint.window:
-            raise RefusedError(
+            raise WindowError(
                 f"model {self._checkpoint.label}: a conversation of {characters} characters does "
                 f"not fit into its window of {self._checkpoint.window} tokens"
             )
@@ -47,11 +47,11 @@ class LocalPrompts:
         return Prompt(tuple(turns), len(ids), ids)
 
     def require_window(self, prompt: Prompt, limit: int) -> None:
-        """Raises RefusedError where prompt and reply are longer than the model's window."""
+        """Raises WindowError where prompt and reply are longer than the model's window."""
         try:
             self._checkpoint.refuse_beyond_window(prompt.tokens_in, limit)
         except HierRouterError as error:
-            raise RefusedError(str(error)) from error
+            raise WindowError(str(error)) from error
 
 
 class Reply:

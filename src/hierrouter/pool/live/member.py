@@ -35,6 +35,8 @@ SILENT_S = 30.0
 """A caller who leaves after so long without a word leaves a model that fails."""
 TRYING_S = 1.0
 """What is told as the wait while one call tries a model that has failed."""
+FADES_S = 30.0
+"""After how long half of what was waited in vain counts."""
 NEWEST = 0.2
 """Weight of the newest call in the expected time of the next."""
 
@@ -131,13 +133,21 @@ class Member:
         """Calls under way."""
         self._places = places
         self._expected: dict[Role, float] = {}
+        self._missed: dict[Role, tuple[float, float]] = {}
+        self._clock = clock
         endpoint = spec.endpoint
         self._timeout_s = endpoint.timeout_s if endpoint else TIMEOUT_S
         self._retries = min(endpoint.retries if endpoint else 0, MOST_RETRIES)
 
     def expected_s(self, role: Role) -> float:
-        """Seconds that a call has taken lately; 0 while none is known."""
-        return self._expected.get(role, 0.0)
+        """Seconds that a call has taken lately; 0 while none is known.
+
+        How long others waited in vain counts, too, but less and less: else a model that was slow
+        once would never be asked again.
+        """
+        waited, at = self._missed.get(role, (0.0, 0.0))
+        faded = waited * 0.5 ** ((self._clock() - at) / FADES_S)
+        return max(self._expected.get(role, 0.0), float(faded))
 
     async def call(
         self,
@@ -259,8 +269,9 @@ class Member:
             except (TimeoutError, asyncio.CancelledError):
                 silent = 0.0 if began else time.perf_counter() - asked
                 # It took at least that long; how much longer, nobody waited to see.
-                self._expected[role] = max(self.expected_s(role), 2 * silent)
-                if silent >= SILENT_S:
+                self._missed[role] = max(self.expected_s(role), silent), self._clock()
+                # Of a reply that was not wanted piece by piece nothing could have been heard.
+                if pieces and silent >= SILENT_S:
                     self.breaker.fail()
                 raise
             except UnreachableError as error:
@@ -271,6 +282,8 @@ class Member:
                     doubled = FIRST_WAIT_S * 2 ** (self._retries - tries_left)
                     wait = doubled * random.uniform(0.5, 1.5)
                 last = not tries_left or bill.lost >= bill.most or isinstance(error, _SlowError)
+                if isinstance(error, _SlowError):
+                    await self.backend.slow()
                 if began or last or wait > LONGEST_WAIT_S:
                     self.breaker.fail(error.retry_after_s)
                     raise

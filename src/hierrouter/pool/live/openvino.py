@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from hierrouter.pool.live.openvino_process import Made
 
 
+SILENT_S = 60.0
+"""A process that says nothing for so long though it has to hangs: no step takes that long."""
+
+
 @dataclass(eq=False)
 class _Request:
     """One reply under way, and what its caller is told."""
@@ -110,6 +114,12 @@ class OpenVINOLive(LocalPrompts):
                     return
         finally:
             process.drop(number)
+
+    async def slow(self) -> None:
+        """Ends a process that has said nothing for long while there is something to say."""
+        process = self._process
+        if process is not None and process.silent_s > SILENT_S:
+            await process.end(f"model {self._checkpoint.label}: its process hangs; ask again")
 
     async def close(self) -> None:
         """Ends the process, whatever it is at; its callers are told at once."""

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -59,10 +60,16 @@ class ModelProcess(asyncio.Protocol):
         self._rest = b""
         self._settled = asyncio.Event()
         self._failure = ""
+        self._heard_at = time.monotonic()
         self._transport: asyncio.Transport | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self._buried: asyncio.Future[int] | None = None
         self._starting = asyncio.ensure_future(self._start())
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since it said something; of use only where somebody waits for a reply."""
+        return time.monotonic() - self._heard_at
 
     async def loaded(self) -> None:
         """Waits until it can be asked.
@@ -83,6 +90,8 @@ class ModelProcess(asyncio.Protocol):
             limit: the most new tokens.
             stops: tokens that end it.
         """
+        if not self._asking:
+            self._heard_at = time.monotonic()  # until now there was nothing to say
         self._numbers += 1
         self._asking[self._numbers] = asking
         self._say("ask", self._numbers, ids, limit, stops)
@@ -118,6 +127,7 @@ class ModelProcess(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """What the process says."""
+        self._heard_at = time.monotonic()
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             self._heard(*json.loads(line))

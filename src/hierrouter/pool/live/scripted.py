@@ -55,5 +55,8 @@ class ScriptedLive:
                 await asyncio.sleep(0)
         yield completion
 
+    async def slow(self) -> None:
+        """Nothing to start anew."""
+
     async def close(self) -> None:
         """Nothing to free."""

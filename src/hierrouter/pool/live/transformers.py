@@ -58,6 +58,7 @@ class TransformersLive(LocalPrompts):
         self._model: Any = None
         self._manager: Any = None
         self._numbers = itertools.count(1)
+        self._beginning = asyncio.Lock()
 
     async def start(self) -> None:
         """Loads the weights and starts transformers' thread.
@@ -73,15 +74,20 @@ class TransformersLive(LocalPrompts):
     ) -> AsyncGenerator[str | Completion, None]:
         """One greedy reply, in steps with the others under way (see `LiveBackend`)."""
         started = time.perf_counter()
-        if not self._manager.is_running():
-            await asyncio.to_thread(self._begin)
+        async with self._beginning:
+            # One of those who wait starts it again for all.
+            if self._manager is None:
+                raise self._failed("it was closed")
+            if not self._manager.is_running():
+                await asyncio.to_thread(self._begin)
+            manager = self._manager
         number = str(next(self._numbers))
         reply = Reply(self._checkpoint, self._stops, prompt.tokens_in)
         outputs: asyncio.Queue[Any] = asyncio.Queue()
-        self._manager.register_result_handler(number, outputs.put_nowait)
+        manager.register_result_handler(number, outputs.put_nowait)
         ended = False
         try:
-            taken = self._manager.add_request(
+            taken = manager.add_request(
                 prompt.ids,
                 request_id=number,
                 max_new_tokens=limit,
@@ -104,11 +110,14 @@ class TransformersLive(LocalPrompts):
                     yield text
             yield reply.completion(time.perf_counter() - started)
         finally:
-            if not ended and self._manager is not None:
-                self._manager.cancel_request(number)
+            if not ended and self._manager is manager:
+                manager.cancel_request(number)
                 # What it still delivers goes to nobody.
-                with self._manager.output_router._lock:
-                    self._manager.output_router.result_handlers.pop(number, None)
+                with manager.output_router._lock:
+                    manager.output_router.result_handlers.pop(number, None)
+
+    async def slow(self) -> None:
+        """A thread cannot be ended."""
 
     async def close(self) -> None:
         """Ends the thread and frees the weights."""
