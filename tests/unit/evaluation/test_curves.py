@@ -1,0 +1,127 @@
+"""Trade-off, comparisons and conduct of a router whose every number can be worked out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hierrouter.evaluation.conduct import conduct, family, over_grid
+from hierrouter.evaluation.curves import curves_of
+from hierrouter.evaluation.policies import Contender, play_all
+from hierrouter.evaluation.summary import Results, shares
+
+
+class Chosen:
+    """Takes the columns it is told, whatever alpha."""
+
+    def __init__(self, taken) -> None:
+        self.taken = np.array(taken)
+
+    def follow(self, outcomes, alpha):
+        return self.taken
+
+
+def results_of(make_direct, make_arena, *seeds, alphas=(0.0, 0.1), reference=None):
+    """40 test queries: A is right on the first half and costs 1, B on the second and costs 3."""
+    quality = [[1, 0]] * 4 + [[0, 1]] * 4 + [[1, 0]] * 20 + [[0, 1]] * 20
+    outcomes = make_direct(quality, [[1.0, 3.0]] * 48, train=8)
+    if reference is not None:
+        outcomes = replace(
+            outcomes,
+            references=("big",),
+            reference_quality=np.full((48, 1), reference),
+            reference_cost=np.full((48, 1), 6.0),
+        )
+    arena = make_arena(outcomes)
+    routers = tuple(Chosen(seed) for seed in seeds)
+    arena = replace(arena, contenders=(Contender("router", routers, "early_exit", 1),))
+    plays = {alpha: play_all(arena, alpha) for alpha in alphas}
+    return Results(plays, arena.test.tasks, 1.0, 200, 0.95, 0)
+
+
+PERFECT = [0] * 20 + [1] * 20
+ALWAYS_A = [0] * 40
+
+
+def test_areas_are_over_the_costs_of_single_models(make_direct, make_arena) -> None:
+    results = results_of(make_direct, make_arena, PERFECT)
+    found = curves_of(results, ("A", "B"))
+    assert found["range"] == [1.0, 3.0]
+    # Single models are both right half of the time: mixing them gives .5 everywhere.
+    assert found["aiq"]["zero_router"]["mean"] == pytest.approx(0.5)
+    # The router has (2, 1): a line from (0, 0), so .5 at 1 and 1 at 2, then flat.
+    assert found["aiq"]["router"]["mean"] == pytest.approx((0.75 + 1) / 2)
+    assert found["aiq_differences"]["zero_router"]["mean"] == pytest.approx(0.375)
+    assert found["hulls"]["router"] == {"relative_cost": [2.0], "quality": [1.0]}
+    assert set(found["aiq"]) == {"router", "zero_router", "knn", "ridge"}
+
+
+def test_what_is_recovered_is_of_the_way_from_the_cheapest_to_the_reference(
+    make_direct, make_arena
+) -> None:
+    found = curves_of(results_of(make_direct, make_arena, PERFECT, reference=0.9), ("A", "B"))[
+        "recovered"
+    ]["reference:big"]
+    assert found["weak"] == "single:A"
+    assert found["pgr"] == {"0": pytest.approx(0.5 / 0.4), "0.1": pytest.approx(0.5 / 0.4)}
+    at_half = found["thresholds"][0]
+    # From (no calls, .5) to (half of the calls, 1): .7 is reached at a fifth of the calls.
+    assert (at_half["level"], at_half["calls"]) == (0.5, pytest.approx(0.2))
+    assert at_half["relative_cost"] == pytest.approx(1.4)
+
+
+def test_without_a_reference_the_best_of_the_pool_is_the_mark(make_direct, make_arena) -> None:
+    found = curves_of(results_of(make_direct, make_arena, PERFECT), ("A", "B"))["recovered"]
+    assert found == {}  # both are as good, and the cheapest is the weak one itself
+
+
+def test_conduct_tells_routes_seeds_and_regret(make_direct, make_arena) -> None:
+    flipped = [1, *PERFECT[1:]]
+    (first, _) = conduct(results_of(make_direct, make_arena, PERFECT, flipped))
+    assert first["alpha"] == 0.0
+    assert first["usage"]["used"] == 2
+    assert first["usage"]["top_share"] == pytest.approx(41 / 80)
+    assert first["agreement"]["share"] == pytest.approx(39 / 40)
+    assert first["regret"]["mean"] == pytest.approx(1 / 80)
+    assert first["regret"]["none"] == pytest.approx(39 / 40)
+    (alone, _) = conduct(results_of(make_direct, make_arena, ALWAYS_A))
+    assert alone["agreement"] is None
+    assert alone["usage"]["entropy"] == 0
+
+
+def test_the_family_is_corrected_and_says_what_it_takes(make_direct, make_arena) -> None:
+    results = results_of(make_direct, make_arena, PERFECT)
+    found = family(results, 0.0)
+    assert set(found) == {"best_single", "best_path_per_task", "knn", "ridge"}
+    best = found["best_single"]
+    assert best["reward"]["mean"] == pytest.approx(0.5)
+    assert best["better"]
+    assert not best["worse"]
+    assert best["p_holm"] >= best["p"]
+    assert best["queries_for_this_difference"] < 40 < best["queries_for_one_point"]
+    same = family(results_of(make_direct, make_arena, ALWAYS_A), 0.0, ("single:A",))["single:A"]
+    assert same["reward"] == {"mean": 0, "low": 0, "high": 0}
+    assert same["queries_for_this_difference"] is None
+    assert not same["better"]
+
+
+def test_over_the_grid_is_the_mean_over_alphas(make_direct, make_arena) -> None:
+    results = results_of(make_direct, make_arena, PERFECT)
+    by_alpha = [results.differences(alpha)["best_single"]["reward"]["mean"] for alpha in (0.0, 0.1)]
+    assert over_grid(results)["best_single"]["mean"] == pytest.approx(np.mean(by_alpha))
+
+
+def test_more_seeds_are_averaged_and_widen_what_is_said(make_direct, make_arena) -> None:
+    one = results_of(make_direct, make_arena, PERFECT)
+    three = results_of(make_direct, make_arena, PERFECT, ALWAYS_A, PERFECT)
+    assert (one.seeds, three.seeds) == (1, 3)
+    mean = three.policies(0.0)["router"]["quality"]["mean"]
+    assert mean == pytest.approx((1 + 0.5 + 1) / 3)
+    narrow, wide = (each.policies(0.0)["router"]["relative_cost"] for each in (one, three))
+    assert wide["high"] - wide["low"] > narrow["high"] - narrow["low"]
+    assert shares(three.plays[0.0]["router"]) == {
+        "A": pytest.approx(2 / 3),
+        "B": pytest.approx(1 / 3),
+    }
