@@ -9,6 +9,7 @@ import typer
 
 from hierrouter import __version__
 from hierrouter.cli import serving_commands, tree_commands
+from hierrouter.cli.compare import compare
 from hierrouter.cli.launch import launch
 from hierrouter.cli.options import (
     ConfigFile,
@@ -171,12 +172,15 @@ def train(
 ) -> None:
     """Train a router with PPO on a route tree; with training.fill it records what it visits."""
     from hierrouter.configfile import load_config
+    from hierrouter.evaluation.forewarn import forewarn
     from hierrouter.learning.train import train_router
     from hierrouter.routes.tree import pool_of
 
     loaded = load_config(config, overrides or [], any_pool=True)
     pool_of(tree, loaded.pool)
-    train_router(loaded.training, tree, out, max_dollars)
+    train_router(
+        loaded.training, tree, out, max_dollars, forewarn(loaded.training, loaded.evaluation)
+    )
 
 
 @app.command()
@@ -212,11 +216,11 @@ def register(
             "--tree",
             metavar="DIR",
             parser=folder_at,
-            help="Its route tree, for the dataset inputs.",
+            help="Its route tree: for the dataset inputs, and to play the champion on.",
         ),
     ] = None,
 ) -> None:
-    """Log a router and its evaluation to MLflow and register it as challenger."""
+    """Log a router and its evaluation to MLflow; the better one is champion."""
     from hierrouter.config import EvaluationConfig
     from hierrouter.errors import DamagedFileError
     from hierrouter.evaluation.evaluate import MARKER
@@ -227,6 +231,9 @@ def register(
     if not isinstance(made, dict) or "evaluation" not in made:
         raise DamagedFileError(f"{evaluation / MARKER} is no evaluation of ours; evaluate again")
     register_router(EvaluationConfig.model_validate(made["evaluation"]), router, evaluation, tree)
+
+
+app.command()(compare)
 
 
 @app.command("import-outcomes")

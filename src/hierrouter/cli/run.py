@@ -10,6 +10,7 @@ from hierrouter.cli.notice import announce, announce_live
 from hierrouter.data.sample import sample_queries
 from hierrouter.errors import RefusedError
 from hierrouter.evaluation.evaluate import METRICS, REPORT, evaluate_router, is_evaluated
+from hierrouter.evaluation.forewarn import forewarn
 from hierrouter.evaluation.table import print_table
 from hierrouter.files import claim_folder, read_json, write_json, write_text
 from hierrouter.learning.card import model_card
@@ -77,7 +78,8 @@ def run_all(config: Config, out: Path, recorded: Path | None = None, live: int =
     if is_trained(config.training, tree, router):
         say(f"router: the one in {router} is kept")
     else:
-        train_router(config.training, tree, router)
+        look = forewarn(config.training, config.evaluation)
+        train_router(config.training, tree, router, look=look)
     say(next(steps))
     if is_evaluated(config.evaluation, tree, router, evaluation):
         say(f"evaluation: the one in {evaluation} is kept")

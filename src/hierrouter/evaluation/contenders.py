@@ -54,6 +54,10 @@ class Workshop:
         """The training seeds."""
         self._recipes = tuple(recipes)
 
+    def folder(self, part: str, policy: str, seed: int) -> Path:
+        """Where a router that was trained here is kept."""
+        return self._out / part / policy / str(seed)
+
     def on_split(self, outcomes: Outcomes) -> tuple[Contender, ...]:
         """Contenders for the tree's own split; the first is the router itself and its siblings."""
         return self._contenders(outcomes, "split", self._router)
@@ -97,7 +101,7 @@ class Workshop:
         for seed in seeds:
             config = recipe.model_copy(update={"seed": seed})
             label = f"training {policy} ({part}, seed {seed})"
-            folder = self._out / part / policy / str(seed)
+            folder = self.folder(part, policy, seed)
             routers.append(self._trained(config, outcomes, folder, label))
         return Contender(policy, tuple(routers), recipe.moves, outcomes.hops)
 

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 from hierrouter.errors import ConfigError, HierRouterError
 from hierrouter.evaluation.filled import fill_routes
 from hierrouter.evaluation.measure import measure
+from hierrouter.evaluation.paper import side_by_side
 from hierrouter.evaluation.records import write_records
 from hierrouter.evaluation.report import render_report
+from hierrouter.evaluation.report.examples import examples_of
+from hierrouter.evaluation.report.learning import read_curves
 from hierrouter.files import claim_folder, digest_of, read_json, sha256_file, write_json, write_text
 from hierrouter.learning.router import Router
 from hierrouter.routes.load import load_outcomes, tree_info
@@ -95,12 +98,21 @@ def evaluate_router(
         },
         "evaluation": config.model_dump(mode="json"),
     }
-    metrics = {**measured.metrics, **origin}
+    paper = side_by_side(tree, measured)
+    metrics = {**measured.metrics, **({} if paper is None else {"paper": paper}), **origin}
     # In this order: cut short here, no earlier metrics can pass for those of this router.
     (out / METRICS).unlink(missing_ok=True)
     write_json(out / MARKER, origin)
     write_records(out / RECORDS, measured.test, measured.played, judged.info.cost_unit_usd)
-    write_text(out / REPORT, render_report(metrics))
+    curves = read_curves(
+        {
+            f"seed {seed}": router if number == 0 else workshop.folder("split", "router", seed)
+            for number, seed in enumerate(workshop.seeds[: measured.metrics["seeds"]])
+        }
+    )
+    plays = measured.played[config.alpha]
+    examples = examples_of(tree, measured.test, plays, judged.info.cost_unit_usd)
+    write_text(out / REPORT, render_report(metrics, curves, examples))
     write_json(out / METRICS, metrics)
     return out
 

@@ -11,7 +11,7 @@ from hierrouter.evaluation.policies import Chooser
 from hierrouter.learning.router import query_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from hierrouter.routes.outcomes import Moves, Outcomes
 
@@ -42,6 +42,10 @@ class RouterFacts(Protocol):
     @property
     def alpha_range(self) -> tuple[float, float]:
         """The least and greatest alpha met in training."""
+
+    @property
+    def weights(self) -> Mapping[str, str]:
+        """Digest of each model's weights, by the model's name."""
 
     @property
     def training_query_hashes(self) -> Collection[str]:

@@ -69,6 +69,7 @@ def headroom(
     bootstrap: int = 2000,
     confidence: float = 0.95,
     seed: int = 42,
+    unit: float | None = None,
 ) -> Headroom:
     """What routing could gain on some queries, none of which was used for training anything.
 
@@ -87,11 +88,12 @@ def headroom(
         bootstrap: resamples.
         confidence: of the intervals.
         seed: of the bootstrap.
+        unit: dollars in one cost unit; none: as measured on these queries.
 
     Raises:
         HierRouterError: the queries are all of one fold, so none are left to choose on.
     """
-    unit = outcomes.cost_unit_usd()
+    unit = outcomes.cost_unit_usd() if unit is None else unit
     table = outcomes.routes(moves)
     single, per_task = cross_fitted(outcomes, moves, alpha, unit)
     everything = Arena(outcomes, outcomes, moves, unit, ())

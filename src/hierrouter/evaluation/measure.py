@@ -11,6 +11,7 @@ from hierrouter.evaluation.cautions import cautions_about
 from hierrouter.evaluation.conduct import conduct, family, over_grid
 from hierrouter.evaluation.curves import curves_of
 from hierrouter.evaluation.fit import check_fit
+from hierrouter.evaluation.hopping import Judged, hopping
 from hierrouter.evaluation.policies import NEED_ALL_ROUTES, Arena, Contender, play_all
 from hierrouter.evaluation.resplit import cross_fitted, left_out_tasks
 from hierrouter.evaluation.summary import Results, curves
@@ -102,6 +103,7 @@ def measure(
         **summarised(results, outcomes.models, config.alpha),
         "warnings": cautions_about(arena, facts.alpha_range, results.plays, config.confidence),
     }
+    judged = Judged(results.plays[config.alpha]["router"], np.flatnonzero(~outcomes.train))
     if workshop and trains and config.cross_fit:
         fitted = cross_fitted(outcomes, arena, workshop, alphas)
         metrics["cross_fitted"] = summarised(
@@ -109,6 +111,12 @@ def measure(
             outcomes.models,
             config.alpha,
         )
+        judged = Judged(fitted[config.alpha]["router"], np.arange(len(outcomes)))
+    if filled is None:
+        unit = facts.cost_unit_usd
+        hops = hopping(outcomes, facts.moves, facts.weights, unit, judged, config)
+        if hops is not None:
+            metrics["hopping"] = hops
     if workshop and trains and config.leave_one_task_out:
         metrics["left_out_tasks"] = {
             task: results_of(

@@ -23,6 +23,7 @@ from hierrouter.routes.fill import filling
 from hierrouter.routes.load import load_outcomes, tree_info
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -33,7 +34,11 @@ if TYPE_CHECKING:
 
 
 def train_router(
-    config: TrainingConfig, tree: Path, out: Path, max_dollars: float | None = None
+    config: TrainingConfig,
+    tree: Path,
+    out: Path,
+    max_dollars: float | None = None,
+    look: Callable[[Outcomes], object] | None = None,
 ) -> Path:
     """Trains a router with PPO on the training queries of a route tree.
 
@@ -44,6 +49,7 @@ def train_router(
             there already from the tree.
         out: the folder the router goes to.
         max_dollars: with `fill`, what its calls may cost by the pool's rates; never exceeded.
+        look: gets what was recorded before anything is learned from it; not with `fill`.
 
     Returns:
         `out`, now a router (`router.safetensors`, `router.json`, `learning_curve.json`,
@@ -71,6 +77,8 @@ def train_router(
         # Read first: should the tree grow meanwhile, the router is trained again, not kept.
         info = tree_info(tree)
         outcomes = load_outcomes(tree, config.metric, config.view, config.moves, whole=False)
+        if look is not None:
+            look(outcomes)
         router, curve = fit(config, outcomes, info)
     router.save(out, curve, model_card(router.info))
     kept = router.info.validation

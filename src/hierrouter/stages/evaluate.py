@@ -55,8 +55,8 @@ def evaluate_seeds(
     best = best_of(trained)
     say(f"of {len(trained)} seeds {best.seed} is best on validation")
     shutil.copytree(best.folder, router, dirs_exist_ok=True)
-    for path in (out / SEEDS / f"seed-{best.seed}").iterdir():
-        shutil.copyfile(path, out / path.name)
+    # With the routers that were trained to compare with: registering reads their learning curves.
+    shutil.copytree(out / SEEDS / f"seed-{best.seed}", out, dirs_exist_ok=True)
     shutil.copyfile(out / REPORT, report)
     metrics = read_json(out / METRICS)
     heading = f"# Seed {best.seed}, best of {len(trained)} on validation\n\n"

@@ -40,7 +40,7 @@ def register(
         registered_name: the registered model; empty: as `evaluation` says.
 
     Returns:
-        The version's URI, its aliases, and the runs.
+        The version's URI, its aliases, why it is champion or is not, and the runs.
 
     Raises:
         ConfigError: `evaluation` is wrong, or no tracking server is named.
@@ -57,6 +57,7 @@ def register(
     return {
         "version": registered.uri,
         "aliases": ", ".join(registered.aliases),
+        "champion": registered.reason,
         "run_id": run_id,
         "experiment_id": registered.experiment_id,
         "seed_runs": ", ".join(children),

@@ -5,16 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hierrouter.config import TrainingConfig
+from hierrouter.config import EvaluationConfig, TrainingConfig
 from hierrouter.configfile import load_part
 from hierrouter.errors import ConfigError, HierRouterError
+from hierrouter.evaluation.forewarn import forewarn
 from hierrouter.learning.router import Router
 from hierrouter.learning.train import is_trained, train_router
 from hierrouter.progress import say
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
+
+    from hierrouter.routes.outcomes import Outcomes
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,16 @@ def train_seeds(training: str, seeds: str, tree: Path, out: Path) -> dict[str, A
     config = load_part(TrainingConfig, training, "training")
     refuse_filling(config)
     numbers = parse_seeds(seeds)
+    # The evaluation's part of the config is not a part of this stage's cache key: its defaults.
+    look: Callable[[Outcomes], None] | None = forewarn(config, EvaluationConfig())
     for position, seed in enumerate(numbers, start=1):
         say(f"seed {seed}, {position} of {len(numbers)}")
         mine, folder = config.model_copy(update={"seed": seed}), out / f"seed-{seed}"
         if is_trained(mine, tree, folder):
             say(f"router: the one in {folder} is kept")
         else:
-            train_router(mine, tree, folder)
+            train_router(mine, tree, folder, look=look)
+            look = None  # the same queries with every seed
     return {
         f"seed {each.seed} validation reward": each.reward
         for each in routers_in([out])

@@ -10,13 +10,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from hierrouter.evaluation.evaluate import METRICS
-from hierrouter.files import read_json
-from hierrouter.learning.router import Router
+from hierrouter.tracking.children import PARENT, judged_child, write_children
 from hierrouter.tracking.origin import git_commit
 from hierrouter.tracking.register import COMPLETE, experiment_id
 from hierrouter.tracking.store import connected
-from hierrouter.tracking.values import headline_metrics, learning_points, log_values, parameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,8 +25,6 @@ if TYPE_CHECKING:
 
 JOB, LINK = "kubeflow.run_id", "kubeflow.link"
 """Tags: the id of the pipeline run, and its page in the Kubeflow UI."""
-SEED = "hierrouter.training_seed"
-PARENT = "mlflow.parentRunId"
 PLUGIN_RUN = "MLFLOW_RUN_ID"
 """Set by Kubeflow's MLflow plugin: the run that it opened for this task, and will end."""
 
@@ -140,34 +135,9 @@ def log_seeds(
     Returns:
         The ids of the child runs. Those that are there already are kept.
     """
-    children = []
+    children = [judged_child(config, each, evaluations / each.name) for each in routers]
     with connected() as client:
-        where = client.get_run(parent).info.experiment_id
-        known = {}
-        for run in client.search_runs([where], f"tags.`{PARENT}` = '{parent}'"):
-            if run.info.status == "FINISHED":
-                known[run.data.tags.get(SEED)] = run
-            elif SEED in run.data.tags:
-                client.delete_run(run.info.run_id)  # of a try that was cut short
-        for folder in routers:
-            info = Router.load(folder).info
-            seed = str(info.training_seed)
-            if seed in known:
-                children.append(known[seed].info.run_id)
-                continue
-            tags = {PARENT: parent, SEED: seed, "mlflow.source.name": "hierrouter"}
-            run = client.create_run(where, tags=tags, run_name=f"seed {seed}").info.run_id
-            curve = learning_points(read_json(folder / "learning_curve.json"))
-            measured = headline_metrics(read_json(evaluations / folder.name / METRICS))
-            log_values(
-                client,
-                run,
-                parameters(info, config.model_dump(mode="json")),
-                [(name, value, 0) for name, value in measured.items()] + curve,
-            )
-            client.set_terminated(run)
-            children.append(run)
-    return children
+        return write_children(client, parent, children)
 
 
 def _runs_of(client: MlflowClient, experiments: list[Any], job: str) -> list[str]:

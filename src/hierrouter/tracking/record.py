@@ -12,6 +12,7 @@ from hierrouter.files import digest_of, read_json, sha256_file
 from hierrouter.learning.card import model_card
 from hierrouter.learning.router import Router
 from hierrouter.routes.tree import QUERIES
+from hierrouter.tracking.children import children_in
 from hierrouter.tracking.origin import git_commit, process, user
 from hierrouter.tracking.values import (
     evaluation_table,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from hierrouter.config import EvaluationConfig
     from hierrouter.learning.router import RouterInfo
+    from hierrouter.tracking.children import Child
 
 KEY = "hierrouter.registration"
 """Tag with the digest of all that a run records; it tells a second registration of the same."""
@@ -46,6 +48,9 @@ class Record:
     queries: dict[str, tuple[Any, str]]
     """By split: its queries and their digest; empty without a tree."""
     queries_path: Path | None
+    tree: Path | None
+    children: list[Child]
+    """One a training seed, if the evaluation has several."""
 
     @property
     def digest(self) -> str:
@@ -124,4 +129,6 @@ def read_record(
         points=learning_points(read_json(router / "learning_curve.json")),
         queries=query_sets(queries),
         queries_path=path,
+        tree=tree,
+        children=children_in(config, router, evaluation, metrics),
     )

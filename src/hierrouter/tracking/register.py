@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING
 from hierrouter.errors import HierRouterError
 from hierrouter.evaluation.evaluate import RESULTS
 from hierrouter.progress import say
+from hierrouter.tracking.children import child_runs, write_children
+from hierrouter.tracking.contest import settle
 from hierrouter.tracking.origin import has_ended, process, user
 from hierrouter.tracking.package import copy_router, log_router_model
 from hierrouter.tracking.record import KEY, PROCESS, Record, read_record
+from hierrouter.tracking.resolve import EVALUATION
 from hierrouter.tracking.store import connected, shown_uri
 from hierrouter.tracking.values import headline_metrics, log_values, parameters
 
@@ -25,7 +28,6 @@ if TYPE_CHECKING:
     from hierrouter.config import EvaluationConfig
     from hierrouter.learning.router import RouterInfo
 
-CHALLENGER, CHAMPION = "challenger", "champion"
 COMPLETE = "hierrouter.complete"
 """Tag of a run that holds everything; what is left to do is the version."""
 PATIENCE_MS = 15 * 60 * 1000
@@ -43,6 +45,8 @@ class Registered:
         experiment_id: the experiment that the run is in.
         aliases: the aliases that the version has now.
         reused: whether it had been registered before.
+        reason: why the version did or did not become champion; empty where that was not asked, as
+            of a version from before there was a rule.
     """
 
     name: str
@@ -51,6 +55,7 @@ class Registered:
     experiment_id: str
     aliases: tuple[str, ...]
     reused: bool
+    reason: str = ""
 
     @property
     def uri(self) -> str:
@@ -67,16 +72,18 @@ def register_router(
 ) -> Registered:
     """Records a router in MLflow and registers it.
 
-    The new version becomes `challenger`; it becomes `champion` only if there is none. The same
-    router with the same evaluation and data sets is registered once: a second call finds the
-    first one's run and version, or makes the version alone where it was deleted. A run of this
-    user's that was cut short is removed; one that somebody may still be filling is left alone.
+    The new version becomes `challenger`. It becomes `champion` if there is none, or if it is better
+    than the champion (`champion.judge`); why is written to the version. The same router with the
+    same evaluation and data sets is registered once: a second call finds the first one's run and
+    version, or makes the version alone where it was deleted. A run of this user's that was cut
+    short is removed; one that somebody may still be filling is left alone.
 
     Args:
         config: the evaluation part of a config: experiment and registered name.
         router: the folder of a router.
         evaluation: the folder of its evaluation.
-        tree: the route tree, for the run's data sets; none: the run has none.
+        tree: the route tree, for the run's data sets, and to play the champion on; none: the run
+            has no data sets, and a champion stays.
         run_id: a run that is open already and gets all this, whatever was registered before; it
             stays open. None: one of its own.
 
@@ -98,7 +105,8 @@ def register_router(
         runs = _earlier_runs(client, experiment, record.digest)
         known = _known(client, runs, config.registered_name)
         version = known or _new_version(client, experiment, runs, record)
-        aliases = _point_aliases(client, version)
+        reason = settle(client, version, record, new=known is None)
+        aliases = _aliases_of(client, version)
     registered = Registered(
         name=version.name,
         version=int(version.version),
@@ -106,12 +114,15 @@ def register_router(
         experiment_id=experiment,
         aliases=aliases,
         reused=known is not None,
+        reason=reason,
     )
     verb = "was registered before as" if registered.reused else "registered as"
     say(
         f"router {verb} {registered.uri} ({', '.join(aliases) or 'no alias'}) in MLflow at "
         f"{shown_uri()}"
     )
+    if reason:
+        say(reason)
     return registered
 
 
@@ -139,7 +150,7 @@ def _earlier_runs(client: MlflowClient, experiment: str, digest: str) -> list[Ru
         if COMPLETE in run.data.tags:
             complete.append(run)
         elif _is_abandoned(run):
-            client.delete_run(run.info.run_id)
+            _delete(client, run)
     return complete
 
 
@@ -196,7 +207,9 @@ def _fill_open(client: MlflowClient, run_id: str, record: Record) -> None:
 
 
 def _run_name(info: RouterInfo) -> str:
-    return f"{info.moves}-{info.metric}-{len(info.models)}x{info.hops}-seed{info.training_seed}"
+    # MLflow's charts cut names off: what tells two runs apart comes first.
+    kind = f"{info.moves}-{info.metric}-{len(info.models)}x{info.hops}-seed{info.training_seed}"
+    return f"{info.weights_sha256[:6]}-{kind}"
 
 
 def _fill(client: MlflowClient, run_id: str, record: Record) -> str:
@@ -221,7 +234,8 @@ def _fill(client: MlflowClient, run_id: str, record: Record) -> str:
         log_values(client, run_id, {}, record.points)
         client.log_artifacts(run_id, str(copy), "router")
         for name in RESULTS:
-            client.log_artifact(run_id, str(record.evaluation / name), "evaluation")
+            client.log_artifact(run_id, str(record.evaluation / name), EVALUATION)
+    write_children(client, run_id, record.children)
     client.set_tag(run_id, COMPLETE, "true")
     return str(model.model_uri)
 
@@ -240,24 +254,19 @@ def _discard(client: MlflowClient, run_id: str) -> None:
     from mlflow.exceptions import MlflowException
 
     try:
-        client.delete_run(run_id)
+        _delete(client, client.get_run(run_id))
     except MlflowException:
         # A later registration of the same router finds the run by its tag and removes it.
         return
 
 
-def _point_aliases(client: MlflowClient, version: ModelVersion) -> tuple[str, ...]:
-    """`challenger` is the newest version, `champion` what was made it; the first is both."""
-    registered = client.get_registered_model(version.name)
-    number = int(version.version)
-    versions = client.search_model_versions(f"name = '{version.name}'")
-    aliases = {name: int(value) for name, value in registered.aliases.items()}
-    wanted = {}
-    if number == max(int(other.version) for other in versions):
-        wanted[CHALLENGER] = number
-    if CHAMPION not in aliases:
-        wanted[CHAMPION] = number
-    for alias, target in wanted.items():
-        if aliases.get(alias) != target:
-            client.set_registered_model_alias(version.name, alias, str(target))
-    return tuple(sorted(name for name, at in {**aliases, **wanted}.items() if at == number))
+def _delete(client: MlflowClient, run: Run) -> None:
+    """Removes a run with its children."""
+    for child in child_runs(client, run.info.experiment_id, run.info.run_id):
+        client.delete_run(child.info.run_id)
+    client.delete_run(run.info.run_id)
+
+
+def _aliases_of(client: MlflowClient, version: ModelVersion) -> tuple[str, ...]:
+    aliases = client.get_registered_model(version.name).aliases
+    return tuple(sorted(name for name, at in aliases.items() if int(at) == int(version.version)))

@@ -1,4 +1,7 @@
-"""From a `models:/` URI or a folder to a router's folder, without running code from either."""
+"""From a `models:/` URI, a run or a folder to a router's or an evaluation's folder.
+
+No code from either is run.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 SCHEME = "models:/"
+EVALUATION = "evaluation"
+"""Folder of an evaluation among a run's artifacts."""
 NOTE = "registered.json"
 """Beside a fetched router: which registered version it is."""
 
@@ -46,13 +51,10 @@ def fetch_router(uri: str, dest: Path) -> Path:
             raise ConfigError(f"{uri}: name a router's folder or models:/NAME@ALIAS")
         Router.load(Path(uri))
         return Path(uri)
-    parts = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/([0-9]+))/?", uri)
-    if parts is None:
-        raise ConfigError(f"{uri}: name models:/NAME@ALIAS, models:/NAME/VERSION, or a folder")
-    name, alias, number = parts.groups()
+    named = _parts(uri)
     claim_folder(dest, "router.json")
     with connected() as client:
-        version = _version(client, uri, name, alias, number)
+        version = _version(client, uri, *named)
         note = _note(version)
         if _holds(dest, note):
             return dest
@@ -68,6 +70,59 @@ def fetch_router(uri: str, dest: Path) -> Path:
                     (dest / file).unlink(missing_ok=True)
             write_json(dest / NOTE, note)
     return dest
+
+
+def fetch_evaluation(run: str, dest: Path) -> Path:
+    """The folder of an evaluation, with its router in the folder `router` beside it.
+
+    Args:
+        run: the folder itself or one that holds it (of `hierrouter run`), `models:/NAME@ALIAS`,
+            `models:/NAME/VERSION`, or the id of an MLflow run (also as `runs:/ID`).
+        dest: a new folder, for what is in MLflow.
+
+    Returns:
+        The folder, or one below `dest`.
+
+    Raises:
+        ConfigError: the URI is of another kind.
+        HierRouterError: there is no such run, or it holds no evaluation.
+        UnreachableError: MLflow does not answer.
+    """
+    known = re.fullmatch(r"(?:runs:/)?([0-9a-f]{32})/?", run)
+    if Path(run).exists() or not (known or run.startswith(SCHEME)):
+        inner = Path(run, EVALUATION)
+        return inner if inner.is_dir() else Path(run)
+    with connected() as client:
+        run_id = known[1] if known else _version(client, run, *_parts(run)).run_id
+        _download_run(client, run, str(run_id), dest)
+    return dest / EVALUATION
+
+
+def _download_run(client: MlflowClient, shown: str, run_id: str, dest: Path) -> None:
+    """Fetches what a run holds of router and evaluation."""
+    from mlflow.exceptions import MlflowException
+
+    dest.mkdir(parents=True)
+    parent = None
+    try:
+        parent = client.get_run(run_id).data.tags.get("mlflow.parentRunId")
+        for folder in (EVALUATION, "router"):
+            client.download_artifacts(run_id, folder, str(dest))
+    except (MlflowException, OSError) as error:
+        hint = f"; it is a child, name its parent {parent}" if parent else ""
+        reason = str(error).splitlines()[0][:200]
+        raise HierRouterError(
+            f"{shown} holds no evaluation in MLflow at {shown_uri()} ({reason}){hint}"
+        ) from error
+
+
+def _parts(uri: str) -> tuple[str, str | None, str | None]:
+    """Name, alias and number of `models:/NAME@ALIAS` or `models:/NAME/VERSION`."""
+    parts = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/([0-9]+))/?", uri)
+    if parts is None:
+        raise ConfigError(f"{uri}: name models:/NAME@ALIAS, models:/NAME/VERSION, or a folder")
+    name, alias, number = parts.groups()
+    return name, alias, number
 
 
 def _version(

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from hierrouter.data.queries import digest_queries
 from hierrouter.evaluation.table import policy_rows
-from hierrouter.evaluation.verdict import shortened
 from hierrouter.learning.actions import ROLES, allowed_actions
 
 if TYPE_CHECKING:
@@ -21,7 +20,19 @@ if TYPE_CHECKING:
     from hierrouter.learning.router import RouterInfo
 
 LOGGED = ("quality", "cost", "reward")
-"""What MLflow gets of each policy; relative cost is cost in another unit."""
+"""What MLflow gets of each policy."""
+POLICIES = (
+    "router",
+    "random",
+    "best_single",
+    "best_path",
+    "best_path_per_task",
+    "knn",
+    "oracle",
+)
+"""What MLflow gets beside the single models; the rest is in metrics.json."""
+CROSS_FITTED = ("router", "best_single", "best_path_per_task")
+"""Whose reward over all queries MLflow gets, where an evaluation was cross-fitted."""
 LONGEST_PARAMETER = 6000
 """Characters of a parameter's value; MLflow refuses more."""
 
@@ -59,23 +70,37 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def headline_metrics(metrics: dict[str, Any]) -> dict[str, float]:
-    """Means at the headline alpha: of every policy but the paths, and the router's by task.
+    """Means at the headline alpha of a few policies, the router's by task, and its AIQ.
 
     Args:
         metrics: the content of metrics.json.
 
     Returns:
-        `router/reward`, `single:A/cost`, `router/gsm8k/quality` and so on. `cost` is in dollars.
+        `router/reward`, `single:A/cost`, `router/gsm8k/quality`, `router/aiq`,
+        `cross_fitted/router/reward` and so on. `cost` is in dollars.
     """
     policies = metrics["policies"]
-    names, _ = shortened(metrics, most=0)
-    entries = {name: policies[name] for name in names}
+    entries = {name: policies[name] for name in policies if is_logged(name)}
     entries |= {f"router/{task}": entry for task, entry in policies["router"]["tasks"].items()}
-    return {
+    found = {
         f"{name}/{measure}": float(entry[measure]["mean"])
         for name, entry in entries.items()
         for measure in LOGGED
     }
+    # A query's dollars are so few that charts show 0.00.
+    found["router/relative_cost"] = float(policies["router"]["relative_cost"]["mean"])
+    if area := metrics.get("tradeoff", {}).get("aiq", {}).get("router"):
+        found["router/aiq"] = float(area["mean"])
+    fitted = metrics.get("cross_fitted", {}).get("policies", {})
+    for name in CROSS_FITTED:
+        if name in fitted:
+            found[f"cross_fitted/{name}/reward"] = float(fitted[name]["reward"]["mean"])
+    return found
+
+
+def is_logged(policy: str) -> bool:
+    """Whether MLflow gets a policy's means."""
+    return policy in POLICIES or policy.startswith("single:")
 
 
 def log_values(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +28,7 @@ class Facts:
     cost_unit_usd: float = 1.0
     alpha_range: tuple[float, float] = (0.0, 1.0)
     training_query_hashes: tuple[str, ...] = ()
+    weights: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,33 @@
 """Words, tables and the page."""
 
+import base64
+import hashlib
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from rich.console import Console
 
 from hierrouter.config import EvaluationConfig
-from hierrouter.evaluation.chart import HEIGHT, WIDTH, chart
 from hierrouter.evaluation.measure import measure
 from hierrouter.evaluation.report import render_report
+from hierrouter.evaluation.report.bars import differences, task_bars
+from hierrouter.evaluation.report.examples import Call, Example, Side
+from hierrouter.evaluation.report.learning import learning, read_curves
+from hierrouter.evaluation.report.plane import plane
+from hierrouter.evaluation.report.sankey import sankey, steps
+from hierrouter.evaluation.report.sankey import shortened as cut_name
+from hierrouter.evaluation.report.scales import NARROW, WIDE
+from hierrouter.evaluation.report.words import fixed, outcome, percent, points
 from hierrouter.evaluation.table import print_table
 from hierrouter.evaluation.verdict import FLOOR, compare, shortened, verdict
+from hierrouter.files import write_json
 
 CONFIG = EvaluationConfig(bootstrap=200)
+EVIL = "</pre></script><script>alert(1)</script><img src=x onerror=alert(2)>"
 ORIGIN = {
     "router": {
         "alpha_range": [0.0, 1.0],
@@ -102,59 +115,171 @@ def test_the_terminal_shows_policies_tasks_verdict_and_notes(metrics):
 class Page(HTMLParser):
     """Collects what the page refers to and whether its tags are closed in order."""
 
-    VOID = frozenset({"meta", "line", "rect", "circle", "path", "polyline"})
+    VOID = frozenset({"meta", "line", "rect", "circle", "path", "polyline", "input", "wbr"})
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.open: list[str] = []
         self.tags: list[str] = []
         self.references: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.policy = ""
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
+        self.attributes += attrs
         self.references += [value for name, value in attrs if name in ("src", "href")]
-        if tag not in self.VOID:
+        if ("http-equiv", "Content-Security-Policy") in attrs:
+            self.policy = dict(attrs)["content"]
+        # A mark may have a title inside, or be closed at once.
+        if tag not in self.VOID or (tag in ("rect", "path", "polyline") and self.titled()):
             self.open.append(tag)
 
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def titled(self):
+        return not self.get_starttag_text().endswith("/>")
+
     def handle_endtag(self, tag):
-        if tag not in self.VOID:
-            assert self.open.pop() == tag
+        assert self.open.pop() == tag
 
 
 def test_the_page_stands_alone_and_is_well_formed(metrics):
     text = render_report(metrics)
     page = Page(text)
     assert page.open == []
-    assert page.references == []
-    assert not {"script", "link", "img", "iframe"} & set(page.tags)
-    assert not [outside for outside in ("http", "url(", "@import") if outside in text]
-    assert len(text) < 200_000
+    assert [each for each in page.references if not each.startswith("#")] == []
+    assert not {"link", "img", "iframe", "object", "form"} & set(page.tags)
+    assert page.tags.count("script") == page.tags.count("style") == 1
+    assert not [outside for outside in ("://", "url(", "@import") if outside in text]
+    assert len(text) < 300_000
     assert text.index(verdict(metrics)) < text.index("<table")
     for digest in ("q" * 64, "t" * 64, "w" * 64):
         assert digest in text
 
 
-def test_names_and_texts_are_escaped(make_outcomes, make_router):
-    evil = "<script>alert(1)</script>"
-    outcomes = make_outcomes(n=30, models=2, tasks=(evil, '"><img src=x>'))
-    outcomes = replace(outcomes, models=("A", f"x{evil}"))
+def test_the_policy_allows_the_pages_own_style_and_script_and_nothing_else(metrics):
+    text = render_report(metrics)
+    page = Page(text)
+    allowed = dict(each.split(" ", 1) for each in page.policy.split("; "))
+    assert allowed.pop("default-src") == allowed.pop("base-uri") == "'none'"
+    assert allowed.pop("form-action") == "'none'"
+    for tag in ("style", "script"):
+        content = re.search(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL)[1]
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert allowed.pop(f"{tag}-src") == f"'sha256-{digest}'"
+    assert not allowed
+    # What such a policy would silently refuse.
+    assert not [name for name, _ in page.attributes if name == "style" or name.startswith("on")]
+
+
+def test_every_id_is_there_once_and_every_reference_leads_somewhere(metrics):
+    page = Page(render_report(metrics))
+    ids = [value for name, value in page.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+    wanted = [each[1:] for each in page.references]
+    for name, value in page.attributes:
+        if name in ("aria-labelledby", "for", "data-controls"):
+            wanted += value.split()
+    assert set(wanted) <= set(ids)
+
+
+def example(text, kind="win"):
+    call = Call(text, text, text, 3, 4)
+    sides = [Side(policy, text, 1.0, 0.5, [call, call]) for policy in ("router", "best_single")]
+    return Example(kind, 1, 9, text, text, text, sides)
+
+
+def test_names_texts_and_replies_are_escaped(make_outcomes, make_router):
+    outcomes = make_outcomes(n=30, models=2, tasks=(EVIL, '"><img src=x>'))
+    outcomes = replace(outcomes, models=("A", f"x{EVIL}"))
     found = {**measure(outcomes, make_router(outcomes), CONFIG).metrics, **ORIGIN}
-    text = render_report({**found, "warnings": [evil], "metric": evil})
-    assert not {"script", "img"} & set(Page(text).tags)
+    clean = Page(render_report(found))
+    interval = {"mean": 0.0, "low": 0.0, "high": 0.0}
+    hops = {"n": 1, "direct": EVIL, "two_hop": EVIL, "same": EVIL, "router_share": interval}
+    hops |= dict.fromkeys(("gain", "quality_gain", "at_cost", "same_gain", "mixture_gain"))
+    row = {EVIL: {EVIL: {"f1": 0.1, "cost": 0.1, "net_reward": 0.1, "accuracy": 0.1}}}
+    text = render_report(
+        {
+            **{**found, "warnings": [EVIL], "metric": EVIL},
+            "hopping": {
+                "note": EVIL,
+                "tasks": {EVIL: {**hops, "router_gain": interval}},
+                "all": None,
+            },
+            "paper": {
+                **{"tasks": [EVIL], "ours": row, "theirs": row},
+                "findings": [{"paper": EVIL, "ours": EVIL}],
+            },
+        },
+        {EVIL: [(1.0, 0.5), (2.0, 0.75)]},
+        [example(EVIL, kind) for kind in ("win", "loss", "cheap save")],
+    )
+    page = Page(text)
+    assert page.open == []
+    assert page.tags.count("script") == clean.tags.count("script") == 1
+    assert "img" not in page.tags
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
     assert "&lt;script&gt;" in text
 
 
-def test_everything_drawn_is_inside_the_picture(metrics):
-    drawn = chart(metrics)
+def test_the_report_is_about_the_cross_fitted_numbers_where_there_are_any(metrics):
+    plain = render_report(metrics)
+    assert "Cross-fitted" not in plain
+    better = {"mean": 0.5, "low": 0.4, "high": 0.6}
+    crossed = {
+        **{name: metrics[name] for name in ("policies", "family", "over_grid", "by_alpha")},
+        **{name: metrics[name] for name in ("curves", "tradeoff", "conduct")},
+        "n": 99,
+        "seeds": 7,
+        "differences": {
+            name: {**entry, "reward": better} for name, entry in metrics["differences"].items()
+        },
+    }
+    text = render_report({**metrics, "cross_fitted": crossed})
+    said = "over 99 cross-fitted queries, the router is 50.0 points better than best_single"
+    assert said in text
+    assert text.index(said) < text.index("Cross-fitted:") < text.index(verdict(metrics))
+
+
+def test_parts_that_are_not_there_are_left_out(metrics):
+    text = render_report(metrics)
+    for name in ("learning", "hopping", "paper", "examples"):
+        assert f'id="{name}"' not in text
+        assert f'href="#{name}"' not in text
+    assert "When the task is new" not in text
+    assert 'id="examples"' in render_report(metrics, examples=[example("hello")])
+
+
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+def test_everything_drawn_is_inside_the_picture(metrics, width):
+    drawn = plane(metrics, width)
     for at in (*drawn.marks, *drawn.labels):
-        assert 0 <= at.x <= WIDTH
-        assert 0 <= at.y <= HEIGHT
+        assert 0 <= at.x <= width
+        assert 0 <= at.y <= drawn.height
+    for line in drawn.whiskers:
+        assert all(0 <= value <= width for value in line)
     labelled = sorted(int(k) for label in drawn.labels for k in label.text.split(", "))
-    assert labelled == [number for number, _, _ in drawn.legend]
+    assert labelled == [each.number for each in drawn.legend]
+    assert drawn.legend[0].name == "router"
     # Dearer is further right, better is higher up.
     assert [tick.at for tick in drawn.across] == sorted(tick.at for tick in drawn.across)
     assert [tick.at for tick in drawn.up] == sorted((tick.at for tick in drawn.up), reverse=True)
+
+
+def test_kinds_of_policies_differ_in_shape_and_not_in_colour_alone(metrics):
+    drawn = plane(metrics, WIDE)
+    shapes = {}
+    for mark in drawn.marks:
+        if mark.headline:
+            outline = replace(mark, x=0, y=0).shape
+            shapes.setdefault(outline, set()).add(mark.kind)
+    hollow = {"oracle", "random", "reference", "recipe"}
+    for kinds in shapes.values():
+        assert len(kinds - hollow) <= 1
 
 
 def test_a_far_reference_is_named_instead_of_squeezing_the_picture(make_outcomes, make_router):
@@ -164,7 +289,7 @@ def test_a_far_reference_is_named_instead_of_squeezing_the_picture(make_outcomes
         reference_quality=np.ones((30, 2)),
         reference_cost=np.tile([0.5, 90.0], (30, 1)),
     )
-    drawn = chart(measure(outcomes, make_router(outcomes), CONFIG).metrics)
+    drawn = plane(measure(outcomes, make_router(outcomes), CONFIG).metrics, WIDE)
     assert any("reference:near" in mark.title for mark in drawn.marks)
     assert not any("reference:far" in mark.title for mark in drawn.marks)
     assert "reference:far" in drawn.beyond[0]
@@ -173,4 +298,91 @@ def test_a_far_reference_is_named_instead_of_squeezing_the_picture(make_outcomes
 def test_free_and_equal_models_can_be_drawn(make_direct, make_router):
     outcomes = make_direct([[1, 1]] * 4, [[0.0, 0.0]] * 4, train=2)
     found = measure(outcomes, make_router(outcomes), CONFIG).metrics
-    assert "NaN" not in render_report({**found, **ORIGIN})
+    text = render_report({**found, **ORIGIN})
+    assert not [word for word in ("NaN", "nan%", "inf%") if word in text]
+
+
+def test_bars_and_differences_are_to_scale(metrics):
+    bars = task_bars(metrics, ["router"])
+    assert list(bars) == list(metrics["n_test_by_task"])
+    for (bar,) in bars.values():
+        assert bar.mean == pytest.approx(100 * bar.value["mean"], abs=0.06)
+    left, right = differences(
+        {"a": {"mean": -0.1, "low": -0.2, "high": 0.0}, "b": {"mean": 0.1, "low": 0.0, "high": 0.2}}
+    )
+    assert (left.zero, left.low, left.high, right.high) == (50, 2, 50, 98)
+    assert left.mean + right.mean == 100
+
+
+def test_a_route_is_read_call_by_call():
+    assert steps("A") == [("A", "answers")]
+    assert steps("A:B") == [("A", "analyses"), ("B", "answers")]
+    assert steps("A:B!C") == [("A", "analyses"), ("B", "is checked"), ("C", "answers")]
+
+
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+def test_what_flows_into_a_call_is_what_its_share_says(width):
+    routes = {"t": {"A": 0.5, "A:B": 0.25, "B!A": 0.25}, "u": {"A:B": 1.0}}
+    drawn = sankey(routes, ["A", "B"], width)
+    heights = {node.title: node.height for node in drawn.nodes}
+    band = heights["t"]
+    assert heights["u"] == band
+    assert heights == {
+        **{"t": band, "u": band},
+        **{"A answers: 25% of all": 0.5 * band, "A analyses: 62% of all": 1.25 * band},
+        **{"B is checked: 12% of all": 0.25 * band, "B answers: 62% of all": 1.25 * band},
+        **{"A answers: 12% of all": 0.25 * band},
+    }
+    assert [words for _, words in drawn.headings] == ["task", "first call", "second call"]
+    assert len(drawn.links) == 4 + 3
+    for node in drawn.nodes:
+        assert 0 <= node.x < width
+        assert 0 < node.y < node.y + node.height <= drawn.height
+    # Nodes of a column do not cover each other.
+    for x in {node.x for node in drawn.nodes}:
+        column = sorted((node.y, node.height) for node in drawn.nodes if node.x == x)
+        assert all(y + height <= after for (y, height), (after, _) in pairwise(column))
+
+
+def test_long_names_lose_their_middle():
+    assert cut_name("qwen-1.5b", 9) == "qwen-1.5b"
+    assert cut_name("a-very-long-name-of-a-model", 9) == "a-ve…odel"
+
+
+def test_learning_curves_are_read_where_they_are(tmp_path):
+    entry = {"iteration": 1, "transitions": 100, "metrics": {"rollout_reward": 0.25}}
+    later = {"iteration": 2, "transitions": 200, "metrics": {"rollout_reward": 0.5}}
+    for name, content in (("good", [entry, later]), ("short", [entry]), ("odd", {"a": 1})):
+        (tmp_path / name).mkdir()
+        write_json(tmp_path / name / "learning_curve.json", content)
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "learning_curve.json").write_text("[{")
+    names = ("good", "short", "odd", "torn", "none")
+    curves = read_curves({name: tmp_path / name for name in names})
+    assert curves == {"good": [(100.0, 0.25), (200.0, 0.5)]}
+    assert learning({}, WIDE) is None
+    drawn = learning({"seed 1": curves["good"], "seed 2": curves["good"]}, WIDE)
+    one, two = drawn.lines
+    assert one.points == two.points
+    assert one.style != two.style
+    assert abs(one.y - two.y) >= 12
+
+
+def test_numbers_are_written_plainly():
+    assert [fixed(value, 2) for value in (1.234, -0.5, -0.001, None)] == [
+        "1.23",
+        "−0.50",
+        "0.00",
+        "–",
+    ]
+    assert [points(value) for value in (0.048, -0.067, 0.0001, None)] == [
+        "+4.8",
+        "−6.7",
+        "0.0",
+        "–",
+    ]
+    assert [percent(value) for value in (0.0, 0.001, 0.5, 0.999, 1.0)] == [
+        *("0%", "<1%", "50%", ">99%", "100%")
+    ]
+    for low, high, said in ((0.1, 1, "better"), (-1, -0.1, "worse"), (-1, 1, "not told apart")):
+        assert outcome({"mean": (low + high) / 2, "low": low, "high": high}) == said

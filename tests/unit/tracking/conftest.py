@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import itertools
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,18 +19,25 @@ from hierrouter.config import (
     PoolConfig,
     TrainingConfig,
 )
+from hierrouter.configfile import load_config
 from hierrouter.data.queries import Query, digest_queries, write_queries
+from hierrouter.evaluation.contenders import Workshop
 from hierrouter.evaluation.measure import measure
 from hierrouter.evaluation.records import write_records
-from hierrouter.files import write_json, write_text
+from hierrouter.files import digest_of, read_json, write_json, write_text
 from hierrouter.learning.network import Network, Projection
 from hierrouter.learning.router import Router, RouterInfo, query_hash
+from hierrouter.learning.train import train_router
 from hierrouter.routes.encoder import encoder_identity, open_encoder
+from hierrouter.routes.imported.importing import import_outcomes
+from hierrouter.routes.load import load_outcomes, tree_info
 from hierrouter.routes.outcomes import Outcomes
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
+    from typing import Any
 
+OUTCOMES = Path(__file__).parents[3] / "configs" / "outcomes.yaml"
 MODELS = ("small", "large")
 CONFIG = EvaluationConfig(alphas=[0, 0.1], alpha=0.1, bootstrap=100)
 WIDTH = 32
@@ -140,7 +150,8 @@ def make_stage(folder: Path, seed: int) -> Stage:
     router.save(stage.router, curve, "# A router\n")
     saved = Router.load(stage.router)
     measured = measure(outcomes, saved, CONFIG)
-    metrics = {**measured.metrics, "router": {"weights_sha256": saved.info.weights_sha256}}
+    known = ("weights_sha256", "data_seed", "training_seed")
+    metrics = {**measured.metrics, "router": {key: getattr(saved.info, key) for key in known}}
     stage.evaluation.mkdir()
     write_records(stage.evaluation / "per_query.parquet", measured.test, measured.played, 0.004)
     write_text(stage.evaluation / "report.html", "<p>report</p>")
@@ -157,3 +168,99 @@ def stage(tmp_path: Path) -> Stage:
 @pytest.fixture
 def other_stage(tmp_path: Path) -> Stage:
     return make_stage(tmp_path / "two", seed=2)
+
+
+SKILLS = {"good": 0.9, "fair": 0.55, "twin": 0.55, "poor": 0.2}
+"""How often each model of the imported trees is right. `twin` is `fair` but for few queries."""
+
+
+class Pool:
+    """Trees of imported outcomes of the same queries, and routers that always choose one model."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._number = itertools.count()
+        draw = np.random.default_rng(3)
+        luck = {name: draw.random(600) for name in SKILLS}
+        luck["twin"] = np.where(draw.random(600) < 0.9, luck["fair"], luck["twin"])
+        self._right = {name: luck[name] < SKILLS[name] for name in SKILLS}
+
+    def tree(
+        self, models: Sequence[str] = ("good", "fair", "twin", "poor"), *settings: str
+    ) -> Path:
+        """A tree of some of the models; the same for the same arguments."""
+        folder = self.folder / f"tree-{digest_of([*models, *settings])[:8]}"
+        if folder.exists():
+            return folder
+        path = folder.with_suffix(".csv")
+        with path.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["query_id", "task", "prompt", "model", "score", "cost"])
+            for number in range(600):
+                task = ("code", "law")[number % 2]
+                prompt = f"{task} {digest_of(number)}"
+                for name in models:
+                    right = float(self._right[name][number])
+                    writer.writerow([f"{task}/{number}", task, prompt, name, right, 0.001])
+        given = ["pool.encoder={model: hashing, dimensions: 16}", "data.train_share=0.5", *settings]
+        return import_outcomes(path, folder, load_config(OUTCOMES, given, any_pool=True))
+
+    def _trained(self, tree: Path) -> Router:
+        folder = tree.with_suffix(".router")
+        if not folder.exists():
+            recipe = TrainingConfig(moves="direct", iterations=1, rollouts=8, hidden=[8, 8])
+            train_router(recipe, tree, folder)
+        return Router.load(folder)
+
+    def stage(self, model: str, tree: Path | None = None, seeds: int = 1, **changes: Any) -> Stage:
+        """A router that always chooses this model, evaluated.
+
+        `changes` are of the router's description, made after the evaluation.
+        """
+        tree = tree or self.tree()
+        trained = self._trained(tree)
+        network = trained.network
+        bias = np.full_like(network.action_bias, -100.0)
+        bias[2 * trained.info.models.index(model) + 1] = 100.0
+        flat = Network(
+            stage=network.stage,
+            first_weight=network.first_weight * 0,
+            first_bias=network.first_bias,
+            second_weight=network.second_weight,
+            second_bias=network.second_bias,
+            action_weight=network.action_weight * 0,
+            action_bias=bias,
+        )
+        folder = self.folder / f"stage-{next(self._number)}"
+        stage = Stage(folder / "router", folder / "evaluation", tree)
+        curve = read_json(tree.with_suffix(".router") / "learning_curve.json")
+        Router(trained.info, trained.projection, flat).save(stage.router, curve, "# A router\n")
+        saved = Router.load(stage.router)
+        config = CONFIG.model_copy(update={"seeds": seeds})
+        outcomes = load_outcomes(tree, "accuracy", saved.info.view, "direct")
+        made = tree_info(tree)
+        workshop = Workshop(saved, made, seeds, (), stage.evaluation / "routers")
+        measured = measure(outcomes, saved, config, None, workshop)
+        unit = saved.info.cost_unit_usd
+        write_records(stage.evaluation / "per_query.parquet", measured.test, measured.played, unit)
+        write_text(stage.evaluation / "report.html", "<p>report</p>")
+        if changes:
+            info = saved.info.model_copy(update=changes)
+            Router(info, saved.projection, flat).save(stage.router, curve, "# A router\n")
+            saved = Router.load(stage.router)
+        origin = {
+            "router": {
+                key: getattr(saved.info, key)
+                for key in ("weights_sha256", "data_seed", "training_seed")
+            },
+            "tree": {key: made[key] for key in ("query_digest", "scorer_version")},
+            "evaluation": config.model_dump(mode="json"),
+        }
+        write_json(stage.evaluation / "metrics.json", {**measured.metrics, **origin})
+        write_json(stage.evaluation / "evaluation.json", origin)
+        return stage
+
+
+@pytest.fixture(scope="session")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
+    return Pool(tmp_path_factory.mktemp("pool"))

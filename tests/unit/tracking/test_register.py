@@ -199,13 +199,13 @@ def test_data_sets_named_later_are_recorded(here: Path, stage: Stage) -> None:
     assert register_router(CONFIG, stage.router, stage.evaluation, stage.tree).reused
 
 
-@pytest.mark.parametrize("moment", ["_fill", "_create_version", "_point_aliases"])
+@pytest.mark.parametrize("moment", ["_fill", "_create_version", "settle"])
 def test_a_kill_at_any_moment_is_made_good(here: Path, stage: Stage, moment: str) -> None:
     code = (
         "import os, sys; from pathlib import Path\n"
         "from hierrouter.config import EvaluationConfig\n"
         "from hierrouter.tracking import register\n"
-        f"setattr(register, {moment!r}, lambda *_: os._exit(9))\n"
+        f"setattr(register, {moment!r}, lambda *_, **__: os._exit(9))\n"
         "config = EvaluationConfig.model_validate_json(sys.argv[1])\n"
         "register.register_router(config, Path(sys.argv[2]), Path(sys.argv[3]))\n"
     )
@@ -420,10 +420,12 @@ def test_mlflow_is_quiet(here: Path, stage: Stage, capfd: pytest.CaptureFixture[
     register_router(CONFIG, stage.router, stage.evaluation, stage.tree)
     out, err = capfd.readouterr()
     assert out == ""
-    assert err == (
+    registered, reason = err.splitlines()
+    assert registered == (
         "router registered as models:/hierrouter/1 (challenger, champion) in MLflow at "
-        "sqlite:///mlflow.db\n"
+        "sqlite:///mlflow.db"
     )
+    assert reason.startswith("version 1: becomes champion, for there was none; ")
 
 
 def test_the_ui_command_is_short_where_the_program_is_near(

@@ -1,0 +1,115 @@
+"""Aliases of a registered router's versions, and what is written about why they stand there.
+
+Everything is told in tags of the version, the last of them when all is done: a call that was cut
+short is made good by the next one, and one that was finished is not made again.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hierrouter.errors import HierRouterError, UnreachableError
+from hierrouter.tracking.champion import (
+    CHALLENGER,
+    CHAMPION,
+    Decision,
+    first_champion,
+    judge,
+)
+from hierrouter.tracking.resolve import fetch_router
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+    from hierrouter.tracking.record import Record
+
+REASON, VERDICT, SETTLED = "hierrouter.reason", "hierrouter.verdict", "hierrouter.settled"
+"""Tags of a version: why it did or did not become champion, as which it came out, and that this is
+done."""
+AGAINST, ATTEMPT = "hierrouter.judged_against", "hierrouter.attempt"
+"""Tags of a version: the champion that it was compared with, and the number of this attempt."""
+ATTEMPTS, ATTEMPTS_AGAINST = "hierrouter.attempts", "hierrouter.attempts_against"
+"""Tags of the registered model: how many versions were compared with its champion, and which
+champion that was."""
+
+
+def settle(client: MlflowClient, version: ModelVersion, record: Record, new: bool) -> str:
+    """Points the aliases: `challenger` to the newest version, `champion` as the rule says.
+
+    A version is judged once. A choice that a person makes afterwards stands.
+
+    Args:
+        client: of the tracking store.
+        version: the version.
+        record: what it was registered with.
+        new: whether it was made just now.
+
+    Returns:
+        Why it did or did not become champion; empty of an older version that was never judged.
+    """
+    registered = client.get_registered_model(version.name)
+    aliases = {name: int(value) for name, value in registered.aliases.items()}
+    number = int(version.version)
+    versions = client.search_model_versions(f"name = '{version.name}'")
+    newest = number == max(int(other.version) for other in versions)
+    if newest and aliases.get(CHALLENGER) != number:
+        client.set_registered_model_alias(version.name, CHALLENGER, str(number))
+    told, champion = dict(version.tags), aliases.get(CHAMPION)
+    if champion is not None and SETTLED in told:
+        return str(told.get(REASON, ""))
+    if champion is not None and VERDICT in told:  # cut short: the rest of it is made good
+        reason = str(told[REASON])
+        replaces = told[VERDICT] == CHAMPION and told.get(AGAINST, "") == str(champion)
+    elif champion is not None and (champion == number or not (new or newest)):
+        return ""
+    else:
+        decision = _decide(client, version, record, champion)
+        replaces, reason = decision.replaces, decision.reason
+        verdict = CHAMPION if replaces else CHALLENGER
+        for key, value in ((REASON, reason), (VERDICT, verdict)):
+            client.set_model_version_tag(version.name, str(number), key, value)
+    if replaces:
+        client.set_registered_model_alias(version.name, CHAMPION, str(number))
+    client.update_model_version(version.name, str(number), description=reason)
+    client.set_model_version_tag(version.name, str(number), SETTLED, "true")
+    return reason
+
+
+def _decide(
+    client: MlflowClient, version: ModelVersion, record: Record, champion: int | None
+) -> Decision:
+    against = "" if champion is None else str(champion)
+    client.set_model_version_tag(version.name, version.version, AGAINST, against)
+    if champion is None:
+        return _named(version, first_champion(record.metrics))
+    attempt = _attempts(client, version.name, champion) + 1
+    title = f"version {champion}"
+    with tempfile.TemporaryDirectory(prefix="hierrouter-") as scratch:
+        try:
+            folder = fetch_router(f"models:/{version.name}/{champion}", Path(scratch, "router"))
+        except UnreachableError:
+            raise
+        except HierRouterError as error:
+            reason = f"{title} stays champion, the two were not compared: {error}"
+            return _named(version, Decision(False, reason))
+        decision = judge(record.router, record.evaluation, record.tree, folder, title, attempt)
+    if decision.attempt:
+        for key, value in ((ATTEMPTS_AGAINST, champion), (ATTEMPTS, attempt)):
+            client.set_registered_model_tag(version.name, key, str(value))
+        client.set_model_version_tag(version.name, version.version, ATTEMPT, str(attempt))
+    return _named(version, decision)
+
+
+def _attempts(client: MlflowClient, name: str, champion: int) -> int:
+    """How many versions this champion has met."""
+    tags = client.get_registered_model(name).tags
+    return int(tags.get(ATTEMPTS, 0)) if tags.get(ATTEMPTS_AGAINST) == str(champion) else 0
+
+
+def _named(version: ModelVersion, decision: Decision) -> Decision:
+    return Decision(
+        decision.replaces, f"version {version.version}: {decision.reason}", decision.attempt
+    )
