@@ -145,6 +145,7 @@ def summarised(results: Results, models: Sequence[str], alpha: float) -> dict[st
         policies[name]["tasks"] = tasks
     return {
         "n": len(results.tasks),
+        "n_by_task": {task: len(rows) for task, rows in results.crossed.bootstrap.rows.items()},
         "seeds": results.seeds,
         "policies": policies,
         "differences": results.differences(alpha),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from hierrouter.evaluation.intervals import Interval
     from hierrouter.evaluation.policies import Played
 
 MEASURES = ("quality", "cost", "relative_cost", "reward")
@@ -86,7 +87,7 @@ class Results:
         own = self.values(alpha, mine)
         columns = np.concatenate([own - self.values(alpha, name) for name in others], axis=2)
         means = self.crossed.overall(columns)
-        found = self._named(others, means)
+        found = self._named(others, means, bounded=False)
         compared = compare(means, self.confidence)
         for position, name in enumerate(others):
             found[name]["p"] = compared[3 * position + 2].p
@@ -118,9 +119,19 @@ class Results:
         """S x N x 3K: the three measures of the first policy, then of the others."""
         return np.concatenate([self.values(alpha, name) for name in self.plays[alpha]], axis=2)
 
-    def _named(self, names: Sequence[str], means: Means) -> dict[str, dict[str, Any]]:
-        """Intervals of every measure, by policy; dollars follow from the relative cost."""
+    def _named(
+        self, names: Sequence[str], means: Means, bounded: bool = True
+    ) -> dict[str, dict[str, Any]]:
+        """Intervals of every measure, by policy; dollars follow from the relative cost.
+
+        `bounded` says that these are means of policies, and not differences.
+        """
         found = intervals(means, self.confidence)
+        if bounded:
+            # Student's wide tails, with a few seeds, reach beyond what there can be.
+            for position in range(len(names)):
+                _clip(found[3 * position], 0.0, 1.0)
+                _clip(found[3 * position + 1], 0.0, np.inf)
         dollars = intervals(
             Means(
                 means.measured[1::3] * self.cost_unit_usd,
@@ -131,12 +142,19 @@ class Results:
         return {
             name: {
                 "quality": found[3 * position],
-                "cost": dollars[position],
+                "cost": _clip(dollars[position], 0.0, np.inf) if bounded else dollars[position],
                 "relative_cost": found[3 * position + 1],
                 "reward": found[3 * position + 2],
             }
             for position, name in enumerate(names)
         }
+
+
+def _clip(interval: Interval, low: float, high: float) -> Interval:
+    """Keeps an interval within what there can be."""
+    interval["low"] = float(np.clip(interval["low"], low, high))
+    interval["high"] = float(np.clip(interval["high"], low, high))
+    return interval
 
 
 def shares(each: Sequence[Played], among: NDArray[np.bool_] | None = None) -> dict[str, float]:

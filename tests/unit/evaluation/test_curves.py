@@ -125,3 +125,13 @@ def test_more_seeds_are_averaged_and_widen_what_is_said(make_direct, make_arena)
         "A": pytest.approx(2 / 3),
         "B": pytest.approx(1 / 3),
     }
+
+
+def test_intervals_of_means_stay_within_what_there_can_be(make_direct, make_arena) -> None:
+    two = results_of(make_direct, make_arena, PERFECT, ALWAYS_A)
+    wide = two.crossed.overall(two.values(0.0, "router"))
+    assert wide.ends(0.95)[1, 0] > 1  # Student's tails with one degree of freedom
+    router = two.policies(0.0)["router"]
+    assert router["quality"]["high"] == 1
+    assert router["relative_cost"]["low"] >= 0
+    assert two.differences(0.0)["best_single"]["quality"]["high"] > 0.5
