@@ -23,7 +23,7 @@ def compare(
     runs: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN RUN…",
+            metavar="RUN…",
             help="Folders of evaluations, MLflow run ids, models:/NAME@ALIAS or models:/NAME/3; "
             "the others are compared with the first.",
         ),

@@ -122,6 +122,18 @@ def test_seeds_are_children_once(client, stage, other_stage, tmp_path) -> None:
     assert "router/reward" in found.data.metrics
 
 
+def test_seeds_of_an_evaluation_are_children_of_the_plugins_run(client, pool, plugin) -> None:
+    parent, task = plugin
+    run = open_pipeline_run("mine", "a run", "job-1")
+    stage = pool.stage("good", seeds=2)
+    register_router(CONFIG, stage.router, stage.evaluation, stage.tree, run)
+    experiment = client.get_run(parent).info.experiment_id
+    below = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'")
+    children = [each for each in below if each.info.run_id != task]
+    assert [each.info.status for each in children] == ["FINISHED", "FINISHED"]
+    assert [client.get_run(each).info.status for each in (parent, task)] == ["RUNNING", "RUNNING"]
+
+
 def test_an_experiment_that_was_deleted(client) -> None:
     client.delete_experiment(client.create_experiment("mine"))
     with pytest.raises(HierRouterError, match="experiment mine was deleted"):
