@@ -168,10 +168,8 @@ def test_a_run_from_nothing_to_a_registered_router_and_what_later_runs_reuse(ran
 
     # A further model: its nodes only.
     wider = ran.out.parent / "wider.yaml"
-    wider.write_text(
-        SCRIPTED.read_text()
-        + "    - {name: tiny, model: tiny, backend: scripted, base_rate: 0.0001, scripted: {}}\n"
-    )
+    tiny = "    - {name: tiny, model: tiny, backend: scripted, base_rate: 0.0001, scripted: {}}\n"
+    wider.write_text(SCRIPTED.read_text().replace("\nevaluation:", f"{tiny}\nevaluation:"))
     ran.again(config=wider)
     after = ran.states("tree/nodes/*")
     assert after.items() > nodes.items()

@@ -63,7 +63,7 @@ def test_reward_intervals_are_those_of_the_rewards_themselves(make_outcomes, mak
     alike = measure(free, make_router(free, cost_unit_usd=0.5), CONFIG)
     at_half = next(at for at in found.metrics["by_alpha"] if at["alpha"] == 0.5)
     assert at_half["policies"]["single:B"]["reward"] == pytest.approx(
-        alike.metrics["policies"]["single:B"]["quality"]
+        alike.metrics["policies"]["single:B"]["reward"]
     )
 
 
