@@ -68,7 +68,7 @@ test: lint ## lint, types and all tests (PYTEST_ARGS='tests/unit -x')
 	@printf '\n== tests (pytest)\n'
 	@for each in chromium chromium-browser google-chrome google-chrome-stable; do \
 	  command -v "$$each" >/dev/null && exit 0; done; \
-	  echo 'Chromium is not here: the tests of the playground are left out (apt install chromium)'
+	  echo 'Chromium is not here: the tests of the playground and of the report are left out (apt install chromium)'
 	@$(BIN)/python -m pytest --durations=10 --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: $(INSTALLED_FOR_TESTS) ## style and types only

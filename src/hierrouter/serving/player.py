@@ -41,7 +41,7 @@ from hierrouter.serving.events import (
 from hierrouter.serving.trim import Trim
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 
     from numpy.typing import NDArray
 
@@ -159,10 +159,7 @@ class Player:
         allowed = self.router.allowed[: terms.hops].copy()
         if terms.hops < self.router.info.hops:
             allowed[-1, ANALYZE::2] = False
-        for model in range(len(self.members)):
-            if model not in terms.models:
-                allowed[:, [2 * model + ANALYZE, 2 * model + SOLVE]] = False
-        return allowed
+        return _without(allowed, set(range(len(self.members))) - terms.models)
 
     async def _hop(self, play: _Play, index: int) -> AsyncGenerator[Event, None]:
         """One hop: again with another model while the chosen one fails before it says anything."""
@@ -245,19 +242,15 @@ class Player:
         allowed, terms = play.allowed[index], play.terms
         dead = {
             model
-            for model, member in enumerate(self.members)
-            if model in play.failed or member.breaker.wait_s > 0
+            for model in terms.models
+            if model in play.failed or self.members[model].breaker.wait_s > 0
         }
-        out = dead | play.refused
-        able = play.allowed.copy()
-        for model in out:
-            able[:, [2 * model + ANALYZE, 2 * model + SOLVE]] = False
-        if not able[index].any():
-            raise self._nobody(play, dead)
+        able = _without(play.allowed, dead | play.refused)
         possible = able[index]
         if terms.max_cost is not None:
-            alive = not dead
-            possible = await self._off_loop(play, self._affordable, play, able, index, alive)
+            possible = await self._off_loop(play, self._affordable, play, able, index, dead)
+        elif not possible.any():
+            raise self._nobody(play, dead)
         possible = self._in_time(play, able, index, possible)
         state = await self._state(play)
         spent = np.array([play.route.cost_usd])
@@ -296,9 +289,7 @@ class Player:
         possible: NDArray[np.bool_],
     ) -> NDArray[np.bool_]:
         """What would be possible if no model failed."""
-        whole = play.allowed.copy()
-        for model in play.refused:
-            whole[:, [2 * model + ANALYZE, 2 * model + SOLVE]] = False
+        whole = _without(play.allowed, play.refused)
         fits = whole[index]
         if play.terms.max_cost is not None:
             left = self._left(play)
@@ -332,22 +323,22 @@ class Player:
         return state
 
     def _affordable(
-        self, play: _Play, able: NDArray[np.bool_], index: int, alive: bool
+        self, play: _Play, able: NDArray[np.bool_], index: int, dead: set[int]
     ) -> NDArray[np.bool_]:
         """Which of the possible actions leave a whole route within `max_cost`.
 
-        `alive` says that no model fails.
+        `dead` are the models that fail, and that none of these are of.
         """
         left = self._left(play)
         fits, _ = play.calls.affordable(able, index, left)
         if fits.any():
             return fits
-        fits, least = play.calls.affordable(play.allowed, index, left)
-        if not alive and (index or fits.any() or play.route.lost):
-            raise NobodyAnswersError(
-                "every model that hierrouter.max_cost leaves fails at present", RETRY_S
-            )
-        if alive and play.refused:
+        # A model that refuses this conversation does so again: it gives no hope.
+        willing = _without(play.allowed, play.refused)
+        fits, least = play.calls.affordable(willing, index, left)
+        if dead and (index or fits.any() or play.route.lost):
+            raise self._nobody(play, dead)
+        if not dead and play.refused:
             raise self._nobody(play, set(), "every model that hierrouter.max_cost leaves")
         if least == math.inf:
             raise TooLongError("the question is too long for every allowed model")
@@ -394,7 +385,7 @@ class Player:
         self, play: _Play, dead: set[int], whom: str = "every allowed model"
     ) -> HierRouterError:
         """What to raise where no model is left."""
-        if not dead & play.terms.models:
+        if not dead:
             if play.refused <= play.too_long:
                 return TooLongError(f"the conversation is too long for {whom}")
             return NotTakenError(
@@ -451,3 +442,11 @@ class Player:
             logprob_mean=math.nan,
             logprob_min=math.nan,
         )
+
+
+def _without(allowed: NDArray[np.bool_], models: Collection[int]) -> NDArray[np.bool_]:
+    """L x (2 M + 1) flags with the actions of some models taken out."""
+    rest = allowed.copy()
+    for model in models:
+        rest[:, [2 * model + ANALYZE, 2 * model + SOLVE]] = False
+    return rest

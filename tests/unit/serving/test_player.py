@@ -257,6 +257,17 @@ def test_under_a_limit_a_refusal_is_no_failure_that_may_pass(
         asyncio.run(play_one(player, max_cost=0.02))
 
 
+def test_a_refusal_gives_no_hope_beside_a_model_that_fails_and_is_too_dear(
+    make_pool, make_router, make_player, play_one, told
+) -> None:
+    pool = make_pool(models=2, hops=1, rates=[1.0, 1000.0])
+    player = make_player(pool, make_router(pool), [told(does=[RefusedError("no")]), told()])
+    for _ in range(FAILURES):
+        player.members[1].breaker.fail()
+    with pytest.raises(TooDearError):
+        asyncio.run(play_one(player, max_cost=0.02))
+
+
 def test_an_analysis_after_which_nobody_could_read_on_is_not_paid_for(
     make_pool, make_router, make_player, play_one, told
 ) -> None:
