@@ -10,10 +10,10 @@ better), on the query (some are plain to all seeds) and, where it is not plain, 
 differ in which of the three weighs most, and in how many seeds, queries and tasks there are.
 
 Printed: the share of studies whose interval holds the truth, with the Monte-Carlo 95% interval of
-that share, for the method in use (`hierrouter.evaluation.crossed`) and for three that were tried:
-queries drawn alone; both drawn and nothing put right; both drawn and the seeds' part scaled. Exit
-code 1 if the method in use holds the truth in less than 93% or more than 97% of the studies of a
-scenario. The last two scenarios show where it ends and are not judged.
+that share, for the method in use (`hierrouter.evaluation.statistics.crossed`) and for three that
+were tried: queries drawn alone; both drawn and nothing put right; both drawn and the seeds' part
+scaled. Exit code 1 if the method in use holds the truth in less than 93% or more than 97% of the
+studies of a scenario. The last two scenarios show where it ends and are not judged.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from _report import print_header
 
-from hierrouter.evaluation.crossed import Crossed
-from hierrouter.evaluation.intervals import Bootstrap
+from hierrouter.evaluation.statistics.crossed import Crossed
+from hierrouter.evaluation.statistics.intervals import Bootstrap
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,7 +7,7 @@ it. Worlds differ in how much who knows depends on the question: not at all, as 
 mixed ease, and up to questions that all routes know or none does. Printed: the mean quality of an
 oracle that knows who knows (the truth), and the bias of three estimates with its standard deviation
 over worlds: the plain oracle; each right answer taken for lucky by the error rate of its route
-alone; and the one in use (`hierrouter.evaluation.luck`).
+alone; and the one in use (`hierrouter.evaluation.policies.luck`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from _report import print_header
 
-from hierrouter.evaluation.luck import guessing
+from hierrouter.evaluation.policies.luck import guessing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -48,7 +48,7 @@ def compare(
 ) -> None:
     """Say how much better a router is than another, on queries that both were tested on."""
     from hierrouter.errors import ConfigError
-    from hierrouter.evaluation.pairs import differences, read_tested
+    from hierrouter.evaluation.versus.pairs import differences, read_tested
     from hierrouter.tracking.resolve import fetch_evaluation
 
     if len(runs) < 2:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hierrouter.evaluation.policies import NEED_ALL_ROUTES
+from hierrouter.evaluation.policies.play import NEED_ALL_ROUTES
 
 if TYPE_CHECKING:
-    from hierrouter.evaluation.policies import Arena
+    from hierrouter.evaluation.policies.arena import Arena
     from hierrouter.evaluation.summary import Plays
 
 FEW = 100

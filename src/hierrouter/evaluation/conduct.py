@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hierrouter.evaluation.crossed import variance_parts
 from hierrouter.evaluation.diagnostics import agreement, regret, usage
-from hierrouter.evaluation.intervals import intervals
-from hierrouter.evaluation.multiplicity import LEVEL, POWER, holm, queries_needed
+from hierrouter.evaluation.statistics.crossed import variance_parts
+from hierrouter.evaluation.statistics.intervals import intervals
+from hierrouter.evaluation.statistics.multiplicity import LEVEL, POWER, holm, queries_needed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hierrouter.evaluation.intervals import Interval
+    from hierrouter.evaluation.statistics.intervals import Interval
     from hierrouter.evaluation.summary import Results
 
 FAMILY = ("best_single", "best_path_per_task", "knn", "ridge", "one_hop")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hierrouter.errors import ConfigError, HierRouterError
 from hierrouter.evaluation.filled import fill_routes
 from hierrouter.evaluation.measure import measure
-from hierrouter.evaluation.paper import side_by_side
+from hierrouter.evaluation.paper.tables import side_by_side
 from hierrouter.evaluation.records import write_records
 from hierrouter.evaluation.report import render_report
 from hierrouter.evaluation.report.examples import examples_of
@@ -68,7 +68,7 @@ def evaluate_router(
         DamagedFileError: a file of the router or the tree cannot be read.
     """
     # With torch, which those who only name an evaluation's files can do without.
-    from hierrouter.evaluation.contenders import Workshop
+    from hierrouter.evaluation.policies.contenders import Workshop
 
     claim_folder(out, MARKER)
     judged = Router.load(router)

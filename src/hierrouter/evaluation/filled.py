@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hierrouter.evaluation.fit import check_fit
-from hierrouter.evaluation.policies import Filled, Played
+from hierrouter.evaluation.policies.arena import Filled, Played
 from hierrouter.learning.contexts import FilledContexts
 from hierrouter.learning.greedy import walk
 from hierrouter.learning.threads import present

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from hierrouter.errors import HierRouterError
-from hierrouter.evaluation.policies import Chooser
+from hierrouter.evaluation.policies.arena import Chooser
 from hierrouter.learning.router import query_hash
 
 if TYPE_CHECKING:

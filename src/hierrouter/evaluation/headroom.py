@@ -15,16 +15,11 @@ import numpy as np
 
 from hierrouter.errors import HierRouterError
 from hierrouter.evaluation.cautions import DISAGREEMENT, visible_points
-from hierrouter.evaluation.crossed import Comparison, Crossed, compare, difference
-from hierrouter.evaluation.intervals import Bootstrap
-from hierrouter.evaluation.luck import guessing
-from hierrouter.evaluation.policies import (
-    Arena,
-    best_column,
-    best_path_per_task,
-    best_single,
-    oracle,
-)
+from hierrouter.evaluation.policies.arena import Arena
+from hierrouter.evaluation.policies.luck import guessing
+from hierrouter.evaluation.policies.play import best_column, best_path_per_task, best_single, oracle
+from hierrouter.evaluation.statistics.crossed import Comparison, Crossed, compare, difference
+from hierrouter.evaluation.statistics.intervals import Bootstrap
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

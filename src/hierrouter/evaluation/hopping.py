@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hierrouter.evaluation.crossed import Crossed
-from hierrouter.evaluation.hull import hull
-from hierrouter.evaluation.intervals import Bootstrap, intervals
-from hierrouter.evaluation.policies import best_column, play
+from hierrouter.evaluation.policies.play import best_column, play
+from hierrouter.evaluation.statistics.crossed import Crossed
+from hierrouter.evaluation.statistics.intervals import Bootstrap, intervals
+from hierrouter.evaluation.tradeoff.hull import hull
 from hierrouter.routes.outcomes import RouteTable
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hierrouter.config import EvaluationConfig
-    from hierrouter.evaluation.intervals import Interval
-    from hierrouter.evaluation.policies import Played
+    from hierrouter.evaluation.policies.arena import Played
+    from hierrouter.evaluation.statistics.intervals import Interval
     from hierrouter.routes.outcomes import Moves, Outcomes
 
 ENOUGH = 150

@@ -9,20 +9,21 @@ import numpy as np
 
 from hierrouter.evaluation.cautions import cautions_about
 from hierrouter.evaluation.conduct import conduct, family, over_grid
-from hierrouter.evaluation.curves import curves_of
 from hierrouter.evaluation.fit import check_fit
 from hierrouter.evaluation.hopping import Judged, hopping
-from hierrouter.evaluation.policies import NEED_ALL_ROUTES, Arena, Contender, play_all
+from hierrouter.evaluation.policies.arena import Arena, Contender
+from hierrouter.evaluation.policies.play import NEED_ALL_ROUTES, play_all
 from hierrouter.evaluation.resplit import cross_fitted, left_out_tasks
 from hierrouter.evaluation.summary import Results, curves
+from hierrouter.evaluation.tradeoff.curves import curves_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hierrouter.config import EvaluationConfig
-    from hierrouter.evaluation.contenders import Workshop
     from hierrouter.evaluation.fit import Judgeable
-    from hierrouter.evaluation.policies import Filled
+    from hierrouter.evaluation.policies.arena import Filled
+    from hierrouter.evaluation.policies.contenders import Workshop
     from hierrouter.evaluation.summary import Plays
     from hierrouter.routes.outcomes import Outcomes
 

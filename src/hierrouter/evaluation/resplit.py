@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hierrouter.errors import HierRouterError
-from hierrouter.evaluation.policies import Arena, Played, play_all
+from hierrouter.evaluation.policies.arena import Arena, Played
+from hierrouter.evaluation.policies.play import play_all
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from hierrouter.evaluation.contenders import Workshop
+    from hierrouter.evaluation.policies.contenders import Workshop
     from hierrouter.evaluation.summary import Plays
     from hierrouter.routes.outcomes import Outcomes
 

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hierrouter.evaluation.crossed import Crossed, compare
-from hierrouter.evaluation.intervals import Bootstrap, Means, intervals
+from hierrouter.evaluation.statistics.crossed import Crossed, compare
+from hierrouter.evaluation.statistics.intervals import Bootstrap, Means, intervals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from hierrouter.evaluation.intervals import Interval
-    from hierrouter.evaluation.policies import Played
+    from hierrouter.evaluation.policies.arena import Played
+    from hierrouter.evaluation.statistics.intervals import Interval
 
 MEASURES = ("quality", "cost", "relative_cost", "reward")
 Plays = dict[float, dict[str, tuple["Played", ...]]]

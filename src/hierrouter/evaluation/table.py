@@ -11,7 +11,7 @@ from rich.text import Text
 from hierrouter.evaluation.verdict import rivals, shortened, verdict
 
 if TYPE_CHECKING:
-    from hierrouter.evaluation.intervals import Interval
+    from hierrouter.evaluation.statistics.intervals import Interval
 
 
 def spread(interval: Interval) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hierrouter.evaluation.intervals import Interval
+    from hierrouter.evaluation.statistics.intervals import Interval
 
 FLOOR = 30
 """Test queries below which no policy is called better or worse: a bootstrap of so few takes the

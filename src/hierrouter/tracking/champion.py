@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hierrouter.errors import HierRouterError
-from hierrouter.evaluation.crossed import Crossed, compare, difference
-from hierrouter.evaluation.fair import other_split, trained_on, unlike
-from hierrouter.evaluation.intervals import Bootstrap
-from hierrouter.evaluation.pairs import read_tested
-from hierrouter.evaluation.replay import replay
+from hierrouter.evaluation.statistics.crossed import Crossed, compare, difference
+from hierrouter.evaluation.statistics.intervals import Bootstrap
 from hierrouter.evaluation.verdict import FLOOR
+from hierrouter.evaluation.versus.fair import other_split, trained_on, unlike
+from hierrouter.evaluation.versus.pairs import read_tested
+from hierrouter.evaluation.versus.replay import replay
 from hierrouter.learning.router import Router
 from hierrouter.routes.load import tree_info
 from hierrouter.tracking.store import connected
@@ -25,7 +25,7 @@ from hierrouter.tracking.store import connected
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from hierrouter.evaluation.pairs import Tested
+    from hierrouter.evaluation.versus.pairs import Tested
 
 CHALLENGER, CHAMPION = "challenger", "champion"
 CHANCE = 0.05

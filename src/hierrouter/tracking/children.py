@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from hierrouter.errors import DamagedFileError, HierRouterError
 from hierrouter.evaluation.evaluate import METRICS, RECORDS, ROUTERS
-from hierrouter.evaluation.hull import aiq, hull
+from hierrouter.evaluation.tradeoff.hull import aiq, hull
 from hierrouter.files import read_json
 from hierrouter.learning.router import Router
 from hierrouter.tracking.values import (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from hierrouter.evaluation.policies import Arena, Contender
+from hierrouter.evaluation.policies.arena import Arena, Contender
 from hierrouter.routes.outcomes import Moves, Outcomes, context_paths
 
 if TYPE_CHECKING:

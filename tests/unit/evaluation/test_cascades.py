@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hierrouter.evaluation.cascades import Threshold, tune
-from hierrouter.evaluation.policies import cascades, play_all
+from hierrouter.evaluation.policies.cascades import Threshold, tune
+from hierrouter.evaluation.policies.play import cascades, play_all
 from hierrouter.routes.outcomes import SIGNALS
 
 

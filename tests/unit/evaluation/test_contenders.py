@@ -12,10 +12,11 @@ from hierrouter.config import EvaluationConfig
 from hierrouter.configfile import load_config
 from hierrouter.data.sample import sample_queries
 from hierrouter.errors import HierRouterError
-from hierrouter.evaluation.contenders import Workshop
 from hierrouter.evaluation.evaluate import evaluate_router
 from hierrouter.evaluation.measure import measure
-from hierrouter.evaluation.policies import Arena, play_all
+from hierrouter.evaluation.policies.arena import Arena
+from hierrouter.evaluation.policies.contenders import Workshop
+from hierrouter.evaluation.policies.play import play_all
 from hierrouter.evaluation.resplit import cross_fitted
 from hierrouter.files import read_json
 from hierrouter.learning.paper import PAPER_RECIPE

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from hierrouter.evaluation.crossed import Crossed, compare, difference, variance_parts
-from hierrouter.evaluation.intervals import SMALL, Bootstrap, Means, intervals
+from hierrouter.evaluation.statistics.crossed import Crossed, compare, difference, variance_parts
+from hierrouter.evaluation.statistics.intervals import SMALL, Bootstrap, Means, intervals
 
 ONE_TASK = np.array(["t"] * 40)
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from hierrouter.evaluation.conduct import conduct, family, over_grid
-from hierrouter.evaluation.curves import curves_of
-from hierrouter.evaluation.policies import Contender, play_all
+from hierrouter.evaluation.policies.arena import Contender
+from hierrouter.evaluation.policies.play import play_all
 from hierrouter.evaluation.summary import Results, shares
+from hierrouter.evaluation.tradeoff.curves import curves_of
 
 
 class Chosen:

@@ -8,7 +8,7 @@ import pytest
 
 from hierrouter.configfile import load_config
 from hierrouter.data.sample import sample_queries
-from hierrouter.evaluation.policies import Played
+from hierrouter.evaluation.policies.arena import Played
 from hierrouter.evaluation.report.examples import LONGEST, cut, examples_of
 from hierrouter.routes.collect import collect_routes
 from hierrouter.routes.nodes import NodeKey

@@ -16,7 +16,7 @@ from hierrouter.data.queries import read_queries, write_queries
 from hierrouter.data.sample import sample_queries
 from hierrouter.errors import ConfigError, HierRouterError
 from hierrouter.evaluation.evaluate import METRICS, RECORDS, REPORT, evaluate_router, is_evaluated
-from hierrouter.evaluation.policies import NEED_ALL_ROUTES
+from hierrouter.evaluation.policies.play import NEED_ALL_ROUTES
 from hierrouter.evaluation.table import print_table
 from hierrouter.files import read_json
 from hierrouter.learning.train import is_trained, train_router

@@ -11,7 +11,8 @@ import pytest
 from hierrouter.config import EvaluationConfig
 from hierrouter.evaluation.hopping import Judged, hopping, mixture
 from hierrouter.evaluation.measure import measure
-from hierrouter.evaluation.policies import Played, play_always
+from hierrouter.evaluation.policies.arena import Played
+from hierrouter.evaluation.policies.play import play_always
 
 CONFIG = EvaluationConfig(bootstrap=200)
 UNIT = 2.0

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hierrouter.evaluation.hull import aiq, cost_range, hull, resampled_aiq
+from hierrouter.evaluation.tradeoff.hull import aiq, cost_range, hull, resampled_aiq
 
 
 def vertices(curve):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from hierrouter.evaluation import intervals as module
-from hierrouter.evaluation.intervals import SMALL, Bootstrap, intervals
+from hierrouter.evaluation.statistics import intervals as module
+from hierrouter.evaluation.statistics.intervals import SMALL, Bootstrap, intervals
 
 
 def by_task(bootstrap, values):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hierrouter.evaluation.luck import guessing
+from hierrouter.evaluation.policies.luck import guessing
 
 CHOICES = 4
 

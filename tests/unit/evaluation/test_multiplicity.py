@@ -5,9 +5,9 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from hierrouter.evaluation.crossed import Parts, variance_parts
-from hierrouter.evaluation.intervals import Bootstrap
-from hierrouter.evaluation.multiplicity import disagreement_parts, holm, queries_needed
+from hierrouter.evaluation.statistics.crossed import Parts, variance_parts
+from hierrouter.evaluation.statistics.intervals import Bootstrap
+from hierrouter.evaluation.statistics.multiplicity import disagreement_parts, holm, queries_needed
 
 
 def test_holm_by_hand():

@@ -14,9 +14,9 @@ from hierrouter.configfile import load_config
 from hierrouter.data.sample import sample_queries
 from hierrouter.evaluation.evaluate import METRICS, evaluate_router
 from hierrouter.evaluation.measure import measure
-from hierrouter.evaluation.paper import Answers, route_change, section
-from hierrouter.evaluation.paper_findings import first_change
-from hierrouter.evaluation.paper_results import COST, F1, POOL, ROUTER, TASKS, table
+from hierrouter.evaluation.paper.findings import first_change
+from hierrouter.evaluation.paper.results import COST, F1, POOL, ROUTER, TASKS, table
+from hierrouter.evaluation.paper.tables import Answers, route_change, section
 from hierrouter.files import read_json
 from hierrouter.learning.train import train_router
 from hierrouter.routes.calls import Part

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hierrouter.evaluation.policies import play_all as play_every
+from hierrouter.evaluation.policies.play import play_all as play_every
 
 
 def play_all(arena, alpha):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hierrouter.evaluation.predictors import nearest, parts_of, ridge
+from hierrouter.evaluation.policies.predictors import nearest, parts_of, ridge
 from hierrouter.routes.outcomes import RouteTable
 
 

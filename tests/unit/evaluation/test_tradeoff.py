@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hierrouter.evaluation.tradeoff import Endpoint, tradeoff
+from hierrouter.evaluation.tradeoff.recovery import Endpoint, tradeoff
 
 WEAK = Endpoint("small", 0.4, 1.0)
 STRONG = Endpoint("big", 0.8, 5.0)

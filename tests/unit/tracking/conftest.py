@@ -21,8 +21,8 @@ from hierrouter.config import (
 )
 from hierrouter.configfile import load_config
 from hierrouter.data.queries import Query, digest_queries, write_queries
-from hierrouter.evaluation.contenders import Workshop
 from hierrouter.evaluation.measure import measure
+from hierrouter.evaluation.policies.contenders import Workshop
 from hierrouter.evaluation.records import write_records
 from hierrouter.files import digest_of, read_json, write_json, write_text
 from hierrouter.learning.network import Network, Projection

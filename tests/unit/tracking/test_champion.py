@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hierrouter.errors import HierRouterError
-from hierrouter.evaluation.replay import of_pool
+from hierrouter.evaluation.versus.replay import of_pool
 from hierrouter.learning.router import Router, query_hash
 from hierrouter.routes.load import load_outcomes
 from hierrouter.tracking import register

@@ -12,7 +12,7 @@ import pytest
 
 from hierrouter.cli.compare import passes
 from hierrouter.cli.main import main
-from hierrouter.evaluation.pairs import differences, read_tested
+from hierrouter.evaluation.versus.pairs import differences, read_tested
 from hierrouter.files import read_json, write_json
 from hierrouter.learning.router import Router, query_hash
 from hierrouter.routes.load import load_outcomes

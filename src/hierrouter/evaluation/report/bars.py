@@ -11,7 +11,7 @@ from hierrouter.evaluation.report.scales import Scale
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from hierrouter.evaluation.intervals import Interval
+    from hierrouter.evaluation.statistics.intervals import Interval
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hierrouter.data.queries import Query
-    from hierrouter.evaluation.policies import Played
+    from hierrouter.evaluation.policies.arena import Played
     from hierrouter.pool.prompts import Role
     from hierrouter.routes.nodes import Node
     from hierrouter.routes.outcomes import Outcomes

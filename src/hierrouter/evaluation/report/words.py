@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 if TYPE_CHECKING:
-    from hierrouter.evaluation.intervals import Interval
+    from hierrouter.evaluation.statistics.intervals import Interval
 
 NONE = "–"
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from hierrouter.errors import HierRouterError
 from hierrouter.evaluation.evaluate import check_origin
-from hierrouter.evaluation.policies import play
+from hierrouter.evaluation.policies.play import play
 from hierrouter.routes.load import load_outcomes, tree_info
 from hierrouter.routes.outcomes import context_paths
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hierrouter.evaluation.hull import aiq, hull, resampled_aiq
-from hierrouter.evaluation.intervals import Means, intervals
-from hierrouter.evaluation.tradeoff import Endpoint, tradeoff
+from hierrouter.evaluation.statistics.intervals import Means, intervals
+from hierrouter.evaluation.tradeoff.hull import aiq, hull, resampled_aiq
+from hierrouter.evaluation.tradeoff.recovery import Endpoint, tradeoff
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hierrouter.evaluation.summary import Results
-    from hierrouter.evaluation.tradeoff import Tradeoff
+    from hierrouter.evaluation.tradeoff.recovery import Tradeoff
 
 ZERO = "zero_router"
 """The hull of the single models: mixing them at random, without looking at the query."""

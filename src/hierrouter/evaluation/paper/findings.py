@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hierrouter.evaluation.cautions import visible_points
-from hierrouter.evaluation.paper_results import (
+from hierrouter.evaluation.paper.results import (
     ALPHA,
     CODER,
     CODER_RATE,

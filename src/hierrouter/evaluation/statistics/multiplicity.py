@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hierrouter.evaluation.crossed import Parts
+from hierrouter.evaluation.statistics.crossed import Parts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

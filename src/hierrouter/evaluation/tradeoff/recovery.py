@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hierrouter.evaluation.hull import Hull, aiq, hull
+from hierrouter.evaluation.tradeoff.hull import Hull, aiq, hull
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hierrouter.evaluation.intervals import Means
+from hierrouter.evaluation.statistics.intervals import Means
 from hierrouter.files import sha256_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hierrouter.evaluation.intervals import Bootstrap
+    from hierrouter.evaluation.statistics.intervals import Bootstrap
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from hierrouter.errors import DamagedFileError, HierRouterError
-from hierrouter.evaluation.crossed import Crossed, compare
 from hierrouter.evaluation.evaluate import METRICS, RECORDS
-from hierrouter.evaluation.fair import other_split, trained_on, unlike
-from hierrouter.evaluation.intervals import Bootstrap
+from hierrouter.evaluation.statistics.crossed import Crossed, compare
+from hierrouter.evaluation.statistics.intervals import Bootstrap
+from hierrouter.evaluation.versus.fair import other_split, trained_on, unlike
 from hierrouter.files import read_json
 from hierrouter.learning.router import Router
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hierrouter.evaluation.paper_findings import Found, findings
-from hierrouter.evaluation.paper_results import ALPHA, TASKS, table
+from hierrouter.evaluation.paper.findings import Found, findings
+from hierrouter.evaluation.paper.results import ALPHA, TASKS, table
 from hierrouter.routes.imported.store import is_imported
 from hierrouter.routes.nodes import NodeKey
 from hierrouter.routes.scores import read_scores
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hierrouter.evaluation.measure import Measured
-    from hierrouter.evaluation.policies import Played
+    from hierrouter.evaluation.policies.arena import Played
     from hierrouter.routes.outcomes import Outcomes
 
 MEASURES = ("f1", "cost", "accuracy", "tokens_out")

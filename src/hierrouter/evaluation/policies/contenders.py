@@ -14,7 +14,7 @@ import numpy as np
 
 from hierrouter.config import TrainingConfig
 from hierrouter.errors import HierRouterError
-from hierrouter.evaluation.policies import Contender
+from hierrouter.evaluation.policies.arena import Contender
 from hierrouter.learning.card import model_card
 from hierrouter.learning.paper import PAPER_RECIPE
 from hierrouter.learning.router import Router, query_hash
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hierrouter.config import Recipe
-    from hierrouter.evaluation.policies import Chooser
+    from hierrouter.evaluation.policies.arena import Chooser
     from hierrouter.routes.outcomes import Outcomes
 
 

@@ -1,0 +1,1 @@
+"""The paper's tables for our pool, beside its own numbers."""

@@ -1,0 +1,1 @@
+"""What a router is held to: baselines, oracles, and routers trained for comparison."""

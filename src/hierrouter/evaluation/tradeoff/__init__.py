@@ -1,0 +1,1 @@
+"""Quality against cost as curves, and what they are worth."""
