@@ -18,8 +18,11 @@ import numpy as np
 import psutil
 
 from hierrouter.config import EncoderConfig, PoolConfig
-from hierrouter.learning.network import Network, Projection
+from hierrouter.learning.features import Features
+from hierrouter.learning.heads import Heads
+from hierrouter.learning.projection import Projection
 from hierrouter.learning.router import Router, RouterInfo
+from hierrouter.learning.stages import stage_count
 from hierrouter.pool.open import identity
 from hierrouter.routes.encoder import encoder_identity
 
@@ -154,7 +157,7 @@ def make_router(pool: Mapping[str, Any], moves: Moves = "early_exit") -> Router:
     config = PoolConfig.model_validate(pool)
     encoder = encoder_identity(config.encoder)
     width = encoder.get("dimensions") or 768
-    network, projection = _arbitrary_weights(width, config)
+    policy = _arbitrary_weights(width, config)
     names = [spec.name for spec in config.models]
     info = RouterInfo(
         models=tuple(names),
@@ -162,11 +165,16 @@ def make_router(pool: Mapping[str, Any], moves: Moves = "early_exit") -> Router:
         moves=moves,
         metric="accuracy",
         view="paper",
+        policy="decomposed",
         activation="tanh",
         alpha_range=(0.0, 1.0),
         cost_unit_usd=0.001,
         encoder={"config": config.encoder.model_dump(mode="json"), "identity": encoder},
-        dimensions={"embedding": width, "projection": 32, "actions": 2 * len(names) + 1},
+        dimensions={
+            "embedding": width,
+            "state": policy.features.blocks[-1].stop,
+            "actions": 2 * len(names) + 1,
+        },
         config={"pool": config.model_dump(mode="json")},
         weights={spec.name: identity(spec)["weights_digest"] for spec in config.models},
         scorer_version=1,
@@ -177,27 +185,26 @@ def make_router(pool: Mapping[str, Any], moves: Moves = "early_exit") -> Router:
         training_seed=0,
         validation={},
     )
-    return Router(info, projection, network)
+    return Router(info, policy)
 
 
-def _arbitrary_weights(width: int, pool: PoolConfig) -> tuple[Network, Projection]:
-    """A policy of the usual size."""
+def _arbitrary_weights(width: int, pool: PoolConfig) -> Heads:
+    """A policy of the usual size: six tasks, 64 components of query and context, 64 centres."""
     rng = np.random.default_rng(0)
+    tasks, kept, centres = 6, 64, 64
 
     def draw(*shape: int) -> np.ndarray[Any, np.dtype[np.float32]]:
         return np.asarray(rng.normal(size=shape) / shape[-1] ** 0.5, dtype=np.float32)
 
-    actions = 2 * len(pool.models) + 1
-    network = Network(
-        stage=draw(pool.hops, 8),
-        first_weight=draw(64, 32 + 2 + 8),
-        first_bias=draw(64),
-        second_weight=draw(64, 64),
-        second_bias=draw(64),
-        action_weight=draw(actions, 64),
-        action_bias=draw(actions),
+    def projection() -> Projection:
+        return Projection(draw(width), draw(kept, width), np.ones((), np.float32))
+
+    features = Features(
+        projection(), projection(), draw(tasks, kept), draw(tasks), draw(centres, width)
     )
-    return network, Projection(draw(width), draw(32, width), np.ones((), np.float32))
+    stages = stage_count(len(pool.models), pool.hops)
+    whole = (stages, 2 * len(pool.models) + 1, features.blocks[-1].stop)
+    return Heads(features, draw(*whole), draw(*whole), np.asarray(0.05, np.float32))
 
 
 def scripted_pool(encoder: str) -> dict[str, Any]:

@@ -68,7 +68,7 @@ async def measure(encoder: Any, router: Router, given: argparse.Namespace) -> No
 
     async def decide(question: str) -> None:
         (vector,) = await vectors.of([question])
-        router.scores(vector[None], 0, spent, 0.1)
+        router.scores(vector[None], vector[None], 0, spent, 0.1)
 
     def bare(question: str) -> None:
         # As `encode` does before and after: onto the device, and back as numbers.

@@ -169,7 +169,8 @@ def _local_folder(model: str) -> Path | None:
     if path.is_dir():
         return path
     if path.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
-        raise ConfigError(f"the model folder {model} does not exist; name a folder or a hub id")
+        what = "is a file" if path.exists() else "does not exist"
+        raise ConfigError(f"the model folder {model} {what}; name a folder or a hub id")
     return None
 
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the image and runs the whole pipeline in it: every component in a container of its own, as a
-# user without rights, on a read-only file system, with a real MLflow server on loopback.
+# user without rights, on a read-only file system, with a real MLflow server on loopback. Then the
+# image serves the router that came out of it.
 #
 #   tests/e2e/container.sh
 #
@@ -14,14 +15,20 @@ PYTHON=${PYTHON:-$PWD/.venv/bin/python}
 DEBIAN=localhost/hierrouter-base:bookworm
 work=$(mktemp -d /tmp/hierrouter-container.XXXXXX)
 pids=()
+server=
 
 finish() {
+  if [ -n "$server" ]; then "$engine" rm --force "$server" >/dev/null 2>&1 || true; fi
   for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
   rm -rf "$work"
 }
 trap finish EXIT
 
 step() { printf '\n== %s\n' "$*"; }
+
+free_port() {
+  "$PYTHON" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+}
 
 # A base where no registry is reached: Debian's own, as the official Python image has it.
 debian_base() {
@@ -83,7 +90,7 @@ chmod 755 "$work"
 if [ "$engine" = podman ]; then chmod 666 "$work/engine.sock"; fi
 
 step "MLflow"
-port=$("$PYTHON" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+port=$(free_port)
 export HOME=$work MLFLOW_TRACKING_URI=http://127.0.0.1:$port HIERROUTER_HOME=$work/home
 "${person[@]}" "$PYTHON" -m mlflow server --host 127.0.0.1 --port "$port" --workers 1 \
   --backend-store-uri "sqlite:///$work/mlflow.db" --artifacts-destination "$work/served" \
@@ -116,3 +123,38 @@ for run in runs:
 version = client.get_model_version_by_alias("hierrouter", "champion")
 print(f"registered models:/hierrouter/{version.version}")
 PYTHON
+
+step "the server, in the image"
+port=$(free_port)
+url=http://127.0.0.1:$port
+key=$("$PYTHON" -c 'import secrets; print(secrets.token_hex(24))')
+# MLflow and the port are on this machine's loopback, with docker, too.
+server=$("$engine" run --detach --read-only --tmpfs /tmp --cap-drop ALL --network host \
+  --env MLFLOW_TRACKING_URI="$MLFLOW_TRACKING_URI" --env HIERROUTER_API_KEYS="$key" "$IMAGE" \
+  hierrouter serve --router models:/hierrouter@champion --port "$port")
+curl --silent --show-error --fail --output /dev/null \
+  --retry 120 --retry-delay 1 --retry-connrefused "$url/v2/health/ready" ||
+  { "$engine" logs "$server" >&2; exit 1; }
+"$engine" exec "$server" python -m hierrouter.serving.health
+echo "healthy at $url"
+status=$(curl --silent --output /dev/null --write-out '%{http_code}' "$url/openai/v1/models")
+[ "$status" = 401 ] || { echo "without a key it answers $status" >&2; exit 1; }
+question='Topic: sums. Marker: jade. What is 17 plus 25?'
+curl --silent --show-error --fail "$url/openai/v1/chat/completions" \
+  -H "authorization: Bearer $key" -H 'content-type: application/json' \
+  -d "{\"model\": \"hierrouter\", \"messages\": [{\"role\": \"user\", \"content\": \"$question\"}]}" \
+  >"$work/answer.json" || { "$engine" logs "$server" >&2; exit 1; }
+"$PYTHON" - "$work/answer.json" <<'PYTHON'
+import json
+import sys
+from pathlib import Path
+
+answer = json.loads(Path(sys.argv[1]).read_text())
+told = answer["hierrouter"]
+assert answer["choices"][0]["message"]["content"], answer
+print(f"route {told['route']}, version {told['router']['version']}, ${told['cost_usd']:.6f}")
+PYTHON
+"$engine" stop --time 60 "$server" >/dev/null
+code=$("$engine" inspect --format '{{.State.ExitCode}}' "$server")
+[ "$code" = 0 ] || { "$engine" logs "$server" >&2; echo "it ended with $code" >&2; exit 1; }
+echo "told to stop, it ended in good order"

@@ -99,3 +99,18 @@ def test_a_query_that_waits_for_others_of_its_request_has_the_same_deadline(star
     assert "0.001 s" in json.loads(body)["error"]
     assert "wait for others" in json.loads(body)["error"]
     assert requests(server, "v1", 504) == 1
+
+
+def test_a_server_with_one_place_says_so_in_the_singular(start_server) -> None:
+    with Upstream() as upstream:
+        pairs = [f"--endpoint={name}={upstream.url}" for name in NAMES]
+        server = start_server(*pairs, "--max-requests", "1")
+        upstream.behaviour.update(dict.fromkeys(NAMES, "hang"))
+        asking = threading.Thread(target=lambda: server.send("POST", V1, of(1)))
+        asking.start()
+        assert upstream.under_way.acquire(timeout=60)
+        status, _, body = server.send("POST", V1, of(1))
+        upstream.release()
+        asking.join(60)
+    assert status == 429
+    assert json.loads(body)["error"].startswith("1 query is under way")

@@ -164,8 +164,9 @@ WRONG_TENSORS = {
     "made-up datatype": ([tensor(datatype="TEXT")], "'query'", "BYTES"),
     "number as text": ([tensor(), numbers(datatype="BYTES")], "'alpha'", "FP64"),
     "whole as text": ([tensor(), numbers("max_hops", datatype="BOOL")], "'max_hops'", "INT64"),
-    "shape": ([tensor(shape=[2])], "'query'", "1 elements", "[2]"),
-    "shape 2": ([tensor(shape=[2, 2], data=["a", "b", "c"])], "'query'", "3 elements"),
+    "shape": ([tensor(shape=[2])], "'query'", "has 1 element, and", "[2]"),
+    "shape 2": ([tensor(shape=[2, 1], data=["a", "b", "c"])], "'query'", "3 elements"),
+    "two columns": ([tensor(shape=[1, 2], data=["a", "b"])], "'query'", "[N] or [N, 1]"),
     "shape 0": ([tensor(shape=[0], data=[])], "'query'", "[N]"),
     "no shape": ([tensor(shape=[])], "'query'", "[N]"),
     "negative": ([tensor(shape=[-1])], "'query'", "[N]"),
@@ -175,10 +176,10 @@ WRONG_TENSORS = {
     "half a character": ([tensor(data=["\ud800"])], "'query'", "half"),
     "text for a number": ([tensor(), numbers(data=["much"])], "'alpha'", "number"),
     "fewer": ([tensor(shape=[3], data=["a"] * 3), numbers(shape=[2], data=[1, 1])], "'alpha'", "3"),
-    "data": ([tensor(data=SECRET)], "'query'", "data", "list"),
-    "missing": ([{"name": "query", "shape": [1], "data": ["a"]}], "'query'", "datatype"),
-    "no name": ([{"shape": [1]}], "inputs.0.name", "a tensor has name"),
-    "inputs": (SECRET, "inputs", '{"inputs"'),
+    "data": ([tensor(data=SECRET)], "'query'", "inputs.0.data has to be a list;"),
+    "missing": ([{"name": "query", "shape": [1], "data": ["a"]}], "'query'", "datatype is missing"),
+    "no name": ([{"shape": [1]}], "inputs.0.name is missing", "a tensor has name"),
+    "inputs": (SECRET, "inputs has to be a list", '{"inputs"'),
 }
 
 
@@ -266,6 +267,28 @@ def test_wrong_instances_are_told(guarded, body, words) -> None:
     status, _, answer = guarded.send("POST", V1, body, **ALLOWED)
     assert status == 400
     assert words in json.loads(answer)["error"]
+
+
+def test_what_is_not_offered_of_kserves_protocols_is_told_in_words_of_ours(guarded) -> None:
+    path = "/v1/models/hierrouter:explain"
+    status, _, answer = guarded.send("POST", path, {"instances": [SECRET]}, **ALLOWED)
+    assert status == 501
+    assert json.loads(answer)["error"].startswith("explanations are not offered")
+
+
+def test_a_deadline_in_a_stream_is_counted_as_what_it_is(start_server) -> None:
+    with Upstream() as upstream:
+        upstream.behaviour.update(dict.fromkeys(NAMES, "endless"))
+        server = start_server(*(f"--endpoint={name}={upstream.url}" for name in NAMES))
+        body = chat(stream=True, hierrouter={"deadline_ms": 300, "models": ["small"]})
+        status, _, answer = server.send("POST", CHAT, body, X_Request_Id="late-stream")
+    assert status == 200
+    *_, event, done, _ = answer.split(b"\n\n")
+    assert done == b"data: [DONE]"
+    assert json.loads(event.removeprefix(b"data: "))["error"]["code"] == "deadline_exceeded"
+    line = server.logged("late-stream")
+    assert (line["status"], line["asking"]) == (504, "small")
+    assert server.count("hierrouter_requests_total", api="openai", status="504") == 1
 
 
 def test_json_is_json_also_with_its_character_set(guarded) -> None:

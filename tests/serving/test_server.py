@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import http.client
 import json
+import os
 import re
 import signal
 import socket
@@ -24,6 +25,15 @@ import pytest
 from tests.upstream import Upstream
 
 from hierrouter.learning.router import Router
+from hierrouter.serving.shapes import (
+    ChatCompletion,
+    KServeError,
+    ModelList,
+    ModelTold,
+    OpenAIError,
+    Predictions,
+    RouteTold,
+)
 from hierrouter.tracking.pyfunc_model import FirstDecision
 from hierrouter.tracking.store import connected, tracking_at
 
@@ -34,6 +44,8 @@ KEY = "a-key-of-more-than-sixteen"
 QUESTION = "Topic: history. Some filler. Marker: jade. What is 12 plus 30?"
 ASKED = [{"role": "user", "content": QUESTION}]
 NAMES = ("small", "medium", "large")
+CHAT = "/openai/v1/chat/completions"
+V1, V2 = "/v1/models/{model_name}:predict", "/v2/models/{model_name}/infer"
 
 
 @pytest.fixture(scope="module")
@@ -244,8 +256,55 @@ def test_the_description_names_the_fields(server) -> None:
     schema = post["requestBody"]["content"]["application/json"]["schema"]
     assert {"model", "messages", "hierrouter", "stream"} <= schema["properties"].keys()
     named = re.findall(r"#/components/schemas/(\w+)", json.dumps(described))
-    assert set(named) <= described["components"]["schemas"].keys()
-    assert "Knobs" in named
+    assert set(named) == described["components"]["schemas"].keys()
+    assert {"Knobs", "RouteTold", "HopTold"} <= set(named)
+
+
+def test_the_description_tells_what_each_route_takes_and_answers(server) -> None:
+    described = json.loads(get(f"{server.url}/openapi.json"))
+    paths = described["paths"]
+    assert not any("explain" in path or "versions" in path for path in paths)
+    for path, methods in paths.items():
+        for told in methods.values():
+            assert "422" not in told["responses"]
+            assert ("401" in told["responses"]) == (path not in OPEN), path
+            kinds = told["responses"]["200"]["content"].values()
+            assert all(kind["schema"] for kind in kinds), path
+    said = json.dumps(described)
+    for theirs in ("Args:", " handler", "dataplane", "Dict[", "Metadata", "Validation"):
+        assert theirs not in said
+    asking = {"400", "401", "404", "413", "415", "429", "500", "503", "504"}
+    for path in (CHAT, V1, V2):
+        post = paths[path]["post"]
+        assert asking | {"200"} == post["responses"].keys()
+        assert post["requestBody"]["content"]["application/json"]["schema"]
+    for name in ("query", "alpha", "max_cost", "max_hops", "deadline_ms", "max_tokens"):
+        assert f"`{name}`" in paths[V2]["post"]["description"]
+    for name in ("answer", "route", "relative_cost", "tokens_out", "detail"):
+        assert f"`{name}` (" in paths[V2]["post"]["description"]
+
+
+def test_answers_are_as_the_description_says(server, client) -> None:
+    described = json.loads(get(f"{server.url}/openapi.json"))["components"]["schemas"]
+    headers = {"Authorization": f"Bearer {KEY}"}
+    body = {"model": "hierrouter", "messages": ASKED, "temperature": 1}
+    body["hierrouter"] = {"max_cost": 1.0, "replies": True}
+    status, _, answer = server.send("POST", CHAT, body, **headers)
+    assert (status, ChatCompletion.model_validate_json(answer).object) == (200, "chat.completion")
+    last = list(client.chat.completions.create(model="hierrouter", messages=ASKED, stream=True))[-1]
+    assert RouteTold.model_validate(last.model_extra["hierrouter"]).hops[-1].first_token_ms > 0
+    assert ModelList.model_validate_json(get(f"{server.url}/openai/v1/models")).data
+    assert ModelTold.model_validate_json(get(f"{server.url}/openai/v1/models/hierrouter")).id
+    for path, name in ((V1, "V1Request"), (V2, "V2Request")):
+        asked = path.format(model_name="hierrouter")
+        status, _, answer = server.send("POST", asked, described[name]["example"], **headers)
+        assert status == 200
+        if path == V1:
+            assert len(Predictions.model_validate_json(answer).predictions) == 2
+        status, _, answer = server.send("POST", asked, {}, **headers)
+        assert (status, bool(KServeError.model_validate_json(answer))) == (400, True)
+    status, _, answer = server.send("POST", CHAT, {}, **headers)
+    assert (status, OpenAIError.model_validate_json(answer).error.param) == (400, "model")
 
 
 def test_kserves_v1_and_v2_give_the_same_route(server, client) -> None:
@@ -333,7 +392,7 @@ OPEN = {"/", "/v2/health/live", "/v2/health/ready", "/metrics", "/playground"}
 def test_no_route_but_health_and_numbers_answers_without_a_key(server) -> None:
     routes = all_routes(server)
     assert len(routes) > 15
-    assert ("GET", "/playground") in routes
+    assert {("GET", "/playground"), ("HEAD", "/playground")} <= set(routes)
     for method, path in routes:
         for key in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {KEY}"}):
             status, headers, body = send(server, method, path, b"", **key)
@@ -624,6 +683,11 @@ def test_it_does_not_start_open_to_all_or_with_wrong_settings(
         assert "--name" in refused(*router, "--name", name)
     assert "cannot be read" in refused(*router, "--api-keys", str(tmp_path / "none"))
     assert Router.load(router_folder).info.models == NAMES
+    # Reading one would wait for ever.
+    pipe = tmp_path / "pipe"
+    pipe.mkdir()
+    os.mkfifo(pipe / "router.json")
+    assert "no regular file" in refused("--router", str(pipe))
 
 
 def test_a_share_of_requests_becomes_traces_with_a_span_a_hop(start_server, here) -> None:

@@ -337,9 +337,11 @@ def test_explain_names_every_path_once() -> None:
 
 def test_explain_speaks_plainly() -> None:
     rows = {path: (kind, default) for path, kind, default, _ in explain()}
-    assert rows["training.iterations"] == ("whole number (> 0)", "150")
+    assert rows["training.iterations"] == ("whole number (> 0)", "60")
     assert rows["training.alpha"] == ("number (>= 0) or sampled", '"sampled"')
-    assert rows["training.projection"] == ("whole number (> 0) or null", "32")
+    assert rows["training.projection"] == ("whole number (> 0) or null", "64")
+    assert rows["training.policy"] == ("decomposed or mlp", '"decomposed"')
+    assert rows["training.centres"] == ("whole number (>= 0)", "64")
     assert rows["pool.models[].name"][1] == "required"
     assert rows["pool.models[].limits.solve_by_task"][0].startswith("map from text")
     assert rows["training.learning_rate_decay"] == ("true or false", "true")
@@ -373,6 +375,9 @@ def test_the_paper_config_has_the_papers_numbers() -> None:
         "problem methodically. Ensure completeness and correctness in your solution."
     )
     training = config.training
+    # A two-layer MLP that learns by PPO alone, and no limits of models or hops.
+    assert (training.policy, training.learner, training.start) == ("mlp", "ppo", "nothing")
+    assert training.limited_share == 0
     assert (training.moves, training.metric, training.view) == ("paper", "token_f1", "paper")
     assert (training.alpha, training.cost_unit_usd) == (0.005, 1.0)
     assert (training.iterations, training.rollouts) == (8, 128)

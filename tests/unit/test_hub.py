@@ -266,6 +266,12 @@ def test_mirror_serves_and_says_so_once(tmp_path: Path) -> None:
     assert said.count("the mirror serves; see docs/mirrors.md") == 1
 
 
+def test_a_file_is_told_to_be_one(tmp_path: Path) -> None:
+    (tmp_path / "weights").write_bytes(b"x")
+    with pytest.raises(ConfigError, match="weights is a file; name a folder"):
+        hub.fetch_model(str(tmp_path / "weights"), "main")
+
+
 @pytest.mark.parametrize("model", ["/no/such/folder", "./models/x", "~/no/such", "a/b/c"])
 def test_folder_that_is_not_there(model: str) -> None:
     with pytest.raises(ConfigError, match="does not exist"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import re
 from pathlib import Path
@@ -13,16 +12,18 @@ from rich.console import Console
 from hierrouter import hub
 from hierrouter.cli.hops import play_on_screen
 from hierrouter.errors import ConfigError
+from hierrouter.interrupts import run_live
 from hierrouter.learning.router import Router
 from hierrouter.progress import say
 from hierrouter.serving.calls import Question
-from hierrouter.serving.knobs import Knobs, terms_of
+from hierrouter.serving.knobs import Knobs, alpha_note, terms_of
 from hierrouter.serving.open import open_player
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from hierrouter.serving.events import Route
+    from hierrouter.serving.events import Hop, Route
+    from hierrouter.serving.player import Player
 
 
 def ask_once(
@@ -45,28 +46,32 @@ def ask_once(
     if not question.strip():
         raise ConfigError("the question is empty; put it in quotes after `ask`")
     router = Router.load(router_folder(where))
-    low, high = router.info.alpha_range
-    if not low <= alpha <= high:
-        say(
-            f"note: this router was trained for alpha {low:g} to {high:g}; {alpha:g} is out of that"
-        )
-    route = asyncio.run(_play(router, question, alpha, keys))
+    if note := alpha_note(router.info, alpha):
+        say(note)
+    # Before there is an event loop, which would not be told to stop while a model is read.
+    player = open_player(router, keys=keys)
+    route = run_live(_play(player, question, alpha))
     # A reply is printed as it is: neither markup nor :names: of emoji in it mean anything.
     out = Console(highlight=False, markup=False, emoji=False)
     if show_replies:
         for hop in route.hops[:-1]:
-            out.print(hop.completion.reply, style="dim", soft_wrap=True)
+            out.print(f"{_heading(hop)}\n{hop.completion.reply}\n", style="dim", soft_wrap=True)
+        out.print(_heading(route.hops[-1]), style="dim", soft_wrap=True)
     out.print(route.answer, soft_wrap=True)
     cut = ", cut off at its token limit" if route.finish_reason == "length" else ""
     relative = route.cost_usd / router.info.cost_unit_usd
     price = f"${route.cost_usd:.6f} ({relative:.2f} cost units)"
-    say(f"path {route.path}, cost {price}, alpha {alpha:g}{cut}")
+    say(f"path {route.path}, cost {price}, alpha {route.alpha:g}{cut}")
 
 
-async def _play(router: Router, question: str, alpha: float, keys: Collection[str]) -> Route:
-    player = open_player(router, keys=keys)
+def _heading(hop: Hop) -> str:
+    """What stands before a reply where there are several."""
+    return f"--- {hop.decision.model}, {hop.decision.role}"
+
+
+async def _play(player: Player, question: str, alpha: float) -> Route:
     try:
-        terms = terms_of(Knobs(alpha=alpha), alpha, router.info)
+        terms = terms_of(Knobs(alpha=alpha), alpha, player.router.info)
         return await play_on_screen(player, Question(question), terms)
     finally:
         await player.close()

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from hierrouter.errors import HierRouterError
+from hierrouter.interrupts import INTERRUPTED, StoppedError
 from hierrouter.progress import console, say
 
 if TYPE_CHECKING:
@@ -15,10 +16,6 @@ if TYPE_CHECKING:
 
 STORES = ("aiobotocore", "aiohttp", "azure", "botocore", "fsspec", "gcsfs", "google", "s3fs")
 """Libraries that serve object stores."""
-INTERRUPTED = 130
-"""What a shell expects of a command that Ctrl-C ended: 128 + SIGINT."""
-
-
 STOPPED = "stopped; what was finished is kept, the same command goes on from there"
 
 
@@ -28,7 +25,7 @@ def launch(app: Typer, name: str, stopped: str = STOPPED) -> None:
     Args:
         app: its commands.
         name: what the program is called.
-        stopped: what to say after Ctrl-C.
+        stopped: what to say after Ctrl-C, where a command has no words of its own (`stopping`).
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # Threads that spin while they wait make a model several times slower as soon as another program
@@ -46,6 +43,9 @@ def launch(app: Typer, name: str, stopped: str = STOPPED) -> None:
             raise
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         _end(f"error: an object store failed ({reason}); run the same command again", 1)
+    except StoppedError as ending:
+        say(ending.words)
+        raise
     except SystemExit as ending:
         # typer turns Ctrl-C into this, without a word.
         if ending.code == INTERRUPTED:

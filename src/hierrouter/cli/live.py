@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -12,6 +11,7 @@ from hierrouter.config import DataConfig
 from hierrouter.data.sample import choose
 from hierrouter.data.sources import load_questions
 from hierrouter.errors import HierRouterError
+from hierrouter.interrupts import run_live
 from hierrouter.learning.router import Router
 from hierrouter.progress import say
 from hierrouter.quality.score import score_replies
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hierrouter.data.queries import Query
+    from hierrouter.serving.player import Player
 
 SHOWN = 300
 """Characters of a question and of an answer's end that are printed."""
@@ -44,12 +45,15 @@ def answer_fresh(tree: Path, router: Path, alpha: float, count: int) -> None:
     if not queries:
         say("no fresh queries: the tree's models were asked every question that its tasks have")
         return
-    asyncio.run(_answer(queries, Router.load(router), alpha))
+    player = open_player(
+        Router.load(router), keys=None
+    )  # made a moment ago, from the user's config
+    run_live(_answer(queries, player, alpha))
 
 
-async def _answer(queries: Sequence[Query], router: Router, alpha: float) -> None:
-    player = open_player(router, keys=None)  # made a moment ago, from the user's own config
-    terms = terms_of(Knobs(alpha=alpha), alpha, router.info)
+async def _answer(queries: Sequence[Query], player: Player, alpha: float) -> None:
+    info = player.router.info
+    terms = terms_of(Knobs(alpha=alpha), alpha, info)
     right, spent = 0.0, 0.0
     try:
         for number, query in enumerate(queries, start=1):
@@ -67,7 +71,7 @@ async def _answer(queries: Sequence[Query], router: Router, alpha: float) -> Non
             say(f"{verdict} (wanted: {_short(given)})")
     finally:
         await player.close()
-    mean = spent / len(queries) / router.info.cost_unit_usd
+    mean = spent / len(queries) / info.cost_unit_usd
     say(
         f"\n{right:g} of {len(queries)} right, mean cost {mean:.2f} cost units; too few to judge "
         "by: the table above is on recorded replies"

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hierrouter.cli.options import ConfigFile, EndpointKeys, Out, Overrides, RouterUri
+from hierrouter.interrupts import stopping
 from hierrouter.progress import say
 
 app = typer.Typer()
@@ -92,7 +93,8 @@ def serve(
         log_texts=log_texts,
         trace_share=trace_share,
     )
-    serve_router(router_folder(router), settings)
+    with stopping("stopped before the server was up"):
+        serve_router(router_folder(router), settings)
 
 
 @app.command()
@@ -183,4 +185,5 @@ def ask(
     """Answer one question with a trained router, and show the path it took."""
     from hierrouter.cli.ask import ask_once
 
-    ask_once(question, router, alpha, show_replies, endpoint_keys or ())
+    with stopping("stopped before the answer was there"):
+        ask_once(question, router, alpha, show_replies, endpoint_keys or ())

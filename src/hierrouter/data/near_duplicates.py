@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from pandas.util import hash_array
-from scipy.sparse import coo_array  # type: ignore[import-untyped]
-from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

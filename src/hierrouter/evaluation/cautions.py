@@ -7,11 +7,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hierrouter.evaluation.conduct import level_of, too_coarse
 from hierrouter.evaluation.policies.play import NEED_ALL_ROUTES
+from hierrouter.learning.router import query_hash
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from hierrouter.config import EvaluationConfig
+    from hierrouter.evaluation.fit import RouterFacts
     from hierrouter.evaluation.policies.arena import Arena
     from hierrouter.evaluation.summary import Plays
+    from hierrouter.routes.outcomes import Outcomes
 
 FEW = 100
 """Test queries of a task below which a warning is due."""
@@ -35,7 +44,7 @@ def cautions_about(
     played: Plays,
     confidence: float,
 ) -> list[str]:
-    """Warnings about these results, most important first.
+    """Warnings about results on the test queries, most important first.
 
     Args:
         arena: what was played on.
@@ -50,29 +59,120 @@ def cautions_about(
             f"tree was filled with what the router visited and holds {arena.filled.nodes:,} of "
             f"{arena.filled.whole:,} nodes."
         )
-    names, counts = np.unique(arena.test.tasks, return_counts=True)
-    few = [f"{name} {count}" for name, count in zip(names, counts, strict=True) if count < FEW]
-    if few:
-        least = int(counts.min())
-        found.append(
-            f"Fewer than {FEW} test queries in {_some(few, 'tasks')}. The intervals are wide: "
-            f"differences under about {visible_points(len(arena.test), confidence):.0f} points "
-            f"over all {len(arena.test)} queries, or under about "
-            f"{visible_points(least, confidence):.0f} points in a task of {least}, cannot be seen "
-            f"(two policies that disagree on {DISAGREEMENT:.0%} of the queries)."
-        )
-    unseen = [str(name) for name in np.setdiff1d(names, arena.train.tasks)]
+    found += _few(arena.test.tasks, "test queries", confidence)
+    unseen = [str(name) for name in np.setdiff1d(arena.test.tasks, arena.train.tasks)]
     if unseen:
         found.append(
             f"No training query of {_some(unseen, 'tasks')}: there the per-task baselines fall "
             "back to what is best over all tasks."
         )
-    unjudged = [str(name) for name in np.setdiff1d(arena.train.tasks, names)]
+    unjudged = [str(name) for name in np.setdiff1d(arena.train.tasks, arena.test.tasks)]
     if unjudged:
         found.append(
             f"No test query of {_some(unjudged, 'tasks')}: the router was trained on it, but "
             "nothing here says how it does there."
         )
+    return [*found, *_of_alpha(alpha_range, played, "test query")]
+
+
+def cautions_crossed(
+    outcomes: Outcomes,
+    alpha_range: tuple[float, float],
+    played: Plays,
+    confidence: float,
+) -> list[str]:
+    """Warnings about cross-fitted results, most important first.
+
+    Args:
+        outcomes: the queries that were judged, all of them.
+        alpha_range: the least and greatest alpha that the router met in training.
+        played: by alpha, then by policy.
+        confidence: coverage of the intervals.
+    """
+    found = _few(outcomes.tasks, "queries", confidence)
+    alone = [
+        str(name)
+        for name in np.unique(outcomes.tasks)
+        if len(np.unique(outcomes.folds[outcomes.tasks == name])) == 1
+    ]
+    if alone:
+        found.append(
+            f"All queries of {_some(alone, 'tasks')} are in one fold: they are judged by what was "
+            "made without the task, and the per-task baselines fall back to what is best over all."
+        )
+    return [*found, *_of_alpha(alpha_range, played, "query")]
+
+
+def cautions_of_learning(
+    facts: RouterFacts, learned: Outcomes, judged: Outcomes, unplayed: Sequence[str]
+) -> list[str]:
+    """Warnings about what was trained for an evaluation, whatever it is judged on.
+
+    Args:
+        facts: the router's description.
+        learned: what routers learn from here.
+        judged: those of its queries that all models answered.
+        unplayed: recipes that were asked for and differ from no other here.
+    """
+    found = []
+    hashes = {query_hash(name) for name in np.array(learned.query_ids)[learned.train].tolist()}
+    known = set(facts.training_query_hashes)
+    if hashes != known:
+        found.append(
+            f"The router was trained on {len(known):,} queries, of which {len(known & hashes):,} "
+            f"are among the {len(hashes):,} training queries that the tree holds now. Routers that "
+            "were trained for this evaluation (other seeds, folds and recipes) and the baselines "
+            "learned from these, so they are not of one recipe with it; train the router anew."
+        )
+    train, whole = int(learned.train.sum()), int(judged.train.sum())
+    if whole < train:
+        found.append(
+            f"{train - whole:,} of {train:,} training queries have the outcomes of some models "
+            f"only. Routers learn from all, the baselines choose on the other {whole:,}."
+        )
+    if unplayed:
+        found.append(
+            f"Left out: {', '.join(unplayed)}. Routes of one call are all there is here, so "
+            "these recipes have nothing of their own to show."
+        )
+    return found
+
+
+def cautions_of_resamples(comparisons: int, config: EvaluationConfig) -> list[str]:
+    """A warning where there are too few resamples for so many comparisons.
+
+    Args:
+        comparisons: that Holm's correction is over.
+        config: resamples and confidence.
+    """
+    if not too_coarse(config.bootstrap, comparisons, config.confidence):
+        return []
+    return [
+        f"Nothing can be called better or worse: with {config.bootstrap:,} resamples no p of "
+        f"{comparisons} comparisons gets under {level_of(config.confidence):g}, whatever was "
+        "measured. Take evaluation.bootstrap=2000, or more."
+    ]
+
+
+def _few(tasks: NDArray[np.str_], what: str, confidence: float) -> list[str]:
+    """How wide intervals are where a task has few queries."""
+    names, counts = np.unique(tasks, return_counts=True)
+    few = [f"{name} {count}" for name, count in zip(names, counts, strict=True) if count < FEW]
+    if not few:
+        return []
+    least = int(counts.min())
+    return [
+        f"Fewer than {FEW} {what} in {_some(few, 'tasks')}. The intervals are wide: "
+        f"differences under about {visible_points(len(tasks), confidence):.0f} points "
+        f"over all {len(tasks)} queries, or under about "
+        f"{visible_points(least, confidence):.0f} points in a task of {least}, cannot be seen "
+        f"(two policies that disagree on {DISAGREEMENT:.0%} of the queries)."
+    ]
+
+
+def _of_alpha(alpha_range: tuple[float, float], played: Plays, what: str) -> list[str]:
+    """Whether alpha is outside of what was trained, or changes nothing."""
+    found = []
     low, high = alpha_range
     outside = [f"{alpha:g}" for alpha in played if not low - 1e-9 <= alpha <= high + 1e-9]
     if outside:
@@ -85,7 +185,7 @@ def cautions_about(
     if len(taken) > 1 and all(np.array_equal(taken[0], other) for other in taken[1:]):
         found.append(
             "alpha changes nothing: at every alpha of the grid the router takes the same route for "
-            "each test query."
+            f"each {what}."
         )
     return found
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hierrouter.evaluation.diagnostics import agreement, regret, usage
+from hierrouter.evaluation.diagnostics import agreement, calibration, regret, usage
 from hierrouter.evaluation.statistics.crossed import variance_parts
 from hierrouter.evaluation.statistics.intervals import intervals
 from hierrouter.evaluation.statistics.multiplicity import LEVEL, POWER, holm, queries_needed
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 FAMILY = ("best_single", "best_path_per_task", "knn", "ridge", "one_hop")
 """The comparisons that an evaluation is about; Holm's correction is over those of them that were
 played."""
+IN_PLACE = {"best_path_per_task": "best_single_per_task"}
+"""What stands for a comparison where it was not played."""
 VISIBLE = 0.01
 """The difference in reward that evaluations are planned for: one point."""
 
@@ -59,6 +61,45 @@ def conduct(results: Results) -> list[dict[str, Any]]:
     return found
 
 
+def calibrations(results: Results, alpha: float) -> dict[str, dict[str, Any]]:
+    """Whether policies that foretell the reward of what they take are right about it.
+
+    Args:
+        results: of all policies.
+        alpha: the headline.
+
+    Returns:
+        By policy that foretells, over all of its seeds: `error`, `slope`, `intercept` and `bins`
+        (each `n`, `predicted`, `realised`); see `diagnostics.calibration`.
+    """
+    found = {}
+    for name, each in results.plays[alpha].items():
+        foretold = [played.predicted for played in each if played.predicted is not None]
+        if len(foretold) < len(each):
+            continue
+        realised = [played.quality - alpha * played.cost / results.cost_unit_usd for played in each]
+        told = calibration(np.concatenate(foretold), np.concatenate(realised))
+        bins = [dict(zip(("n", "predicted", "realised"), each, strict=True)) for each in told.bins]
+        found[name] = {**vars(told), "bins": bins}
+    return found
+
+
+def level_of(confidence: float) -> float:
+    """The p-value under which a difference is called one: never more than an interval allows."""
+    return min(LEVEL, round(1 - confidence, 12))
+
+
+def too_coarse(resamples: int, comparisons: int, confidence: float) -> bool:
+    """Whether no difference could be called one: the least p-value, corrected, is not small enough.
+
+    Args:
+        resamples: B; no p-value is under 2 / (B + 1).
+        comparisons: m, by which Holm's correction multiplies the least.
+        confidence: of the intervals.
+    """
+    return 2 * comparisons / (resamples + 1) >= level_of(confidence)
+
+
 def over_grid(results: Results, names: Sequence[str] = FAMILY) -> dict[str, Interval]:
     """The router minus each rival in reward, averaged over the alpha grid, with its interval.
 
@@ -83,11 +124,14 @@ def family(results: Results, alpha: float, names: Sequence[str] = FAMILY) -> dic
         names: rivals; those not played are left out.
 
     Returns:
-        By rival: `reward` (mean and interval), `p`, `p_holm`, `better` (p_holm under 5% and the
-        router above), `queries_needed` to see the measured difference and to see one point with
-        80% power, and the smallest difference `seen` by the present queries.
+        By rival: `reward` (mean and interval), `p`, `p_holm`, `better` and `worse` (p_holm under
+        `level_of` the confidence), `queries_needed` to see the measured difference and to see one
+        point with 80% power, and the smallest difference `seen` by the present queries.
     """
-    played = [name for name in names if name in results.plays[alpha]]
+    there = results.plays[alpha]
+    stand_ins = (name if name in there else IN_PLACE.get(name, name) for name in names)
+    played = [name for name in stand_ins if name in there]
+    level = level_of(results.confidence)
     differences = results.differences(alpha)
     adjusted = holm({name: differences[name]["p"] for name in played})
     found = {}
@@ -101,8 +145,8 @@ def family(results: Results, alpha: float, names: Sequence[str] = FAMILY) -> dic
             "reward": differences[name]["reward"],
             "p": differences[name]["p"],
             "p_holm": adjusted[name],
-            "better": adjusted[name] < LEVEL and measured > 0,
-            "worse": adjusted[name] < LEVEL and measured < 0,
+            "better": adjusted[name] < level and measured > 0,
+            "worse": adjusted[name] < level and measured < 0,
             "power": POWER,
             "queries_for_one_point": point.queries,
             "queries_for_this_difference": None,

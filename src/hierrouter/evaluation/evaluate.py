@@ -86,7 +86,8 @@ def evaluate_router(
             "leave it out"
         )
     else:
-        outcomes = load_outcomes(tree, info.metric, info.view, info.moves)
+        # As training reads them; what can be judged of them is picked out later.
+        outcomes = load_outcomes(tree, info.metric, info.view, info.moves, whole=False)
     workshop = Workshop(judged, tree_info(tree), config.seeds, config.recipes, out / ROUTERS)
     measured = measure(outcomes, judged, config, filled, workshop)
     origin = {

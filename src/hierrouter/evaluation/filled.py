@@ -54,7 +54,7 @@ def _follow(
     router: Router, filler: Filler, test: Outcomes, alphas: Sequence[float]
 ) -> dict[float, Played]:
     unit = router.info.cost_unit_usd
-    contexts = FilledContexts(filler, test, router.projection, unit, present())
+    contexts = FilledContexts(filler, test, router.policy.state, unit, present())
     walks = walk(router, contexts, alphas)
     # One list of routes for all alphas, so that what is taken can be compared between them.
     paths = sorted({path for each in walks.paths for path in each})

@@ -60,6 +60,22 @@ class Judgeable(Chooser, Protocol):
         """What it is."""
 
 
+def judged_of(outcomes: Outcomes) -> Outcomes:
+    """Without the training queries of which only some models' outcomes are known.
+
+    Routers learn from these, too; whatever compares models on the same queries cannot.
+
+    Args:
+        outcomes: all queries. An outcome is not known where quality and cost both are NaN.
+    """
+    blank = np.isnan(outcomes.solve_quality) & np.isnan(outcomes.solve_cost)
+    known = ~blank.any(axis=(1, 2))
+    if outcomes.reference_quality is not None:
+        known &= ~np.isnan(outcomes.reference_quality).any(axis=1)
+    kept = known | ~outcomes.train
+    return outcomes if kept.all() else outcomes.select(kept)
+
+
 def check_fit(outcomes: Outcomes, facts: RouterFacts, hops: int) -> None:
     """Makes sure that a router may be judged on these outcomes.
 

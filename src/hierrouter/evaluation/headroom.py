@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from hierrouter.evaluation.summary import Results
     from hierrouter.routes.outcomes import Moves, Outcomes, RouteTable
 
 WORTH = 0.01
@@ -163,6 +164,33 @@ def gains(
     columns = [difference(mine, single) for mine in (per_task, corrected, plain)]
     means = Crossed(bootstrap, 1).overall(np.concatenate(columns, axis=2))
     return Gains(*compare(means, confidence))
+
+
+def gained(results: Results, alpha: float) -> dict[str, dict[str, float]]:
+    """What played policies say there was to be gained: their reward minus that of `best_single`.
+
+    Args:
+        results: of all policies.
+        alpha: the headline.
+
+    Returns:
+        By policy (`best_path_per_task`, and the oracles that were played): `mean`, `low`, `high`
+        and `p`. Empty where not all routes are recorded.
+    """
+    played = results.plays[alpha]
+    if "best_path_per_task" not in played or "oracle" not in played:
+        return {}
+    corrected = "oracle_corrected" if "oracle_corrected" in played else "oracle"
+    single, per_task, fair, plain = (
+        results.values(alpha, name)[0, :, 2]
+        for name in ("best_single", "best_path_per_task", corrected, "oracle")
+    )
+    found = gains(results.crossed.bootstrap, single, per_task, fair, plain, results.confidence)
+    told = {"best_path_per_task": found.per_task, corrected: found.corrected, "oracle": found.plain}
+    return {
+        name: {"mean": each.mean, "low": each.low, "high": each.high, "p": each.p}
+        for name, each in told.items()
+    }
 
 
 def headroom_warnings(found: Gains, alpha: float, queries: int, confidence: float) -> list[str]:

@@ -33,6 +33,8 @@ ENOUGH = 150
 """Queries of a task from which the answer is given without reserve."""
 GAINS = ("gain", "quality_gain", "at_cost", "same_gain", "mixture_gain")
 OF_ROUTER = ("router_share", "router_gain")
+IN_QUALITY = ("quality_gain", "at_cost", "router_share")
+"""Those that are no rewards: differences in quality, and a share."""
 
 
 @dataclass(frozen=True)
@@ -198,9 +200,10 @@ class _Choices:
         columns = values[:, :, ~np.isnan(values[0, 0])]
         crossed = Crossed(Bootstrap(tasks, config.bootstrap, config.seed), len(values))
         if self._by_task:
+            # The ends of what there can be, where one query says nothing.
             most = 1 + config.alpha * self._world.dearest
-            best = np.array([most if name.endswith("gain") else 1.0 for name in there])
-            worst = np.array([0.0 if name == "router_share" else -most for name in there])
+            best = np.array([1.0 if name in IN_QUALITY else most for name in there])
+            worst = np.where([name == "router_share" for name in there], 0.0, -best)
             means = crossed.by_task(columns, worst, best)
         else:
             means = {"all": crossed.overall(columns)}

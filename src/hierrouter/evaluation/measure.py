@@ -7,27 +7,38 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hierrouter.evaluation.cautions import cautions_about
-from hierrouter.evaluation.conduct import conduct, family, over_grid
-from hierrouter.evaluation.fit import check_fit
+from hierrouter.evaluation.cautions import (
+    cautions_about,
+    cautions_crossed,
+    cautions_of_learning,
+    cautions_of_resamples,
+)
+from hierrouter.evaluation.conduct import calibrations, conduct, family, over_grid
+from hierrouter.evaluation.fit import check_fit, judged_of
+from hierrouter.evaluation.headroom import gained
 from hierrouter.evaluation.hopping import Judged, hopping
+from hierrouter.evaluation.new_tasks import new_tasks
 from hierrouter.evaluation.policies.arena import Arena, Contender
 from hierrouter.evaluation.policies.play import NEED_ALL_ROUTES, play_all
 from hierrouter.evaluation.resplit import cross_fitted, left_out_tasks
 from hierrouter.evaluation.summary import Results, curves
 from hierrouter.evaluation.tradeoff.curves import curves_of
+from hierrouter.evaluation.tradeoff.marks import marks_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from hierrouter.config import EvaluationConfig
     from hierrouter.evaluation.fit import Judgeable
     from hierrouter.evaluation.policies.arena import Filled
     from hierrouter.evaluation.policies.contenders import Workshop
     from hierrouter.evaluation.summary import Plays
+    from hierrouter.evaluation.tradeoff.marks import Marks
     from hierrouter.routes.outcomes import Outcomes
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Of metrics.json."""
 
 
@@ -53,7 +64,8 @@ def measure(
     """Plays every policy on the test queries and averages what they got.
 
     Args:
-        outcomes: all recorded queries, training and test.
+        outcomes: all recorded queries, training and test, as routers learn from them: what is
+            judged is `judged_of` these.
         router: the router to judge.
         config: alphas, resamples, confidence and seed.
         filled: the router's own routes at these alphas, where the tree holds no others: `outcomes`
@@ -66,17 +78,19 @@ def measure(
     Raises:
         HierRouterError: router and outcomes do not fit (see `check_fit`).
     """
-    facts = router.info
+    facts, learned = router.info, outcomes
+    outcomes = judged_of(learned)
     check_fit(outcomes, facts, outcomes.hops if filled is None else facts.hops)
     alone = Contender("router", (router,), facts.moves, facts.hops)
     train, test = outcomes.select(outcomes.train), outcomes.select(~outcomes.train)
     trains = workshop is not None and filled is None
+    unplayed = workshop.without(outcomes.hops) if workshop and trains else ()
     arena = Arena(
         train=train,
         test=test,
         moves=facts.moves,
         cost_unit_usd=facts.cost_unit_usd,
-        contenders=workshop.on_split(outcomes) if workshop and trains else (alone,),
+        contenders=workshop.on_split(learned) if workshop and trains else (alone,),
         seed=config.seed,
         filled=filled,
     )
@@ -100,18 +114,26 @@ def measure(
         "cost_unit_usd": facts.cost_unit_usd,
         "confidence": config.confidence,
         "resamples": config.bootstrap,
-        "left_out": [] if filled is None else list(NEED_ALL_ROUTES),
-        **summarised(results, outcomes.models, config.alpha),
-        "warnings": cautions_about(arena, facts.alpha_range, results.plays, config.confidence),
+        "left_out": [*unplayed] if filled is None else list(NEED_ALL_ROUTES),
+        **summarised(
+            results, outcomes.models, config.alpha, [marks_of(arena, np.arange(len(test)))]
+        ),
     }
+    of_both = [
+        *(cautions_of_learning(facts, learned, outcomes, unplayed) if trains else ()),
+        *cautions_of_resamples(len(metrics["family"]), config),
+    ]
+    told = cautions_about(arena, facts.alpha_range, results.plays, config.confidence)
+    metrics["warnings"] = [*told, *of_both]
     judged = Judged(results.plays[config.alpha]["router"], np.flatnonzero(~outcomes.train))
     if workshop and trains and config.cross_fit:
-        fitted = cross_fitted(outcomes, arena, workshop, alphas)
-        metrics["cross_fitted"] = summarised(
-            results_of(fitted, outcomes.tasks, facts.cost_unit_usd, config),
-            outcomes.models,
-            config.alpha,
-        )
+        fitted, marks = cross_fitted(outcomes, arena, workshop, alphas, learned)
+        crossed = results_of(fitted, outcomes.tasks, facts.cost_unit_usd, config)
+        told = cautions_crossed(outcomes, facts.alpha_range, fitted, config.confidence)
+        metrics["cross_fitted"] = {
+            **summarised(crossed, outcomes.models, config.alpha, marks),
+            "warnings": [*told, *of_both],
+        }
         judged = Judged(fitted[config.alpha]["router"], np.arange(len(outcomes)))
     if filled is None:
         unit = facts.cost_unit_usd
@@ -119,12 +141,19 @@ def measure(
         if hops is not None:
             metrics["hopping"] = hops
     if workshop and trains and config.leave_one_task_out:
+
+        def counted(plays: Plays, tasks: NDArray[np.str_]) -> Results:
+            return results_of(plays, tasks, facts.cost_unit_usd, config)
+
+        without = left_out_tasks(learned, arena, workshop, config.alpha)
         metrics["left_out_tasks"] = {
-            task: results_of(
-                {config.alpha: plays}, test.tasks[test.tasks == task], facts.cost_unit_usd, config
-            ).policies(config.alpha)
-            for task, plays in left_out_tasks(outcomes, arena, workshop, config.alpha).items()
+            task: counted({config.alpha: plays}, test.tasks[test.tasks == task]).policies(
+                config.alpha
+            )
+            for task, plays in without.items()
         }
+        if without:
+            metrics["new_tasks"] = new_tasks(without, test.tasks, config.alpha, counted)
     return Measured(metrics, test, results.plays)
 
 
@@ -133,13 +162,16 @@ def results_of(plays: Plays, tasks: Any, cost_unit_usd: float, config: Evaluatio
     return Results(plays, tasks, cost_unit_usd, config.bootstrap, config.confidence, config.seed)
 
 
-def summarised(results: Results, models: Sequence[str], alpha: float) -> dict[str, Any]:
+def summarised(
+    results: Results, models: Sequence[str], alpha: float, marks: Sequence[Marks]
+) -> dict[str, Any]:
     """Everything that results say, of whatever split.
 
     Args:
         results: of all policies at every alpha.
         models: names of the pool.
         alpha: the headline.
+        marks: what training queries say of fixed routes.
     """
     policies, by_alpha = results.policies(alpha), results.by_alpha()
     for name, tasks in results.by_task(alpha).items():
@@ -154,6 +186,8 @@ def summarised(results: Results, models: Sequence[str], alpha: float) -> dict[st
         "over_grid": over_grid(results),
         "by_alpha": by_alpha,
         "curves": curves(by_alpha),
-        "tradeoff": curves_of(results, models),
+        "tradeoff": curves_of(results, models, marks),
+        "headroom": gained(results, alpha),
         "conduct": conduct(results),
+        "calibration": calibrations(results, alpha),
     }

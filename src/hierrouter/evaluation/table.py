@@ -8,7 +8,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from hierrouter.evaluation.verdict import rivals, shortened, verdict
+from hierrouter.evaluation.verdict import headroom_said, rivals, shortened, verdict
 
 if TYPE_CHECKING:
     from hierrouter.evaluation.statistics.intervals import Interval
@@ -91,14 +91,19 @@ def task_table(metrics: dict[str, Any]) -> Table:
 
 
 def summary(metrics: dict[str, Any]) -> Group:
-    """Both tables, the verdict and the warnings, to be printed by rich.
+    """Both tables, the verdict, the headroom and the warnings, to be printed by rich.
 
     Args:
         metrics: the content of metrics.json.
     """
     warnings = [Text(f"Note: {text}", style="yellow") for text in metrics["warnings"]]
+    room = headroom_said(metrics)
     return Group(
-        policy_table(metrics), task_table(metrics), Text(verdict(metrics), style="bold"), *warnings
+        policy_table(metrics),
+        task_table(metrics),
+        Text(verdict(metrics), style="bold"),
+        *([] if room is None else [Text(room)]),
+        *warnings,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hierrouter.evaluation.statistics.intervals import Interval
+    from collections.abc import Mapping
 
 FLOOR = 30
 """Test queries below which no policy is called better or worse: a bootstrap of so few takes the
@@ -24,20 +24,28 @@ def rivals(metrics: dict[str, Any]) -> list[str]:
     return [name for name in RIVALS if name in metrics["policies"]][:2]
 
 
-def compare(difference: Interval, rival: str, confidence: float) -> str:
+def compare(about: Mapping[str, Any], rival: str, confidence: float) -> str:
     """One difference in reward, router minus rival, as a clause that follows "the router".
 
-    Points are hundredths of reward. "Cannot be told apart" where the interval holds 0.
+    Points are hundredths of reward. Better or worse is what stands after Holm's correction; the
+    interval is that of this difference alone.
+
+    Args:
+        about: an entry of `family` in metrics.json.
+        rival: its name.
+        confidence: of the interval.
     """
-    mean, low, high = (100 * difference[end] for end in ("mean", "low", "high"))
+    mean, low, high = (100 * about["reward"][end] for end in ("mean", "low", "high"))
     if mean == low == high == 0:
         return f"gets exactly the reward of {rival}"
     span = f"{confidence:.0%} interval {_signed(low)} to {_signed(high)}"
-    if low > 0:
+    if about["better"]:
         return f"is {mean:.1f} points better than {rival} ({span})"
-    if high < 0:
+    if about["worse"]:
         return f"is {-mean:.1f} points worse than {rival} ({span})"
-    return f"cannot be told apart from {rival} (difference {_signed(mean)} points, {span})"
+    alone = low > 0 or high < 0
+    counted = f"; p {about['p_holm']:.2g} with all comparisons counted" if alone else ""
+    return f"cannot be told apart from {rival} (difference {_signed(mean)} points, {span}{counted})"
 
 
 def verdict(metrics: dict[str, Any]) -> str:
@@ -59,12 +67,32 @@ def verdict(metrics: dict[str, Any]) -> str:
             f"reward differs by {measured}, which may be chance."
         )
     clauses = [
-        compare(metrics["differences"][rival]["reward"], rival, metrics["confidence"])
-        for rival in rivals(metrics)
+        compare(metrics["family"][rival], rival, metrics["confidence"]) for rival in rivals(metrics)
     ]
     return (
         f"At alpha {metrics['alpha']:g}, over {metrics['n_test']} test queries, the router "
         f"{'; it '.join(clauses)}."
+    )
+
+
+def headroom_said(metrics: dict[str, Any]) -> str | None:
+    """What there is to be gained by routing, in one sentence; none where it was not measured.
+
+    Args:
+        metrics: the content of metrics.json.
+    """
+    told = metrics.get("headroom")
+    if not told:
+        return None
+    gains = [
+        f"{name} {_signed(100 * gain['mean'])} points "
+        f"({_signed(100 * gain['low'])} to {_signed(100 * gain['high'])})"
+        for name, gain in told.items()
+        if name != "oracle" or "oracle_corrected" not in told
+    ]
+    return (
+        f"Headroom: over best_single, {' and '.join(gains)} in reward "
+        f"({metrics['confidence']:.0%} intervals)."
     )
 
 

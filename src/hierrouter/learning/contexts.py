@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hierrouter.learning.actions import ROLES, SOLVE, action_count
+from hierrouter.learning.stages import stage_of
 from hierrouter.learning.threads import threads
 from hierrouter.routes.calls import Call
 
@@ -36,10 +37,14 @@ class Contexts(ABC):
     """L."""
     roots: NDArray[np.int64]
     """N rows: the bare queries."""
+    query: NDArray[np.int64]
+    """R query numbers."""
     depth: NDArray[np.int64]
     """R hop indices."""
+    stage: NDArray[np.int64]
+    """R stages (`stages.stage_of`)."""
     state: NDArray[np.float32]
-    """R x K, the projected embedding."""
+    """R x K, what the policy sees of a context."""
     spent: NDArray[np.float64]
     """R costs of the analyses that stand in a context."""
     child: NDArray[np.int64]
@@ -89,7 +94,10 @@ class RecordedContexts(Contexts):
         queries, contexts, width = state.shape
         self.models, self.hops = len(outcomes.models), outcomes.hops
         self.roots = np.arange(queries) * contexts
+        self.query = np.repeat(np.arange(queries), contexts)
         self.depth = np.tile(outcomes.depth, queries)
+        stages = [stage_of(path, self.models) for path in outcomes.contexts]
+        self.stage = np.tile(np.array(stages, dtype=np.int64), queries)
         self.state = state.reshape(-1, width)
         self.spent = outcomes.spent.reshape(-1) / cost_unit_usd
         after = np.where(outcomes.child < 0, -1, self.roots[:, None, None] + outcomes.child)
@@ -123,7 +131,7 @@ class FilledContexts(Contexts):
         self,
         filler: Filler,
         direct: Outcomes,
-        project: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+        state_of: Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]],
         cost_unit_usd: float,
         model_threads: int,
     ) -> None:
@@ -132,21 +140,23 @@ class FilledContexts(Contexts):
         Args:
             filler: what makes and tells the other calls.
             direct: the direct answers (one hop) of N queries.
-            project: from N x D embeddings to N x K inputs.
+            state_of: from N x D embeddings of queries and of their contexts to N x K states.
             cost_unit_usd: dollars in one cost unit.
             model_threads: threads that language models and encoder get.
         """
         count, self.models = len(direct), len(direct.models)
         self.hops = filler.pool.hops
-        self._filler, self._project, self._unit = filler, project, cost_unit_usd
+        self._filler, self._state_of, self._unit = filler, state_of, cost_unit_usd
         self._threads = model_threads
         self._specs = filler.pool.models
         self._queries = [filler.queries[name] for name in direct.query_ids]
-        self._query = list(range(count))
+        self._root = direct.embeddings[:, 0]
         self._path: list[tuple[int, ...]] = [()] * count
         self.roots = np.arange(count)
+        self.query = np.arange(count)
         self.depth = np.zeros(count, dtype=np.int64)
-        self.state = project(direct.embeddings[:, 0])
+        self.stage = np.zeros(count, dtype=np.int64)
+        self.state = state_of(self._root, self._root)
         self.spent = np.zeros(count)
         self._spent_usd = np.zeros(count)
         self.child = np.full((count, self.models), -1)
@@ -176,7 +186,7 @@ class FilledContexts(Contexts):
         calls = []
         for row, model, role in edges:
             names = tuple(self._specs[step].name for step in (*self._path[row], model))
-            query = self._queries[self._query[row]]
+            query = self._queries[self.query[row]]
             calls.append(Call(query, names, ROLES[role], self._specs[model]))
         with threads(self._threads):
             gains = self._filler.gains(calls)
@@ -199,18 +209,22 @@ class FilledContexts(Contexts):
         first, last = len(self._path), len(self._path) + len(fresh)
         if last > len(self.depth):
             self._grow(max(last, 2 * len(self.depth)))
-        self.state[first:last] = self._project(np.stack([each[3] for each in fresh]))
         for new, (row, model, dollars, _) in enumerate(fresh, start=first):
-            self._query.append(self._query[row])
             self._path.append((*self._path[row], model))
+            self.query[new] = self.query[row]
             self.depth[new] = self.depth[row] + 1
+            self.stage[new] = stage_of(self._path[new], self.models)
             self._spent_usd[new] = self._spent_usd[row] + dollars
             self.child[row, model] = new
         self.spent[first:last] = self._spent_usd[first:last] / self._unit
+        roots = self._root[self.query[first:last]]
+        self.state[first:last] = self._state_of(roots, np.stack([each[3] for each in fresh]))
 
     def _grow(self, rows: int) -> None:
         """Makes room for so many rows; twice as many at a time, as each growth copies all."""
+        self.query = _longer(self.query, rows, 0)
         self.depth = _longer(self.depth, rows, 0)
+        self.stage = _longer(self.stage, rows, 0)
         self.state = _longer(self.state, rows, 0)
         self.spent = _longer(self.spent, rows, 0)
         self._spent_usd = _longer(self._spent_usd, rows, 0)

@@ -1,9 +1,9 @@
 """The MDP of section 3.1 as gymnasium and Stable-Baselines3 know it, over a route tree.
 
-The observation is one row: the projected embedding of the context `c_l`, the relative cost `C_l`
-so far, lambda = alpha / (1 + alpha), and the hop index `l`. The reward is 0 until the end, then
-quality minus alpha times relative cost. The tree answers, not a model; where a tree is filled on
-demand, what a step visits first is recorded first.
+The observation is one row: what the policy sees of the context `c_l`, the relative cost `C_l` so
+far, lambda = alpha / (1 + alpha), and the stage (`stages`), which tells the hop index `l`. The
+reward is 0 until the end, then quality minus alpha times relative cost. The tree answers, not a
+model; where a tree is filled on demand, what a step visits first is recorded first.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 
-from hierrouter.learning.actions import SOLVE, action_count, allowed_actions
+from hierrouter.learning.actions import ANALYZE, SOLVE, action_count, allowed_actions
+from hierrouter.learning.stages import stage_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,24 +27,27 @@ if TYPE_CHECKING:
     from hierrouter.routes.outcomes import Moves
 
 EXTRA = 3
-"""Columns of an observation beside the embedding: cost, lambda, hop."""
+"""Columns of an observation beside the state: cost, lambda, stage."""
 
 
 @dataclass(frozen=True)
 class Game:
-    """What episodes are played on: contexts, moves, and how alpha is drawn."""
+    """What episodes are played on: contexts, moves, and how alpha and limits are drawn."""
 
     contexts: Contexts
     moves: Moves
     lambda_low: float
     lambda_high: float
+    limited: float = 0.0
+    """Share of the episodes with some of the models alone and fewer hops, both drawn at random."""
 
     def observation_space(self) -> gym.spaces.Box:
         """K + 3 numbers between the bounds that the contexts give."""
         least, greatest, most = self.contexts.bounds()
         low = np.array([*least, 0, self.lambda_low, 0], dtype=np.float32)
         most = np.nextafter(np.float32(most), np.float32(np.inf))
-        high = np.array([*greatest, most, 1, self.contexts.hops], dtype=np.float32)
+        stages = stage_count(self.contexts.models, self.contexts.hops)
+        high = np.array([*greatest, most, 1, stages], dtype=np.float32)
         high[low == high] += 1  # gymnasium wants room in every dimension, dead ones too
         return gym.spaces.Box(low, high, dtype=np.float32)
 
@@ -71,6 +75,10 @@ class TreeVecEnv(VecEnv):
         self._row = np.zeros(episodes, dtype=np.int64)
         self._lambda = np.zeros(episodes)
         self._actions = np.zeros(episodes, dtype=np.int64)
+        self._limited = game.limited
+        self._fixed_hops = game.moves == "paper"
+        self._asked = np.ones((episodes, action_count(contexts.models)), dtype=np.bool_)
+        self._hops = np.full(episodes, contexts.hops)
 
     def widen(self, share: float) -> None:
         """Lets lambda be drawn from this share of its range, from the low end."""
@@ -83,6 +91,19 @@ class TreeVecEnv(VecEnv):
             self._order = np.concatenate([self._order, fresh])
         self._row[slots], self._order = np.split(self._order, [len(slots)])
         self._lambda[slots] = self._random.uniform(*self._lambda_range, size=len(slots))
+        if self._limited:
+            self._limit(slots)
+
+    def _limit(self, slots: NDArray[np.int64]) -> None:
+        """Draws which models may be asked in new episodes, and how often one may."""
+        contexts, count = self._contexts, len(slots)
+        limited = self._random.random(count) < self._limited
+        asked = self._random.random((count, contexts.models)) < self._random.random((count, 1))
+        hops = self._random.integers(1, contexts.hops + 1, size=count)
+        self._asked[slots] = True
+        self._asked[slots, :-1] = np.repeat(asked | ~limited[:, None], 2, axis=1)
+        whole = ~limited | self._fixed_hops
+        self._hops[slots] = np.where(whole, contexts.hops, hops)
 
     def _observe(self) -> NDArray[np.float32]:
         contexts, row = self._contexts, self._row
@@ -90,7 +111,7 @@ class TreeVecEnv(VecEnv):
         observation[:, :-EXTRA] = contexts.state[row]
         observation[:, -3] = contexts.spent[row]
         observation[:, -2] = self._lambda
-        observation[:, -1] = contexts.depth[row]
+        observation[:, -1] = contexts.stage[row]
         return observation
 
     def reset(self) -> NDArray[np.float32]:
@@ -131,9 +152,17 @@ class TreeVecEnv(VecEnv):
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Which actions each slot may take, B x (2 M + 1)."""
-        masks: NDArray[np.bool_] = self._allowed[self._contexts.depth[self._row]]
+        depth = self._contexts.depth[self._row]
+        masks: NDArray[np.bool_] = self._allowed[depth]
         known = self._contexts.masks(self._row)
-        return masks if known is None else masks & known
+        if known is not None:
+            masks = masks & known
+        if self._limited:
+            left = masks & self._asked
+            left[depth >= self._hops - 1, ANALYZE:-1:2] = False
+            # Where no model was drawn, or no answer of those drawn is known, all may be asked.
+            masks = np.where(left.any(axis=1, keepdims=True), left, masks)
+        return masks
 
     # What Stable-Baselines3 asks of any vector of environments.
 

@@ -34,7 +34,7 @@ def walk(router: Router, contexts: Contexts, alphas: Sequence[float]) -> Walks:
     """Plays every query at every alpha, all at once: as many steps as there are hops.
 
     Args:
-        router: the router; an alpha is brought into its range.
+        router: the router.
         contexts: what it is played on, in the router's cost units.
         alphas: A values of alpha.
 
@@ -43,14 +43,18 @@ def walk(router: Router, contexts: Contexts, alphas: Sequence[float]) -> Walks:
     """
     queries, count = len(contexts.roots), len(alphas)
     row = np.tile(contexts.roots, count)
-    lam = np.repeat([router.lambda_of(alpha) for alpha in alphas], queries).astype(np.float32)
+    each_alpha = np.repeat(np.asarray(alphas, dtype=np.float64), queries)
     quality, cost = np.zeros(len(row)), np.zeros(len(row))
     paths: list[tuple[int, ...]] = [()] * len(row)
     going = np.arange(len(row))
-    for hop in range(contexts.hops):
+    for _ in range(contexts.hops):
         at = row[going]
         scores = router.state_scores(
-            contexts.state[at], hop, contexts.spent[at], lam[going], contexts.masks(at)
+            contexts.state[at],
+            contexts.stage[at],
+            contexts.spent[at],
+            each_alpha[going],
+            contexts.masks(at),
         )
         action = scores.argmax(axis=1)
         model, solve = action // 2, action % 2 == SOLVE
@@ -69,9 +73,14 @@ def walk(router: Router, contexts: Contexts, alphas: Sequence[float]) -> Walks:
     return Walks(quality.reshape(shape), cost.reshape(shape), each)
 
 
-def mean_reward(router: Router, contexts: Contexts, alphas: Sequence[float]) -> NDArray[np.float64]:
-    """The router's exact mean reward over the queries at each alpha."""
+def rewards_of(router: Router, contexts: Contexts, alphas: Sequence[float]) -> NDArray[np.float64]:
+    """The router's exact reward for each query at each alpha, A x N."""
     walks = walk(router, contexts, alphas)
-    rewards = walks.quality - np.asarray(alphas)[:, None] * walks.cost
-    means: NDArray[np.float64] = rewards.mean(axis=1)
+    rewards: NDArray[np.float64] = walks.quality - np.asarray(alphas)[:, None] * walks.cost
+    return rewards
+
+
+def mean_reward(router: Router, contexts: Contexts, alphas: Sequence[float]) -> NDArray[np.float64]:
+    """Its mean over the queries at each alpha."""
+    means: NDArray[np.float64] = rewards_of(router, contexts, alphas).mean(axis=1)
     return means

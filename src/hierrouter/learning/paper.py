@@ -9,10 +9,13 @@ from __future__ import annotations
 from hierrouter.config import TrainingConfig
 
 PAPER_RECIPE = TrainingConfig(
+    policy="mlp",
+    start="nothing",
     moves="paper",
     metric="token_f1",
     alpha=0.005,
     alpha_warmup=0,
+    limited_share=0,
     cost_unit_usd=1.0,
     iterations=8,
     rollouts=128,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,9 +12,11 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 
 from hierrouter.errors import ConfigError, HierRouterError
+from hierrouter.learning.ascent import DecomposedPolicy
 from hierrouter.learning.environment import Game, TreeVecEnv
-from hierrouter.learning.greedy import mean_reward
-from hierrouter.learning.network import Network, Projection
+from hierrouter.learning.greedy import rewards_of
+from hierrouter.learning.heads import Heads
+from hierrouter.learning.mlp import Mlp
 from hierrouter.learning.router import Router, RouterInfo
 from hierrouter.learning.threads import threads
 from hierrouter.learning.trunk import SharedTrunk
@@ -22,8 +25,11 @@ from hierrouter.progress import Progress
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from numpy.typing import NDArray
+
     from hierrouter.config import TrainingConfig
     from hierrouter.learning.contexts import Contexts
+    from hierrouter.learning.projection import Projection
 
 CURVES = {
     "train/policy_gradient_loss": "policy_loss",
@@ -39,17 +45,20 @@ CURVES = {
 def learn(
     config: TrainingConfig,
     game: Game,
-    projection: Projection,
+    start: Heads | Projection,
     info: RouterInfo,
     validation: Contexts,
     label: str = "training",
 ) -> tuple[Router, list[dict[str, Any]]]:
     """Runs PPO (section 3.3) and returns the router of the kept checkpoint.
 
+    With heads to start from they are the first checkpoint, and a later one must be better than
+    they are by more than chance lets two checkpoints differ.
+
     Args:
         config: the recipe.
         game: what episodes are played on.
-        projection: from embeddings to the policy's input.
+        start: the heads of a decomposed policy; or the projection that an MLP sees contexts by.
         info: the router's description, but for its validation result.
         validation: contexts of the queries kept back to choose the checkpoint.
         label: what progress is called.
@@ -69,7 +78,7 @@ def learn(
         environment = TreeVecEnv(game, config.rollouts, config.seed)
         environment.widen(_share_of_range(config, 0))  # SB3 resets before any callback
         model = MaskablePPO(
-            "MlpPolicy",
+            DecomposedPolicy if isinstance(start, Heads) else "MlpPolicy",
             environment,
             n_steps=steps,
             batch_size=batch,
@@ -84,21 +93,11 @@ def learn(
             normalize_advantage=config.normalize_advantage,
             seed=config.seed,
             device="cpu",
-            policy_kwargs={
-                "net_arch": [],
-                "features_extractor_class": SharedTrunk,
-                "features_extractor_kwargs": {
-                    "hops": hops,
-                    "stage_dimensions": config.stage_dimensions,
-                    "hidden": config.hidden,
-                    "activation": config.activation,
-                },
-                "optimizer_kwargs": {"eps": config.adam_eps},
-            },
+            policy_kwargs=_policy_arguments(config, start, game),
         )
         model.set_logger(Logger(folder=None, output_formats=[]))
         with Progress(label, config.iterations, "iterations") as progress:
-            keeper = _Keeper(config, environment, info, projection, validation, progress)
+            keeper = _Keeper(config, environment, info, start, validation, progress)
             total, never = config.iterations * transitions, config.iterations + 1
             try:
                 model.learn(total, callback=keeper, log_interval=never)
@@ -111,6 +110,46 @@ def learn(
                     f"lower training.learning_rate ({config.learning_rate:g})"
                 ) from error
     return keeper.kept, keeper.curve
+
+
+def _policy_arguments(
+    config: TrainingConfig, start: Heads | Projection, game: Game
+) -> dict[str, Any]:
+    optimizer = {"eps": config.adam_eps}
+    if isinstance(start, Heads):
+        heads = {
+            "quality": start.quality,
+            "cost": start.cost,
+            "tau": float(start.tau),
+            "hidden": config.hidden,
+        }
+        return {
+            "heads": heads,
+            "net_arch": [],
+            "ortho_init": False,
+            "optimizer_kwargs": optimizer,
+        }
+    return {
+        "net_arch": [],
+        "features_extractor_class": SharedTrunk,
+        "features_extractor_kwargs": {
+            "models": game.contexts.models,
+            "hops": game.contexts.hops,
+            "stage_dimensions": config.stage_dimensions,
+            "hidden": config.hidden,
+            "activation": config.activation,
+        },
+        "optimizer_kwargs": optimizer,
+    }
+
+
+def _policy_of(learned: Any, config: TrainingConfig, start: Heads | Projection) -> Heads | Mlp:
+    """The policy as SB3 has it now, without torch."""
+    if not isinstance(start, Heads):
+        return Mlp.from_policy(learned, start, config.activation)
+    heads = learned.mlp_extractor
+    quality, cost = (each.detach().cpu().numpy().copy() for each in (heads.quality, heads.cost))
+    return replace(start, quality=quality, cost=cost)
 
 
 def _learning_rate(config: TrainingConfig) -> float | Callable[[float], float]:
@@ -138,18 +177,19 @@ class _Keeper(BaseCallback):
         config: TrainingConfig,
         environment: TreeVecEnv,
         info: RouterInfo,
-        projection: Projection,
+        start: Heads | Projection,
         validation: Contexts,
         progress: Progress,
     ) -> None:
         super().__init__()
         self._config, self._env, self._info = config, environment, info
-        self._projection, self._validation, self._progress = projection, validation, progress
+        self._start, self._validation, self._progress = start, validation, progress
         self._alphas = (
             tuple(config.validation_alphas) if config.alpha == "sampled" else (config.alpha,)
         )
         self._iteration = 0
         self._best = -np.inf
+        self._first: NDArray[np.float64] | None = None
         self.curve: list[dict[str, Any]] = []
         self.kept: Router
 
@@ -159,6 +199,8 @@ class _Keeper(BaseCallback):
     def _on_rollout_start(self) -> None:
         if self._iteration:
             self._after_update()
+        elif isinstance(self._start, Heads) and self._config.keep == "best":
+            self._consider(last=False)
         self._env.widen(_share_of_range(self._config, self._iteration))
 
     def _on_rollout_end(self) -> None:
@@ -191,20 +233,33 @@ class _Keeper(BaseCallback):
 
     def _consider(self, last: bool) -> float | None:
         """Keeps the policy if it is the one to keep; its reward on the validation queries."""
-        router = Router(self._info, self._projection, Network.from_policy(self.model.policy))
+        router = Router(self._info, _policy_of(self.model.policy, self._config, self._start))
         queries = len(self._validation.roots)
         found = {"iteration": float(self._iteration), "queries": float(queries)}
         reward = None
+        better = True
         if queries:
-            rewards = mean_reward(router, self._validation, self._alphas)
-            reward = found["reward"] = float(rewards.mean())
+            each = rewards_of(router, self._validation, self._alphas).mean(axis=0)
+            reward = found["reward"] = float(each.mean())
+            better = self._beats_start(each)
         # Among equals the later one: it has met more of the range of alpha.
         best = self._config.keep == "best" and reward is not None and reward >= self._best
-        if best or (self._config.keep == "last" and last):
+        if (best and better) or (self._config.keep == "last" and last):
             self._best = -np.inf if reward is None else reward
             router.info = self._info.model_copy(update={"validation": found})
             self.kept = router
         return reward
+
+    def _beats_start(self, rewards: NDArray[np.float64]) -> bool:
+        """Whether these rewards are above those of a learned start by a standard error."""
+        if self._config.start != "regression":
+            return True
+        if self._first is None:
+            self._first = rewards
+            return True
+        gained = rewards - self._first
+        error = float(gained.std()) / max(len(gained) - 1, 1) ** 0.5
+        return bool(gained.mean() > error)
 
 
 def _batch_size(minibatches: int, transitions: int) -> int:

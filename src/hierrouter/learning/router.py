@@ -24,8 +24,9 @@ from hierrouter.files import (
     write_json,
     write_text,
 )
-from hierrouter.learning.actions import SOLVE, action_count, allowed_actions
-from hierrouter.learning.network import Network, Projection, arrays, from_arrays
+from hierrouter.learning.actions import action_count, allowed_actions
+from hierrouter.learning.policy import Policy, PolicyName, policy_from
+from hierrouter.learning.stages import depth_of
 from hierrouter.routes.outcomes import Moves  # noqa: TC001
 
 if TYPE_CHECKING:
@@ -35,10 +36,12 @@ if TYPE_CHECKING:
 
     from hierrouter.routes.outcomes import Outcomes
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 WEIGHTS = "router.safetensors"
 LARGEST = 256_000_000
 """Bytes of the largest file of a router that is read: the hashes of ten million queries."""
+DIVISORS = ("scale", "tau")
+"""Arrays of one number by which a policy divides."""
 Alpha = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -59,13 +62,17 @@ class RouterInfo(BaseModel):
     moves: Moves
     metric: str
     view: View
+    policy: PolicyName
+    """`decomposed`, or the paper's `mlp`."""
     activation: Literal["tanh", "relu"]
+    """Of an MLP."""
     alpha_range: tuple[Alpha, Alpha]
+    """The least and greatest alpha met in training."""
     cost_unit_usd: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     encoder: dict[str, Any]
     """The encoder's configuration and identity (revision, digest)."""
     dimensions: dict[str, int]
-    """Widths of the embedding, the projection and the action space."""
+    """Widths of the embedding, the policy's state and the action space."""
     config: dict[str, Any]
     """The config's data, pool and training parts."""
     weights: dict[str, str]
@@ -81,15 +88,19 @@ class RouterInfo(BaseModel):
     """Reward on the validation queries, over the alpha grid, and the iteration it is from."""
     weights_sha256: str = ""
 
+    def alpha_of(self, alpha: float) -> float:
+        """The alpha that a decision is made at: any, or of an MLP the one it was trained for."""
+        low, high = self.alpha_range
+        return min(max(alpha, low), high) if self.policy == "mlp" else alpha
+
 
 class Router:
     """A trained policy with all that is needed to ask it. Acts by argmax."""
 
-    def __init__(self, info: RouterInfo, projection: Projection, network: Network) -> None:
+    def __init__(self, info: RouterInfo, policy: Policy) -> None:
         """Puts a router together from its parts."""
         self.info = info
-        self.projection = projection
-        self.network = network
+        self.policy = policy
         self.allowed = allowed_actions(len(info.models), info.hops, info.moves)
         """L x (2 M + 1) flags: which actions each hop allows."""
 
@@ -103,7 +114,9 @@ class Router:
         """
         claim_folder(folder, "router.json")
         with atomic_path(folder / WEIGHTS) as temporary:
-            save_file(arrays(self.projection, self.network), temporary)
+            # safetensors writes the memory as it lies. (`ascontiguousarray` makes a scalar 1-D.)
+            named = {name: np.array(each, order="C") for name, each in self.policy.arrays().items()}
+            save_file(named, temporary)
             digest = sha256_file(temporary)
             # The description goes first and the weights last: cut short in between, the folder is
             # known as ours, and the digest tells that it is not whole.
@@ -123,6 +136,11 @@ class Router:
         if not (folder / "router.json").exists():
             raise HierRouterError(f"{folder} holds no router; make one with `hierrouter train`")
         for file in (folder / "router.json", folder / WEIGHTS):
+            if file.exists() and not file.is_file():
+                # Reading a pipe, for one, would wait for whoever writes into it.
+                raise DamagedFileError(
+                    f"{file} is no regular file; copy the router again or train it anew"
+                )
             if file.exists() and file.stat().st_size > LARGEST:
                 raise DamagedFileError(
                     f"{file} has {file.stat().st_size:,} bytes, no router has that many; copy the "
@@ -150,16 +168,17 @@ class Router:
                 "copy the router again or train it anew"
             )
         try:
-            projection, network = from_arrays(load_file(weights))
+            policy = policy_from(info.policy, load_file(weights), info.activation)
         except (SafetensorError, KeyError) as error:
             raise DamagedFileError(f"{weights} is not a router's weights ({error})") from error
-        _check_arrays(info, projection, network, weights)
-        return cls(info, projection, network)
+        _check_arrays(info, policy, weights)
+        return cls(info, policy)
 
     def scores(
         self,
-        embeddings: NDArray[np.float32],
-        hop: int,
+        query: NDArray[np.float32],
+        context: NDArray[np.float32],
+        stage: int,
         cost_usd: NDArray[np.float64],
         alpha: float,
         allowed: NDArray[np.bool_] | None = None,
@@ -167,10 +186,11 @@ class Router:
         """The policy's log-probabilities of the actions in a context.
 
         Args:
-            embeddings: N x D vectors of the contexts, as the encoder gives them.
-            hop: the hop index, 0..L-1.
+            query: N x D vectors of the bare queries, as the encoder gives them.
+            context: N x D vectors of the contexts; before the first call the queries again.
+            stage: where on the route (`stages.stage_of`), the same for all.
             cost_usd: N dollars spent so far.
-            alpha: quality given up for one cost unit saved; brought into the router's range.
+            alpha: quality given up for one cost unit saved.
             allowed: 2 M + 1 flags, of the actions that are possible at present; none: all that
                 the hop allows.
 
@@ -178,31 +198,29 @@ class Router:
             N x (2 M + 1); minus infinity where the hop does not allow the action, or it is not
             possible.
         """
-        lam = np.full(len(embeddings), self.lambda_of(alpha), dtype=np.float32)
+        count = len(query)
         cost = np.asarray(cost_usd) / self.info.cost_unit_usd
-        return self.state_scores(self.projection(embeddings), hop, cost, lam, allowed)
-
-    def lambda_of(self, alpha: float) -> float:
-        """Alpha / (1 + alpha), of an alpha brought into the router's range."""
-        low, high = self.info.alpha_range
-        alpha = min(max(alpha, low), high)
-        return alpha / (1 + alpha)
+        state = self.policy.state(query, context)
+        return self.state_scores(
+            state, np.full(count, stage), cost, np.full(count, alpha, dtype=np.float64), allowed
+        )
 
     def state_scores(
         self,
         state: NDArray[np.float32],
-        hop: int,
+        stage: NDArray[np.int64],
         cost: NDArray[np.float64],
-        lam: NDArray[np.float32],
+        alpha: NDArray[np.float64],
         allowed: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.float32]:
-        """As `scores`, of N x K projected embeddings, N relative costs and N lambdas.
+        """As `scores`, of N x K states, N stages, N relative costs and N alphas.
 
         `allowed` may also have a row for each of the N.
         """
-        relative = cost.astype(np.float32)
-        logits = self.network.logits(state, relative, lam, hop, self.info.activation)
-        possible = self.allowed[hop] if allowed is None else self.allowed[hop] & allowed
+        logits = self.policy.logits(state, cost, alpha, stage)
+        possible = self.allowed[depth_of(stage, len(self.info.models))]
+        if allowed is not None:
+            possible = possible & allowed
         logits = np.where(possible, logits, -np.inf)
         shifted = logits - logits.max(axis=1, keepdims=True)
         return np.asarray(
@@ -222,62 +240,52 @@ class Router:
         Raises:
             ConfigError: the outcomes are of another pool or another encoder.
         """
+        from hierrouter.learning.contexts import RecordedContexts  # needs torch's threads
+        from hierrouter.learning.greedy import walk
+
         if outcomes.models != self.info.models or outcomes.hops != self.info.hops:
             raise ConfigError(
                 f"the router routes over {', '.join(self.info.models)} with {self.info.hops} hops, "
                 f"the tree has {', '.join(outcomes.models)} with {outcomes.hops}"
             )
-        width, read = outcomes.embeddings.shape[2], self.projection.mean.shape[0]
+        width, read = outcomes.embeddings.shape[2], self.policy.width
         if width != read:
             raise ConfigError(
                 f"the router reads embeddings {read} wide, the tree's are {width} wide: "
                 "another encoder; embed the tree with the router's, or train the router anew"
             )
-        column = np.full((len(outcomes.contexts), len(outcomes.models)), -1)
-        for index, path in enumerate(outcomes.routes(self.info.moves).paths):
-            column[outcomes.contexts.index(path[:-1]), path[-1]] = index
-        context = np.zeros(len(outcomes), dtype=np.int64)
-        chosen = np.full(len(outcomes), -1, dtype=np.int64)
-        for hop in range(outcomes.hops):
-            going = np.flatnonzero(chosen < 0)
-            if not len(going):
-                break
-            at = context[going]
-            scores = self.scores(
-                outcomes.embeddings[going, at], hop, outcomes.spent[going, at], alpha
-            )
-            action = scores.argmax(axis=1)
-            model, solved = action // 2, action % 2 == SOLVE
-            chosen[going] = np.where(solved, column[at, model], -1)
-            context[going] = np.where(solved, at, outcomes.child[at, model])
-        return chosen
+        state = outcomes.states(self.policy.state)
+        contexts = RecordedContexts(outcomes, state, self.info.cost_unit_usd)
+        paths = outcomes.routes(self.info.moves).paths
+        column = {path: number for number, path in enumerate(paths)}
+        taken = walk(self, contexts, (alpha,)).paths[0]
+        return np.array([column[path] for path in taken], dtype=np.int64)
 
 
-def _check_arrays(info: RouterInfo, projection: Projection, network: Network, path: Path) -> None:
+def _check_arrays(info: RouterInfo, policy: Policy, path: Path) -> None:
     """Makes sure that the arrays fit each other and the description, and hold numbers."""
     try:
-        width, embedding, actions = (
-            info.dimensions[key] for key in ("projection", "embedding", "actions")
+        embedding, state, actions = (
+            info.dimensions[key] for key in ("embedding", "state", "actions")
         )
     except KeyError as error:
         raise DamagedFileError(
             f"{path.with_name('router.json')}: dimensions lacks {error}; train the router anew"
         ) from error
-    stage = network.stage.shape[-1] if network.stage.ndim else 0
-    first, second = network.first_bias.size, network.second_bias.size
-    expected = {
-        "projection.mean": (embedding,),
-        "projection.components": (width, embedding),
-        "projection.scale": (),
-        "network.stage": (info.hops, stage),
-        "network.first_weight": (first, width + 2 + stage),
-        "network.first_bias": (first,),
-        "network.second_weight": (second, first),
-        "network.second_bias": (second,),
-        "network.action_weight": (actions, second),
-        "network.action_bias": (action_count(len(info.models)),),
-    }
-    for name, array in arrays(projection, network).items():
+    models = len(info.models)
+    if actions != action_count(models):
+        raise DamagedFileError(
+            f"{path.with_name('router.json')}: dimensions says {actions} actions, {models} models "
+            f"have {action_count(models)}; train the router anew"
+        )
+    try:
+        expected = policy.shapes(models, info.hops, embedding)
+    except (TypeError, IndexError) as error:  # a number stands where rows should
+        raise DamagedFileError(
+            f"{path} does not hold arrays of a router's shapes ({error}); copy the router again or "
+            "train it anew"
+        ) from error
+    for name, array in policy.arrays().items():
         if array.shape != expected[name]:
             raise DamagedFileError(
                 f"{path}: {name} has shape {array.shape}, expected {expected[name]}; "
@@ -288,3 +296,14 @@ def _check_arrays(info: RouterInfo, projection: Projection, network: Network, pa
                 f"{path}: {name} holds {array.dtype} that are not all finite float32 numbers; "
                 "copy the router again or train it anew"
             )
+        if name.rpartition(".")[2] in DIVISORS and array <= 0:
+            raise DamagedFileError(
+                f"{path}: {name} is {array:g}, and has to be above 0; copy the router again or "
+                "train it anew"
+            )
+    blank = np.zeros((1, embedding), dtype=np.float32)
+    if (width := policy.state(blank, blank).shape[1]) != state:
+        raise DamagedFileError(
+            f"{path.with_name('router.json')}: dimensions says a state of {state} numbers, the "
+            f"weights make {width}; train the router anew"
+        )

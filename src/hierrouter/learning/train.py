@@ -1,24 +1,24 @@
-"""Training a router on a route tree: data in, PPO, the best checkpoint out."""
+"""Training a router on a route tree: data in, a learner, the router out."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from hierrouter import __version__
 from hierrouter.config import PoolConfig, TrainingConfig
 from hierrouter.errors import ConfigError, HierRouterError
 from hierrouter.files import claim_folder
 from hierrouter.learning.card import model_card
-from hierrouter.learning.contexts import FilledContexts, RecordedContexts, sampled_embeddings
 from hierrouter.learning.environment import Game
-from hierrouter.learning.network import Projection
+from hierrouter.learning.greedy import mean_reward
+from hierrouter.learning.heads import Heads
 from hierrouter.learning.ppo import learn
 from hierrouter.learning.router import Router, RouterInfo, query_hash
 from hierrouter.learning.threads import threads
-from hierrouter.progress import say
+from hierrouter.learning.workbench import Workbench
+from hierrouter.progress import Progress, say
 from hierrouter.routes.fill import filling
 from hierrouter.routes.load import load_outcomes, tree_info
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from hierrouter.learning.contexts import Contexts
     from hierrouter.routes.fill import Filler
     from hierrouter.routes.outcomes import Outcomes
 
@@ -40,7 +39,7 @@ def train_router(
     max_dollars: float | None = None,
     look: Callable[[Outcomes], object] | None = None,
 ) -> Path:
-    """Trains a router with PPO on the training queries of a route tree.
+    """Trains a router on the training queries of a route tree.
 
     Args:
         config: the training part of a config.
@@ -83,6 +82,10 @@ def train_router(
     router.save(out, curve, model_card(router.info))
     kept = router.info.validation
     result = f"iteration {kept['iteration']:.0f} of {config.iterations}"
+    if config.learner == "regression":
+        result = "by regression"
+    elif config.start == "regression" and not kept["iteration"]:
+        result = "PPO found nothing better than its start, the regression"
     if "reward" in kept:
         on = f"on {kept['queries']:.0f} validation queries"
         result += f", reward {on} {kept['reward']:.3f}"
@@ -143,39 +146,25 @@ def fit(
     held_back = validation_mask(train.tasks, config.validation_share, config.seed)
     fitting, validation = train.select(~held_back), train.select(held_back)
     unit = train.cost_unit_usd() if config.cost_unit_usd == "auto" else config.cost_unit_usd
-    model_threads = torch.get_num_threads()
-    with threads(1):
-        if filler is None:
-            # Only contexts from which a call can be made are seen, and they all are.
-            seen = fitting.embeddings.reshape(-1, fitting.embeddings.shape[2])
-        elif config.projection is None:
-            seen = fitting.embeddings[:, 0]
-        else:
-            seen = sampled_embeddings(filler, fitting, config.seed, model_threads)
-        projection = Projection.fit(seen, config.projection)
-
-        def contexts_of(part: Outcomes) -> Contexts:
-            if filler is None:
-                return RecordedContexts(part, projection(part.embeddings), unit)
-            return FilledContexts(filler, part, projection, unit, model_threads)
-
-        contexts, kept_back = contexts_of(fitting), contexts_of(validation)
+    workbench = Workbench(config, train, unit, filler)
+    game_contexts, kept_back = workbench.contexts(fitting), workbench.contexts(validation)
     low, high = (alpha / (1 + alpha) for alpha in config.alpha_range)
-    game = Game(contexts, config.moves, low, high)
+    game = Game(game_contexts, config.moves, low, high, config.limited_share)
     pool = PoolConfig.model_validate(info["pool"])
     described = RouterInfo(
         models=train.models,
-        hops=contexts.hops,
+        hops=game_contexts.hops,
         moves=config.moves,
         metric=config.metric,
         view=config.view,
+        policy=config.policy,
         activation=config.activation,
         alpha_range=config.alpha_range,
         cost_unit_usd=unit,
         encoder={"config": pool.encoder.model_dump(mode="json"), "identity": info["encoder"]},
         dimensions={
             "embedding": train.embeddings.shape[2],
-            "projection": projection.components.shape[0],
+            "state": game_contexts.state.shape[1],
             "actions": int(game.action_space().n),
         },
         config={
@@ -192,7 +181,40 @@ def fit(
         training_seed=config.seed,
         validation={},
     )
-    return learn(config, game, projection, described, kept_back, label)
+    if config.learner == "regression":
+        return _fitted(workbench, described, train, label)
+    start = workbench.start(fitting)
+    router, curve = learn(config, game, start, described, kept_back, label)
+    if isinstance(start, Heads) and config.start == "regression":
+        # What PPO found is a step away from the start; the start itself is fitted anew, to the
+        # queries kept back as well.
+        whole = workbench.start(train)
+        assert isinstance(router.policy, Heads)
+        assert isinstance(whole, Heads)
+        router.policy = whole.stepped(start, router.policy)
+    return router, curve
+
+
+def _fitted(
+    workbench: Workbench, described: RouterInfo, train: Outcomes, label: str
+) -> tuple[Router, list[dict[str, Any]]]:
+    """The router of the regression alone, on all training queries, and its one point of a curve."""
+    with Progress(label, 1, "fits") as progress:
+        policy = workbench.start(train)
+        assert isinstance(policy, Heads)
+        progress.advance(1)
+    router = Router(described, policy)
+    contexts = workbench.contexts(train)
+    with threads(1):
+        rewards = mean_reward(router, contexts, workbench.alphas)
+    point = {
+        "iteration": 1,
+        "transitions": len(contexts.depth),
+        "metrics": {"training_reward": float(rewards.mean())},
+    }
+    found = {"iteration": 1.0, "queries": 0.0}
+    router.info = described.model_copy(update={"validation": found})
+    return router, [point]
 
 
 def validation_mask(tasks: NDArray[np.str_], share: float, seed: int) -> NDArray[np.bool_]:

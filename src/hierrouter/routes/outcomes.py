@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 Moves = Literal["direct", "paper", "early_exit"]
@@ -138,6 +140,18 @@ class Outcomes:
                 if after >= 0:
                     spent[:, after] = spent[:, context] + self.analyze_cost[:, context, model]
         return spent
+
+    def states(
+        self,
+        state_of: Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]],
+    ) -> NDArray[np.float32]:
+        """What a policy sees of each context, N x C x K.
+
+        Args:
+            state_of: from ... x D embeddings of queries and of contexts to ... x K numbers.
+        """
+        queries = np.broadcast_to(self.embeddings[:, :1], self.embeddings.shape)
+        return state_of(queries, self.embeddings)
 
     def routes(self, moves: Moves) -> RouteTable:
         """The routes that `moves` allow (section 3.1 for `paper`: exactly L calls)."""

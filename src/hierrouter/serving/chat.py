@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,11 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hierrouter.pool.live.backend import Turn
 from hierrouter.serving.calls import Question
-from hierrouter.serving.knobs import Knobs, parse_knobs, terms_of
+from hierrouter.serving.knobs import Knobs, knob_error, terms_of
 from hierrouter.serving.problems import RequestError
+from hierrouter.serving.wording import wrong
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from hierrouter.learning.router import RouterInfo
     from hierrouter.pool.live.backend import Speaker
@@ -87,19 +89,19 @@ WITHOUT_EFFECT = frozenset(
     }
 )
 """What says nothing about the answer."""
-ONLY: Mapping[str, Callable[[Any], bool]] = {
-    "n": lambda value: value == 1,
-    "logprobs": lambda value: value is False,
-    "top_logprobs": lambda value: value == 0,
-    "presence_penalty": lambda value: value == 0,
-    "frequency_penalty": lambda value: value == 0,
-    "tools": lambda value: value == [],
-    "functions": lambda value: value == [],
-    "tool_choice": lambda value: value in ("none", "auto"),
-    "function_call": lambda value: value in ("none", "auto"),
-    "response_format": lambda value: value == {"type": "text"},
-    "modalities": lambda value: value == ["text"],
-    "logit_bias": lambda value: value == {},
+ONLY: Mapping[str, tuple[Any, ...]] = {
+    "n": (1,),
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "presence_penalty": (0,),
+    "frequency_penalty": (0,),
+    "tools": ([],),
+    "functions": ([],),
+    "tool_choice": ("none", "auto"),
+    "function_call": ("none", "auto"),
+    "response_format": ({"type": "text"},),
+    "modalities": (["text"],),
+    "logit_bias": ({},),
 }
 """What is known and not offered, with the values that ask for nothing."""
 
@@ -135,7 +137,7 @@ def parse_chat(body: bytes, presets: Mapping[str, float], info: RouterInfo) -> A
     try:
         request = ChatRequest.model_validate_json(body)
     except ValidationError as error:
-        raise _wrong(error, body) from error
+        raise _wrong(error) from error
     if request.model not in presets:
         raise RequestError(
             f"there is no model {request.model!r}; there are {', '.join(presets)}",
@@ -146,7 +148,7 @@ def parse_chat(body: bytes, presets: Mapping[str, float], info: RouterInfo) -> A
     limits = [each for each in (request.max_tokens, request.max_completion_tokens) if each]
     stops = [request.stop] if isinstance(request.stop, str) else request.stop or []
     if len(stops) > MOST_STOPS:
-        raise RequestError(f"stop holds {len(stops)} texts; at most {MOST_STOPS} do", "stop")
+        raise _refused(f"stop holds {len(stops)} texts; at most {MOST_STOPS} do", "stop")
     return Asked(
         question=_question(request.messages, min(limits, default=None)),
         terms=terms_of(request.hierrouter or Knobs(), presets[request.model], info),
@@ -158,33 +160,35 @@ def parse_chat(body: bytes, presets: Mapping[str, float], info: RouterInfo) -> A
     )
 
 
-def _wrong(error: ValidationError, body: bytes) -> Exception:
+def _wrong(error: ValidationError) -> Exception:
     """What to raise where a request cannot be read."""
-    first = error.errors()[0]
-    where = [str(part) for part in first["loc"]]
-    if where[:1] == ["hierrouter"]:
-        inner = first["input"] if len(where) == 1 else {where[1]: first["input"]}
-        try:
-            parse_knobs(inner)
-        except Exception as told:
-            return told
+    errors = error.errors()
+    first = errors[0]
     if first["type"] == "json_invalid":
         return RequestError(f"the body is no JSON ({first['msg']})", None)
-    return RequestError(
-        f"{'.'.join(where) or 'the body'}: {first['msg']}", where[0] if where else None
-    )
+    if first["loc"][:1] == ("hierrouter",):
+        within = [each for each in errors if each["loc"][:1] == ("hierrouter",)]
+        return knob_error([{**each, "loc": each["loc"][1:]} for each in within])
+    where, told = wrong(errors)
+    name = str(where[0]) if where else None
+    return _refused(f"{'.'.join(map(str, where)) or 'the body'} {told}", name)
+
+
+def _refused(text: str, parameter: str | None) -> RequestError:
+    """What to raise where a field has a wrong value."""
+    return RequestError(text, parameter, code="invalid_value" if parameter else None)
 
 
 def _question(messages: list[Message], max_tokens: int | None) -> Question:
     turns = [_turn(message, number) for number, message in enumerate(messages)]
     last = turns[-1]
     if last.speaker != "user":
-        raise RequestError(
+        raise _refused(
             f"the last message is the {last.speaker}'s; the query has to come last, as the user's",
             "messages",
         )
     if not last.text.strip():
-        raise RequestError("the last message is empty; it is the query", "messages")
+        raise _refused("the last message is empty; it is the query", "messages")
     return Question(last.text, tuple(turns[:-1]), max_tokens)
 
 
@@ -197,20 +201,20 @@ def _turn(message: Message, number: int) -> Turn:
     }
     where = f"messages.{number}"
     if message.role not in speakers:
-        raise RequestError(
+        raise _refused(
             f"{where}.role is {message.role!r}; there are {', '.join(speakers)}: tools are not "
             "offered",
             where,
         )
     if (message.model_extra or {}).get("tool_calls"):
-        raise RequestError(f"{where}.tool_calls: tools are not offered", where)
+        raise _refused(f"{where}.tool_calls: tools are not offered", where)
     content = message.content
     if content is None:
         content = ""
     if not isinstance(content, str):
         for part in content:
             if part.type != "text" or part.text is None:
-                raise RequestError(
+                raise _refused(
                     f"{where}.content holds a part of type {part.type!r}; only text is understood",
                     where,
                 )
@@ -229,8 +233,15 @@ def _unheeded(others: Mapping[str, Any]) -> tuple[str, ...]:
             if value != harmless.get(name):
                 unheeded.append(name)
         elif name in ONLY:
-            if not ONLY[name](value):
-                raise RequestError(f"{name} is not offered; leave it out", name, code="unsupported")
+            if not any(_same(value, each) for each in ONLY[name]):
+                told = " or ".join(json.dumps(each) for each in ONLY[name])
+                line = f"{name} is not offered other than as {told}; leave it out"
+                raise RequestError(line, name, code="unsupported")
         else:
             raise RequestError(f"{name} is not known; leave it out", name, code="unknown_parameter")
     return tuple(unheeded)
+
+
+def _same(value: Any, other: Any) -> bool:
+    """Whether two values of JSON are the same: for Python, `true` is 1."""
+    return bool(value == other) and isinstance(value, bool) == isinstance(other, bool)

@@ -51,8 +51,8 @@ class Hop:
     """Seconds from the decision's begin to the reply's end."""
     decided_s: float
     """Seconds of it that the decision took."""
-    first_s: float
-    """Seconds until the first piece of the reply."""
+    first_s: float | None
+    """Seconds from the decision's begin to the reply's first piece; none where it came whole."""
 
 
 @dataclass
@@ -63,6 +63,9 @@ class Route:
     """The alpha that was routed with."""
     hops: list[Hop] = field(default_factory=list)
     """The calls that were made."""
+    asking: str = ""
+    """The model that was decided for last, where its reply is not there: the one under way, or the
+    last that failed."""
     lost: dict[str, float] = field(default_factory=dict)
     """By model, dollars of calls that gave no reply: at most what they can have cost where they
     failed, and what they had said where they were given up."""

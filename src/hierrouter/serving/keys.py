@@ -56,14 +56,17 @@ class Keys:
         try:
             return self._from_file()
         except ConfigError as error:
-            log.warning("%s", error)
+            wrong = error
         try:
             text = self._file.read_text(encoding="utf-8") if self._file else ""
         except (OSError, UnicodeDecodeError):
             text = ""
+        if listed := _split(text):
+            log.warning("%s", wrong)
+            return [digest(key) for key in listed if _usable(key)]
         # An empty or missing file is one half-way through a change.
-        listed = _split(text)
-        return [digest(key) for key in listed if _usable(key)] if listed else self._read
+        log.warning("%s; the keys read before stay in force", wrong)
+        return self._read
 
     def _from_file(self) -> list[bytes]:
         try:

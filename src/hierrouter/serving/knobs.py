@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hierrouter.errors import HierRouterError
+from hierrouter.serving.wording import wrong
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hierrouter.learning.router import RouterInfo
 
 CHEAP, BEST = "-cheap", "-best"
@@ -24,8 +27,8 @@ class Knobs(BaseModel):
     )
 
     alpha: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    """Quality given up for one cost unit saved; brought into the range that the router was trained
-    for. Not given: the preset's or the server's."""
+    """Quality given up for one cost unit saved. A router of the policy `mlp` decides at the nearest
+    alpha that it was trained for. Not given: the preset's or the server's."""
     max_cost: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Most dollars that all calls of this request may cost by the pool's rates; never exceeded."""
     max_hops: Annotated[int, Field(ge=1)] | None = None
@@ -54,7 +57,7 @@ class Terms:
     """The terms of one request, every setting filled in and checked against the router."""
 
     alpha: float
-    """In the router's range."""
+    """What is decided at."""
     max_cost: float | None
     """Dollars."""
     hops: int
@@ -75,14 +78,31 @@ def presets(name: str, info: RouterInfo, alpha: float) -> dict[str, float]:
     Args:
         name: what the router is called.
         info: the router.
-        alpha: of the plain name; brought into the router's range.
+        alpha: of the plain name.
     """
     low, high = info.alpha_range
     return {
-        name: min(max(alpha, low), high),
+        name: info.alpha_of(alpha),
         f"{name}{CHEAP}": high,
         f"{name}{BEST}": low,
     }
+
+
+def alpha_note(info: RouterInfo, alpha: float) -> str:
+    """What to say where an alpha is out of what a router was trained for; nothing where it is not.
+
+    Args:
+        info: the router.
+        alpha: that is asked for.
+    """
+    low, high = info.alpha_range
+    if low <= alpha <= high:
+        return ""
+    used = info.alpha_of(alpha)
+    return (
+        f"note: this router was trained for alpha {low:g} to {high:g}; {alpha:g} is out of that"
+        + ("" if used == alpha else f", and {used:g} is used")
+    )
 
 
 def terms_of(knobs: Knobs, preset_alpha: float, info: RouterInfo) -> Terms:
@@ -96,7 +116,6 @@ def terms_of(knobs: Knobs, preset_alpha: float, info: RouterInfo) -> Terms:
     Raises:
         KnobError: a model is not in the pool, or the hops are not to be had.
     """
-    low, high = info.alpha_range
     alpha = preset_alpha if knobs.alpha is None else knobs.alpha
     hops = info.hops if knobs.max_hops is None else knobs.max_hops
     if hops > info.hops:
@@ -108,7 +127,7 @@ def terms_of(knobs: Knobs, preset_alpha: float, info: RouterInfo) -> Terms:
         if model not in numbers:
             raise KnobError("models", f"names {model}; the pool has {', '.join(numbers)}")
     return Terms(
-        alpha=min(max(alpha, low), high),
+        alpha=info.alpha_of(alpha),
         max_cost=knobs.max_cost,
         hops=hops,
         models=frozenset(numbers[model] for model in knobs.models or numbers),
@@ -129,9 +148,17 @@ def parse_knobs(raw: Any) -> Knobs:
     try:
         return Knobs.model_validate(raw)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        if first["type"] == "extra_forbidden":
-            known = ", ".join(Knobs.model_fields)
-            raise KnobError(where, f"is no setting; there are {known}") from error
-        raise KnobError(where, f"is wrong: {first['msg']}") from error
+        raise knob_error(error.errors()) from error
+
+
+def knob_error(errors: Sequence[Any]) -> KnobError:
+    """What is wrong with a request's settings.
+
+    Args:
+        errors: as pydantic tells them of `Knobs`.
+    """
+    place, told = wrong(errors)
+    where, known = ".".join(map(str, place)), ", ".join(Knobs.model_fields)
+    if errors[0]["type"] == "extra_forbidden":
+        return KnobError(where, f"is no setting; there are {known}")
+    return KnobError(where, told if place else f"{told}; its settings are {known}")

@@ -165,6 +165,16 @@ class RouterModel(Model):  # type: ignore[misc]
             return {"predictions": [_v1_prediction(answer) for answer in answers]}
         return _v2_response(payload, answers, self.name, names)
 
+    async def explain(self, payload: Any, headers: dict[str, str] | None = None) -> Any:
+        """There are no explanations.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(
+            "explanations are not offered; `detail` of an answer tells how it came about"
+        )
+
     def get_input_types(self) -> list[dict[str, Any]]:
         """The tensors of a v2 request."""
         return input_types()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from hierrouter.config import EncoderConfig, Endpoint, PoolConfig
@@ -48,7 +49,8 @@ def open_player(
                     f"the router wants to send the key in {wanted} to {spec.endpoint.url} (model "
                     f"{spec.name}); where that is right, add --endpoint-key {wanted}"
                 )
-            key = f", key from {spec.endpoint.api_key_env}" if spec.endpoint.api_key_env else ""
+            variable = spec.endpoint.api_key_env
+            key = f", key from {variable}" if os.environ.get(variable, "").strip() else ""
             say(f"{spec.name} is answered for by {spec.endpoint.url}{key}")
     vectors = Vectors(open_matching_encoder(encoder, identity))
     return Player(router, pool, Fleet(pool, router.info.weights), vectors)
@@ -62,7 +64,7 @@ def _described(router: Router) -> tuple[PoolConfig, EncoderConfig, dict[str, Any
         encoder = EncoderConfig.model_validate(info.encoder["config"])
         identity = dict(info.encoder["identity"])
         names = tuple(spec.name for spec in pool.models)
-        if names != info.models or pool.hops != info.hops or not set(names) <= set(info.weights):
+        if names != info.models or info.hops > pool.hops or not set(names) <= set(info.weights):
             raise ValueError("its pool is not the one that its policy chooses from")
     except (KeyError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]

@@ -46,16 +46,33 @@ DESCRIBED = {
 }
 
 
+def _answers(text: str, name: str, stream: str = "") -> dict[int | str, dict[str, Any]]:
+    """What the description tells of a route's answers."""
+    content: dict[str, Any] = {
+        "application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}
+    }
+    if stream:
+        content["text/event-stream"] = {"schema": {"type": "string", "description": stream}}
+    return {200: {"description": text, "content": content}}
+
+
+STREAM = (
+    "With `stream`: chunks of the answer as `data:` lines, then `data: [DONE]`. The last chunk has "
+    "`hierrouter`. What fails after the first piece is an event with `error`, among them "
+    "`answer_broken_off`, `deadline_exceeded` and `shutting_down`."
+)
+
+
 def openai_router(service: Service) -> APIRouter:
     """The routes of OpenAI's interface for one service."""
     router = APIRouter(prefix=PREFIX, tags=["OpenAI"])
 
-    @router.get("/models")
+    @router.get("/models", response_model=None, responses=_answers("The names.", "ModelList"))
     async def models() -> dict[str, Any]:
         """The names under which the router is asked."""
         return {"object": "list", "data": [_model(service, name) for name in service.presets]}
 
-    @router.get("/models/{name}")
+    @router.get("/models/{name}", response_model=None, responses=_answers("The name.", "ModelTold"))
     async def model(name: str) -> dict[str, Any]:
         """One of these names."""
         if name not in service.presets:
@@ -64,7 +81,12 @@ def openai_router(service: Service) -> APIRouter:
             raise RequestError(text, "model", 404, "model_not_found")
         return _model(service, name)
 
-    @router.post("/chat/completions", response_model=None, openapi_extra=DESCRIBED)
+    @router.post(
+        "/chat/completions",
+        response_model=None,
+        openapi_extra=DESCRIBED,
+        responses=_answers("The answer.", "ChatCompletion", STREAM),
+    )
     async def chat_completions(request: Request) -> Response:
         """Answers a conversation: picks a model at each hop, and returns the last one's reply."""
         asked = parse_chat(await request.body(), service.presets, service.info)

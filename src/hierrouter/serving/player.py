@@ -20,6 +20,7 @@ import numpy as np
 
 from hierrouter.errors import DamagedFileError, HierRouterError, RefusedError
 from hierrouter.learning.actions import ANALYZE, ROLES, SOLVE, action_name
+from hierrouter.learning.stages import stage_of
 from hierrouter.pool.backend import Completion
 from hierrouter.pool.live.backend import WindowError
 from hierrouter.pool.live.member import Bill
@@ -73,6 +74,8 @@ class _Play:
     trim: Trim
     route: Route
     began: float = field(default_factory=perf_counter)
+    query: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    """The question's vector, once it was encoded."""
     failed: set[int] = field(default_factory=set)
     """Models that failed."""
     refused: set[int] = field(default_factory=set)
@@ -123,9 +126,9 @@ class Player:
             Each decision, the pieces of the answer, and each finished hop.
 
         Raises:
-            TooDearError, TooLongError, LateError, NobodyAnswersError: nothing of an answer was
-                there yet.
-            BrokenOffError: it was.
+            TooDearError, TooLongError, NobodyAnswersError: nothing of an answer was there yet.
+            BrokenOffError: it was, and the model failed.
+            LateError: the deadline has passed, whatever was there.
         """
         now = asyncio.get_running_loop().time()
         play = _Play(
@@ -150,8 +153,6 @@ class Player:
                 play.calls.replies.append((last.decision.role, last.completion.reply))
         except TimeoutError as error:
             line = f"no whole answer within the {terms.deadline_s:g} s of hierrouter.deadline_ms"
-            if play.trim.said and play.pieces:
-                raise BrokenOffError(line) from error
             raise LateError(f"{line}; allow more, or fewer hops") from error
 
     def _allowed(self, terms: Terms) -> NDArray[np.bool_]:
@@ -172,6 +173,7 @@ class Player:
             if decision.fallback:
                 route.degraded = True
             member = self.members[action // 2]
+            route.asking = member.spec.name
             solves = action % 2 == SOLVE
             said, first = "", 0.0
             completion: Completion | None = None
@@ -182,6 +184,7 @@ class Player:
                 left = self._left(play)
                 prompt = await self._off_loop(play, play.calls.prompt, action, index, left)
                 await self.fleet.ready(member)
+                asked = perf_counter()
                 calling = member.call(
                     prompt,
                     play.calls.limit(action),
@@ -193,10 +196,10 @@ class Player:
                 )
                 async with aclosing(calling) as pieces:
                     async for piece in pieces:
-                        first = first or perf_counter()
                         if isinstance(piece, Completion):
                             completion = piece
                             break
+                        first = first or perf_counter()
                         said += piece
                         if solves and (text := play.trim.add(piece)):
                             yield Text(text)
@@ -215,7 +218,7 @@ class Player:
                     given_up = completion is None and bill.sent and not play.trim.stopped
                     self._note_lost(play, action, prompt, bill.lost, said if given_up else None)
             if completion is None:
-                completion = self._cut(play, action, prompt, said, perf_counter() - decided)
+                completion = self._cut(play, action, prompt, said, perf_counter() - asked)
             if solves:
                 text = "" if said else play.trim.add(completion.reply)
                 if text := text + play.trim.finish():
@@ -223,17 +226,20 @@ class Player:
                 route.answer = play.trim.said
                 route.finish_reason = "stop" if play.trim.stopped else completion.finish_reason
             spec = member.spec
+            # As the model took it, however slowly the pieces were read.
+            latency_s = asked - started + completion.latency_s
             hop = Hop(
                 decision=decision,
                 completion=completion,
                 cost_usd=call_cost(spec.rate, completion.tokens_in, completion.tokens_out),
                 started_s=started - play.began,
-                # As the model took it, however slowly the pieces were read.
-                latency_s=decided - started + completion.latency_s,
+                latency_s=latency_s,
                 decided_s=decided - started,
-                first_s=first - started,
+                # On another clock than the model's: a busy loop reads late.
+                first_s=min(first - started, latency_s) if first else None,
             )
             route.hops.append(hop)
+            route.asking = ""
             yield hop
             return
 
@@ -252,11 +258,16 @@ class Player:
         elif not possible.any():
             raise self._nobody(play, dead)
         possible = self._in_time(play, able, index, possible)
-        state = await self._state(play)
+        context = await self._state(play)
+        if not index:
+            play.query = context
+        # Every decision sees the bare question, too.
+        vectors = (play.query[None], context[None])
+        stage = self._stage(play.route)
         spent = np.array([play.route.cost_usd])
 
         def scores(among: NDArray[np.bool_]) -> NDArray[np.float32]:
-            every = self.router.scores(state[None], index, spent, play.route.alpha, among)
+            every = self.router.scores(*vectors, stage, spent, play.route.alpha, among)
             row: NDArray[np.float32] = every[0]
             return row
 
@@ -279,6 +290,11 @@ class Player:
             chances={action_name(each, names): float(np.exp(found[each])) for each in order},
             fallback=wished // 2 in dead,
         )
+
+    def _stage(self, route: Route) -> int:
+        """Where on the route the next decision is made."""
+        models = self.router.info.models
+        return stage_of([models.index(hop.decision.model) for hop in route.hops], len(models))
 
     async def _wished(
         self,
@@ -342,9 +358,10 @@ class Player:
             raise self._nobody(play, set(), "every model that hierrouter.max_cost leaves")
         if least == math.inf:
             raise TooLongError("the question is too long for every allowed model")
+        lower = "" if play.question.max_tokens is None else ", or lower max_tokens"
         raise TooDearError(
             f"hierrouter.max_cost is {left:.3g} dollars; the cheapest route may cost {least:.3g}: "
-            "raise it, or lower max_tokens"
+            f"raise it{lower}"
         )
 
     def _in_time(

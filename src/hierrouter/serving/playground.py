@@ -24,7 +24,7 @@ def playground_router() -> APIRouter:
     page, headers = _assembled()
     router = APIRouter(tags=["Playground"])
 
-    @router.get(PATH, include_in_schema=False)
+    @router.api_route(PATH, methods=["GET", "HEAD"], include_in_schema=False)
     async def playground() -> Response:
         return Response(page, media_type="text/html", headers=headers)
 

@@ -16,6 +16,7 @@ from hierrouter.errors import HierRouterError
 from hierrouter.serving.kserve_import import no_arguments
 from hierrouter.serving.problems import SERVER, Problem, RequestError, problem_of
 from hierrouter.serving.visits import current
+from hierrouter.serving.wording import wrong
 
 with no_arguments():
     from kserve import errors as kserve
@@ -83,13 +84,14 @@ def unreadable(errors: Sequence[Any], body: Any) -> tuple[str, str | None]:
         body: what was read, as far as it was.
     """
     first = errors[0]
-    # KServe takes an object or bytes, and pydantic tells how it is neither.
-    where = [part for part in first["loc"] if part not in ("body", "InferenceRequest")]
     if first["type"] == "json_invalid":
         return f"the body is no JSON ({first.get('ctx', {}).get('error', first['msg'])})", None
+    # KServe takes an object or bytes, and pydantic tells how it is neither.
+    taken = [each for each in errors if "bytes" not in each["loc"]] or errors
+    where, told = wrong(taken, "body", "InferenceRequest", "bytes")
     place = ".".join(map(str, where))
-    line = f"{place or 'the body'}: {first['msg']}"
-    if where[:1] != ["inputs"] or len(where) < 2:
+    line = f"{place or 'the body'} {told}"
+    if where[:1] != ("inputs",) or len(where) < 2:
         wanted = '{"inputs": [{"name", "shape", "datatype", "data"}, …]}'
         return f"{line}; the body has to be {wanted}", place or None
     try:

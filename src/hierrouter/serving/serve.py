@@ -15,6 +15,7 @@ from hierrouter.learning.router import Router
 from hierrouter.progress import say
 from hierrouter.serving.journal import json_logs
 from hierrouter.serving.keys import VARIABLE, find_keys
+from hierrouter.serving.knobs import alpha_note
 from hierrouter.serving.open import open_player
 from hierrouter.tracking.resolve import NOTE
 
@@ -96,12 +97,8 @@ def _serve(folder: Path, settings: ServeSettings) -> None:
         )
     endpoints = dict(_endpoint(text, settings) for text in settings.endpoints)
     router = Router.load(folder)
-    low, high = router.info.alpha_range
-    if not low <= settings.alpha <= high:
-        say(
-            f"note: this router was trained for alpha {low:g} to {high:g}; "
-            f"{settings.alpha:g} is out of that, and is brought into it"
-        )
+    if note := alpha_note(router.info, settings.alpha):
+        say(note)
     _require_free(settings.host, settings.port)
     if find_spec("kserve") is None:
         raise HierRouterError("KServe is not installed; pip install 'hierrouter[serving]'")
@@ -168,7 +165,7 @@ def _endpoint(text: str, settings: ServeSettings) -> tuple[str, Endpoint]:
 
 def _version(folder: Path, digest: str) -> str:
     """The registered version, where the folder was fetched from MLflow; else the digest's begin."""
-    if not (folder / NOTE).exists():
+    if not (folder / NOTE).is_file():
         return digest[:12]
     try:
         return str(read_json(folder / NOTE)["version"])

@@ -14,8 +14,10 @@ import signal
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from hierrouter.interrupts import end_at_once
 from hierrouter.serving.bounded import BoundedHeads
-from hierrouter.serving.gate import OPEN, REFUSED, Gate
+from hierrouter.serving.description import describe
+from hierrouter.serving.gate import Gate
 from hierrouter.serving.kserve_import import no_arguments
 
 if TYPE_CHECKING:
@@ -67,10 +69,16 @@ def run_server(
 
             Once it listens, uvicorn sees to signals, and hands them on here when all is done.
             """
+            told = False
 
-            def end(number: int, _: Any) -> None:
-                if not self._rest_server._server.should_exit:
-                    raise KeyboardInterrupt
+            def end(*_: Any) -> None:
+                nonlocal told
+                if self._rest_server._server.should_exit:
+                    return
+                if told:
+                    end_at_once()
+                told = True
+                raise KeyboardInterrupt
 
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, end)
@@ -94,8 +102,11 @@ def run_server(
                 ending = asyncio.ensure_future(_note_the_end(uvicorn, service))
                 try:
                     await super()._serve()
-                    if cut := uvicorn.server_state.tasks:
-                        await asyncio.wait(list(cut), timeout=LAST_WORDS_S)
+                    if cut := _cut(uvicorn):
+                        await asyncio.wait(cut, timeout=LAST_WORDS_S)
+                    if uvicorn.force_exit:
+                        # Left out in a hurry, and then told as a failure with its traceback.
+                        await uvicorn.lifespan.shutdown()
                 finally:
                     telling.cancel()
                     ending.cancel()
@@ -141,26 +152,7 @@ def prepare_app(
         app.include_router(router)
     app.add_middleware(Gate, rules=rules, refused=refused)
     app.title, app.version = "HierRouter", _version()
-    app.openapi = partial(_described, app.openapi, rules.keys is not None)  # type: ignore[method-assign]
-
-
-def _described(openapi: Callable[[], dict[str, Any]], with_keys: bool) -> dict[str, Any]:
-    """The description of all routes that can be asked, and of the key that they ask for."""
-    from hierrouter.serving.chat import ChatRequest
-
-    described = openapi()
-    for path in [path for path in described["paths"] if path.startswith(REFUSED)]:
-        del described["paths"][path]
-    parts = described.setdefault("components", {})
-    schema = ChatRequest.model_json_schema(ref_template="#/components/schemas/{model}")
-    parts.setdefault("schemas", {}).update(schema.get("$defs", {}))
-    if with_keys:
-        parts["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-        described["security"] = [{"key": []}]
-        for path in OPEN & described["paths"].keys():
-            for told in described["paths"][path].values():
-                told["security"] = []
-    return described
+    app.openapi = partial(describe, app.openapi, rules)  # type: ignore[method-assign]
 
 
 def _note_failure(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -187,8 +179,24 @@ async def _tell_when_up(uvicorn: Any, host: str, said: str) -> None:
 
 
 async def _note_the_end(uvicorn: Any, service: Service) -> None:
-    """Stops being ready as soon as the server is told to end, while it still answers."""
+    """Stops being ready as soon as the server is told to end, while it still answers.
+
+    Told a second time, it cuts what is under way; uvicorn itself only waits no longer for it.
+    """
     while not uvicorn.should_exit:
         await asyncio.sleep(0.1)
     service.ending = True
     log.info("ending; requests under way are finished first")
+    while not uvicorn.force_exit:
+        await asyncio.sleep(0.1)
+    if _cut(uvicorn):
+        log.info("ending at once; requests under way are cut")
+
+
+def _cut(uvicorn: Any) -> list[asyncio.Task[None]]:
+    """Ends the requests under way, each of them once: another time would cut its last words."""
+    tasks: list[asyncio.Task[None]] = list(uvicorn.server_state.tasks)
+    for task in tasks:
+        if not task.cancelling():
+            task.cancel()
+    return tasks

@@ -130,9 +130,8 @@ class Service:
         """
         room = self._most - self.in_flight.count
         if room < 1:
-            raise OverloadedError(
-                f"{self._most} queries are under way, and no more are let in; ask again soon"
-            )
+            are = "1 query is" if self._most == 1 else f"{self._most} queries are"
+            raise OverloadedError(f"{are} under way, and no more are let in; ask again soon")
         places = min(room, queries)
         self.in_flight.count += places
         held = Places(self.in_flight, places, queries)

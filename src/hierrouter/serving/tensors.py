@@ -90,7 +90,8 @@ def read_tensors(request: InferRequest) -> tuple[list[str], dict[str, list[int |
     for name, values in tensors.items():
         if len(values) not in (1, len(texts)):
             raise RequestError(
-                f"tensor {name!r} has {len(values)} elements; give 1 or {len(texts)}, one a query",
+                f"tensor {name!r} has {_elements_of(len(values))}; give 1 or {len(texts)}, one a "
+                "query",
                 name,
             )
         values = values * len(texts) if len(values) == 1 else values
@@ -197,12 +198,16 @@ def _check(name: str, datatype: str, shape: Sequence[int]) -> None:
             f"{'INT64' if name in WHOLE else 'FP64'}",
             name,
         )
-    if not 1 <= len(shape) <= 2 or min(shape) < 1 or math.prod(shape) > MOST_QUERIES:
+    if not (shape and 1 <= shape[0] <= MOST_QUERIES and list(shape[1:]) in ([], [1])):
         raise RequestError(
-            f"tensor {name!r} has the shape {str(list(shape))[:SHOWN]}; give [N], the number of "
-            f"its elements, 1 to {MOST_QUERIES}",
+            f"tensor {name!r} has the shape {str(list(shape))[:SHOWN]}; give [N] or [N, 1], the "
+            f"number of its elements, 1 to {MOST_QUERIES}",
             name,
         )
+
+
+def _elements_of(count: int) -> str:
+    return "1 element" if count == 1 else f"{count} elements"
 
 
 def _elements(tensor: InferInput) -> list[Any]:
@@ -214,7 +219,7 @@ def _elements(tensor: InferInput) -> list[Any]:
     wanted = math.prod(tensor.shape)
     if len(values) != wanted:
         raise RequestError(
-            f"tensor {tensor.name!r} has {len(values)} elements, and its shape "
+            f"tensor {tensor.name!r} has {_elements_of(len(values))}, and its shape "
             f"{list(tensor.shape)} says {wanted}",
             tensor.name,
         )

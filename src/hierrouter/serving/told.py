@@ -35,8 +35,9 @@ def hop_object(hop: Hop, replies: bool) -> dict[str, Any]:
         "cost_usd": hop.cost_usd,
         "latency_ms": _ms(hop.latency_s),
         "decision_ms": _ms(hop.decided_s),
-        "first_token_ms": _ms(hop.first_s),
     }
+    if hop.first_s is not None:
+        told["first_token_ms"] = _ms(hop.first_s)
     if replies and hop.decision.role == "analyze":
         told["reply"] = completion.reply
     return told
@@ -85,7 +86,7 @@ def request_entry(route: Route, request_id: str, api: str, status: int) -> dict[
         api: the interface.
         status: with which it ended.
     """
-    return {
+    told = {
         "request_id": request_id,
         "api": api,
         "status": status,
@@ -96,6 +97,9 @@ def request_entry(route: Route, request_id: str, api: str, status: int) -> dict[
         "tokens_out": route.tokens_out,
         "degraded": route.degraded,
     }
+    if route.asking:
+        told["asking"] = route.asking
+    return told
 
 
 def usage_object(route: Route) -> dict[str, int]:

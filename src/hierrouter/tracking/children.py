@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from hierrouter.errors import DamagedFileError, HierRouterError
 from hierrouter.evaluation.evaluate import METRICS, RECORDS, ROUTERS
-from hierrouter.evaluation.tradeoff.hull import aiq, hull
+from hierrouter.evaluation.tradeoff.hull import weights
 from hierrouter.files import read_json
 from hierrouter.learning.router import Router
 from hierrouter.tracking.values import (
@@ -177,7 +177,7 @@ def _aiq(router: pa.Table, costs: Sequence[float]) -> float:
     cost, quality = (
         np.asarray(points[f"{name}_mean"].to_numpy()) for name in ("relative_cost", "quality")
     )
-    return float(aiq(hull(cost, quality), *costs))
+    return float(np.asarray(quality) @ weights(cost, *costs))
 
 
 def write_children(client: MlflowClient, parent: str, children: Iterable[Child]) -> list[str]:

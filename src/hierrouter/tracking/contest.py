@@ -48,7 +48,7 @@ def settle(client: MlflowClient, version: ModelVersion, record: Record, new: boo
         new: whether it was made just now.
 
     Returns:
-        Why it did or did not become champion; empty of an older version that was never judged.
+        Why it did or did not become champion; of one that was never judged, that it was not.
     """
     registered = client.get_registered_model(version.name)
     aliases = {name: int(value) for name, value in registered.aliases.items()}
@@ -64,7 +64,7 @@ def settle(client: MlflowClient, version: ModelVersion, record: Record, new: boo
         reason = str(told[REASON])
         replaces = told[VERDICT] == CHAMPION and told.get(AGAINST, "") == str(champion)
     elif champion is not None and (champion == number or not (new or newest)):
-        return ""
+        return _unjudged(client, version, champion)
     else:
         decision = _decide(client, version, record, champion)
         replaces, reason = decision.replaces, decision.reason
@@ -75,6 +75,21 @@ def settle(client: MlflowClient, version: ModelVersion, record: Record, new: boo
         client.set_registered_model_alias(version.name, CHAMPION, str(number))
     client.update_model_version(version.name, str(number), description=reason)
     client.set_model_version_tag(version.name, str(number), SETTLED, "true")
+    return reason
+
+
+def _unjudged(client: MlflowClient, version: ModelVersion, champion: int) -> str:
+    """What is said of a version from before there was a rule, or whose judging was cut short."""
+    number = int(version.version)
+    if champion == number:
+        reason = f"version {number}: is champion by somebody's choice, or from before versions were"
+        reason += " compared; it was not compared with another"
+    else:
+        reason = f"version {number}: was never compared with a champion, and a newer version is the"
+        reason += f" challenger; version {champion} stays champion. To have it compared, delete"
+        reason += " this version and register the router again"
+    if version.tags.get(REASON) != reason:
+        client.set_model_version_tag(version.name, str(number), REASON, reason)
     return reason
 
 

@@ -63,7 +63,8 @@ class FirstDecision(PythonModel):
         scores = np.zeros((count, 2 * len(self.router.info.models) + 1), dtype=np.float32)
         for alpha in np.unique(alphas):
             rows = np.flatnonzero(alphas == alpha)
-            scores[rows] = self.router.scores(vectors[rows], 0, np.zeros(len(rows)), float(alpha))
+            asked, free = vectors[rows], np.zeros(len(rows))
+            scores[rows] = self.router.scores(asked, asked, 0, free, float(alpha))
         action = scores.argmax(axis=1)
         columns: dict[str, Any] = {
             "model": [self.router.info.models[number] for number in action // 2],

@@ -45,8 +45,8 @@ class Registered:
         experiment_id: the experiment that the run is in.
         aliases: the aliases that the version has now.
         reused: whether it had been registered before.
-        reason: why the version did or did not become champion; empty where that was not asked, as
-            of a version from before there was a rule.
+        reason: why the version did or did not become champion, or that this was never asked, as of
+            a version from before there was a rule.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Registered:
     experiment_id: str
     aliases: tuple[str, ...]
     reused: bool
-    reason: str = ""
+    reason: str
 
     @property
     def uri(self) -> str:
@@ -121,8 +121,7 @@ def register_router(
         f"router {verb} {registered.uri} ({', '.join(aliases) or 'no alias'}) in MLflow at "
         f"{shown_uri()}"
     )
-    if reason:
-        say(reason)
+    say(reason)
     return registered
 
 

@@ -95,7 +95,7 @@ def test_what_is_trained_already_is_kept_unless_it_is_of_other_queries(trained, 
     before = file.stat().st_mtime_ns
     again = workshop.on_part(outcomes, part, "part")[0].routers[1]
     assert again.info.training_query_hashes == first.info.training_query_hashes
-    np.testing.assert_array_equal(again.network.first_weight, first.network.first_weight)
+    np.testing.assert_array_equal(again.follow(outcomes, 0.1), first.follow(outcomes, 0.1))
     assert file.stat().st_mtime_ns == before
     other = workshop.on_part(outcomes, outcomes.folds != 1, "part")[0].routers[1]
     assert other.info.training_query_hashes != first.info.training_query_hashes
@@ -124,7 +124,9 @@ def test_cross_fitted_results_are_those_of_each_fold_in_the_order_of_the_queries
     workshop, judged, outcomes = workshop_on(trained, tmp_path)
     info = judged.info
     arena = Arena(outcomes, outcomes, info.moves, info.cost_unit_usd, ())
-    plays = cross_fitted(outcomes, arena, workshop, [0.1])[0.1]
+    both, marks = cross_fitted(outcomes, arena, workshop, [0.1])
+    plays = both[0.1]
+    assert np.sort(np.concatenate([each.rows for each in marks])).tolist() == [*range(28)]
     assert set(plays) >= {"router", "one_hop", "knn", "best_single", "oracle"}
     assert {len(plays[name]) for name in ("router", "one_hop")} == {2}
     fold = outcomes.folds == 2
@@ -163,6 +165,22 @@ def test_a_whole_evaluation_tells_all_of_it(trained, tmp_path) -> None:
     assert set(metrics["left_out_tasks"]) == {"arithmetic", "history"}
     for entry in metrics["left_out_tasks"].values():
         assert {"router", "router_with_task", "best_single", "knn"} <= set(entry)
+    new = metrics["new_tasks"]
+    assert new["n"] == metrics["n_test"]
+    assert set(new["tasks"]) == {"arithmetic", "history"}
+    counts = [metrics["n_test_by_task"][task] for task in new["tasks"]]
+    for name in ("router_with_task", "best_single"):
+        by_task = []
+        for task, entry in metrics["left_out_tasks"].items():
+            by_task.append(entry["router"]["reward"]["mean"] - entry[name]["reward"]["mean"])
+            assert new["tasks"][task][name]["mean"] == pytest.approx(by_task[-1])
+        assert new["all"][name]["mean"] == pytest.approx(np.average(by_task, weights=counts))
+        assert new["all"][name]["low"] <= new["all"][name]["mean"] <= new["all"][name]["high"]
+    told = [each for each in fitted["warnings"] if each.startswith("Fewer than")]
+    assert f"over all {fitted['n']} queries" in told[0]
+    assert not [each for each in fitted["warnings"] if "test quer" in each]
+    assert set(metrics["calibration"]) == set(fitted["calibration"]) == {"knn", "ridge"}
+    assert set(fitted["headroom"]) >= {"best_path_per_task", "oracle"}
     # Twice the same: nothing is trained again, and nothing differs.
     stamps = {file: file.stat().st_mtime_ns for file in (out / "routers").rglob("router.json")}
     assert len(stamps) == 1 + 2 + 5 * 4 + 2 * 4

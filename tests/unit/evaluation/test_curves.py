@@ -7,11 +7,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hierrouter.evaluation.conduct import conduct, family, over_grid
-from hierrouter.evaluation.policies.arena import Contender
+from hierrouter.evaluation.conduct import (
+    calibrations,
+    conduct,
+    family,
+    over_grid,
+    too_coarse,
+)
+from hierrouter.evaluation.headroom import gained
+from hierrouter.evaluation.policies.arena import Contender, Played
 from hierrouter.evaluation.policies.play import play_all
 from hierrouter.evaluation.summary import Results, shares
 from hierrouter.evaluation.tradeoff.curves import curves_of
+from hierrouter.evaluation.tradeoff.marks import Marks, marks_of
 
 
 class Chosen:
@@ -24,7 +32,7 @@ class Chosen:
         return self.taken
 
 
-def results_of(make_direct, make_arena, *seeds, alphas=(0.0, 0.1), reference=None):
+def results_of(make_direct, make_arena, *seeds, alphas=(0.0, 0.1), reference=None, marked=False):
     """40 test queries: A is right on the first half and costs 1, B on the second and costs 3."""
     quality = [[1, 0]] * 4 + [[0, 1]] * 4 + [[1, 0]] * 20 + [[0, 1]] * 20
     outcomes = make_direct(quality, [[1.0, 3.0]] * 48, train=8)
@@ -39,7 +47,8 @@ def results_of(make_direct, make_arena, *seeds, alphas=(0.0, 0.1), reference=Non
     routers = tuple(Chosen(seed) for seed in seeds)
     arena = replace(arena, contenders=(Contender("router", routers, "early_exit", 1),))
     plays = {alpha: play_all(arena, alpha) for alpha in alphas}
-    return Results(plays, arena.test.tasks, 1.0, 200, 0.95, 0)
+    results = Results(plays, arena.test.tasks, 1.0, 200, 0.95, 0)
+    return (results, [marks_of(arena, np.arange(40))]) if marked else results
 
 
 PERFECT = [0] * 20 + [1] * 20
@@ -47,8 +56,8 @@ ALWAYS_A = [0] * 40
 
 
 def test_areas_are_over_the_costs_of_single_models(make_direct, make_arena) -> None:
-    results = results_of(make_direct, make_arena, PERFECT)
-    found = curves_of(results, ("A", "B"))
+    results, marks = results_of(make_direct, make_arena, PERFECT, marked=True)
+    found = curves_of(results, ("A", "B"), marks)
     assert found["range"] == [1.0, 3.0]
     # Single models are both right half of the time: mixing them gives .5 everywhere.
     assert found["aiq"]["zero_router"]["mean"] == pytest.approx(0.5)
@@ -62,9 +71,8 @@ def test_areas_are_over_the_costs_of_single_models(make_direct, make_arena) -> N
 def test_what_is_recovered_is_of_the_way_from_the_cheapest_to_the_reference(
     make_direct, make_arena
 ) -> None:
-    found = curves_of(results_of(make_direct, make_arena, PERFECT, reference=0.9), ("A", "B"))[
-        "recovered"
-    ]["reference:big"]
+    results, marks = results_of(make_direct, make_arena, PERFECT, reference=0.9, marked=True)
+    found = curves_of(results, ("A", "B"), marks)["recovered"]["reference:big"]
     assert found["weak"] == "single:A"
     assert found["pgr"] == {"0": pytest.approx(0.5 / 0.4), "0.1": pytest.approx(0.5 / 0.4)}
     at_half = found["thresholds"][0]
@@ -74,8 +82,91 @@ def test_what_is_recovered_is_of_the_way_from_the_cheapest_to_the_reference(
 
 
 def test_without_a_reference_the_best_of_the_pool_is_the_mark(make_direct, make_arena) -> None:
-    found = curves_of(results_of(make_direct, make_arena, PERFECT), ("A", "B"))["recovered"]
-    assert found == {}  # both are as good, and the cheapest is the weak one itself
+    results, marks = results_of(make_direct, make_arena, PERFECT, marked=True)
+    # On train both are as good, and the cheapest is the weak one itself.
+    assert curves_of(results, ("A", "B"), marks)["recovered"] == {}
+    # What is best is told by the training queries: here B, though test queries do not say so.
+    on_train = [replace(marks[0], points={"single:A": (1.0, 0.2), "single:B": (3.0, 0.9)})]
+    found = curves_of(results, ("A", "B"), on_train)["recovered"]
+    assert set(found) == {"single:B"}
+    assert "no gap" in found["single:B"]["reason"]
+    # And the cheap one is told by them, too.
+    turned = [replace(marks[0], points={"single:A": (3.0, 0.9), "single:B": (1.0, 0.2)})]
+    assert curves_of(results, ("A", "B"), turned)["recovered"]["single:A"]["weak"] == "single:B"
+
+
+def test_what_is_mixed_is_chosen_on_the_training_queries(make_direct, make_arena) -> None:
+    results, marks = results_of(make_direct, make_arena, PERFECT, marked=True)
+    # B looks useless on train: the zero router is then A alone, and has no luck of the test.
+    alone = [replace(marks[0], points={"single:A": (1.0, 0.5), "single:B": (3.0, 0.4)})]
+    area = curves_of(results, ("A", "B"), alone)["aiq"]["zero_router"]
+    own = results.policies(0.0)["single:A"]["quality"]
+    assert area == pytest.approx(own)
+
+
+def test_areas_that_are_chosen_part_by_part_have_no_interval(make_direct, make_arena) -> None:
+    results, (mark,) = results_of(make_direct, make_arena, PERFECT, marked=True)
+    parts = [replace(mark, rows=np.arange(20)), replace(mark, rows=np.arange(20, 40))]
+    found = curves_of(results, ("A", "B"), parts)
+    assert found["aiq"]["zero_router"] == {"mean": pytest.approx(0.5), "low": None, "high": None}
+    assert found["aiq_differences"]["zero_router"]["low"] is None
+    assert found["aiq"]["router"]["low"] is not None
+
+
+def test_the_interval_of_an_area_holds_the_truth() -> None:
+    """Six models, all right half of the time: any luck in choosing would show."""
+    rng = np.random.default_rng(3)
+    cost, held, studies = np.linspace(0.2, 1, 6), 0, 300
+    tasks = np.array(["t"] * 150)
+    names = [f"single:{name}" for name in "ABCDEF"]
+    for _ in range(studies):
+        quality = rng.integers(0, 2, (6, 450)).astype(np.float64)
+        test = np.arange(150)
+        plays = {
+            name: (Played(name, row[:150], np.full(150, price), (name,), np.zeros(150, int)),)
+            for name, row, price in zip(names, quality, cost, strict=True)
+        }
+        plays["router"] = plays[names[0]]
+        mark = Marks(
+            test,
+            {
+                name: (price, float(row[150:].mean()))
+                for name, row, price in zip(names, quality, cost, strict=True)
+            },
+        )
+        results = Results({0.0: plays}, tasks, 1.0, 400, 0.95, 0)
+        area = curves_of(results, tuple("ABCDEF"), [mark])["aiq"]["zero_router"]
+        held += area["low"] <= 0.5 <= area["high"]
+    assert 0.92 < held / studies < 0.98
+
+
+def test_predictions_are_held_against_what_came(make_direct, make_arena) -> None:
+    results = results_of(make_direct, make_arena, PERFECT)
+    found = calibrations(results, 0.1)
+    assert set(found) == {"knn", "ridge"}
+    (knn,) = results.plays[0.1]["knn"]
+    realised = knn.quality - 0.1 * knn.cost
+    wrong = abs(knn.predicted.mean() - realised.mean())
+    # All queries look alike here: one prediction for all of them, off by the share of luck.
+    assert found["knn"]["slope"] is None
+    assert found["knn"]["error"] == pytest.approx(wrong)
+    assert sum(each["n"] for each in found["knn"]["bins"]) == 40
+
+
+def test_too_few_resamples_can_call_nothing_better() -> None:
+    assert too_coarse(100, 4, 0.95)
+    assert not too_coarse(200, 4, 0.95)
+    assert too_coarse(2000, 12, 0.99)
+    assert not too_coarse(2000, 12, 0.95)
+
+
+def test_what_there_was_to_gain_is_told_against_the_best_single(make_direct, make_arena) -> None:
+    found = gained(results_of(make_direct, make_arena, PERFECT), 0.1)
+    assert set(found) == {"best_path_per_task", "oracle"}
+    assert found["best_path_per_task"]["mean"] == 0
+    # A is best on train by its price; the oracle takes B for the other half: 1 - .2 of reward.
+    assert found["oracle"]["mean"] == pytest.approx(0.5 * 0.8)
+    assert found["oracle"]["low"] > 0
 
 
 def test_conduct_tells_routes_seeds_and_regret(make_direct, make_arena) -> None:

@@ -48,6 +48,18 @@ def world(make_outcomes):
     return of
 
 
+def test_one_query_says_nothing_and_gets_the_whole_range(world):
+    outcomes = world({"A:B": quarters(2)}, n=40)
+    tasks = outcomes.tasks.astype("<U8")
+    tasks[0] = "alone"
+    entry = found_in(replace(outcomes, tasks=tasks))["tasks"]["alone"]
+    for name in ("at_cost", "quality_gain"):
+        assert (entry[name]["low"], entry[name]["high"]) == (-1, 1)
+    # Reward goes as far as quality and the dearest route's price do: 2 dollars, one unit.
+    assert (entry["gain"]["low"], entry["gain"]["high"]) == pytest.approx((-1.1, 1.1))
+    assert (entry["router_share"]["low"], entry["router_share"]["high"]) == (0, 1)
+
+
 def every(outcomes, column=0):
     """A router that always takes one route, judged on all queries."""
     table = outcomes.routes("early_exit")

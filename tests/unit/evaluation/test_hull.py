@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hierrouter.evaluation.tradeoff.hull import aiq, cost_range, hull, resampled_aiq
+from hierrouter.evaluation.tradeoff.hull import aiq, hull, weights
 
 
 def vertices(curve):
@@ -112,11 +112,23 @@ def test_points_that_are_none_are_refused(cost, quality):
         hull(cost, quality)
 
 
-def test_the_range_is_that_of_all_curves():
-    assert cost_range([1, 2], [0.5, 1.5], np.array([3.0])) == (0.5, 3)
+@pytest.mark.parametrize(
+    ("cost", "low", "high", "expected"),
+    [
+        ([1, 3], 1, 3, [0.5, 0.5]),
+        ([3, 1], 1, 3, [0.5, 0.5]),
+        ([2], 1, 3, [(0.75 + 1) / 2]),  # a line from nothing, then flat
+        ([1, 1, 3], 1, 3, [0.25, 0.25, 0.5]),  # of the same cost: mixed evenly
+        ([1, 2, 3], 1, 3, [0.25, 0.5, 0.25]),
+        ([1, 3], 2, 2, [0.5, 0.5]),
+        ([0, 0], 0, 0, [0.5, 0.5]),
+    ],
+)
+def test_the_weights_of_points_are_their_shares_of_the_area(cost, low, high, expected):
+    assert weights(cost, low, high) == pytest.approx(expected)
 
 
-def test_each_resample_has_its_own_hull():
-    cost = np.array([[1.0, 3], [1, 3], [1, -0.1]])
-    quality = np.array([[0.2, 0.8], [0.8, 0.2], [0.2, 0.4]])
-    assert resampled_aiq(cost, quality, 1, 3).tolist() == pytest.approx([0.5, 0.8, 0.4])
+def test_on_a_hull_the_weighted_mean_is_its_area():
+    curve = hull([1, 2, 4, 3], [0.1, 0.6, 0.9, 0.2])
+    share = weights(curve.cost, 0.5, 5)
+    assert share @ curve.quality == pytest.approx(aiq(curve, 0.5, 5))

@@ -7,7 +7,7 @@ import pytest
 
 from hierrouter.evaluation.statistics.crossed import Parts, variance_parts
 from hierrouter.evaluation.statistics.intervals import Bootstrap
-from hierrouter.evaluation.statistics.multiplicity import disagreement_parts, holm, queries_needed
+from hierrouter.evaluation.statistics.multiplicity import holm, queries_needed
 
 
 def test_holm_by_hand():
@@ -33,6 +33,11 @@ def test_holm_keeps_the_chance_of_any_false_alarm():
         for _ in range(4000)
     ]
     assert np.mean(alarms) == pytest.approx(0.05, abs=0.01)
+
+
+def disagreement_parts(share, queries):
+    """Two policies of equal accuracy that differ by right against wrong on a share of queries."""
+    return Parts(np.zeros(1), np.array([share / queries]), np.zeros(1))
 
 
 def test_three_points_at_thirty_percent_disagreement_take_2600_queries():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from hierrouter.evaluation.policies.predictors import nearest, parts_of, ridge
+from hierrouter.evaluation.policies.predictors import Predictions, nearest, parts_of, ridge
 from hierrouter.routes.outcomes import RouteTable
 
 
@@ -49,9 +51,10 @@ def test_the_value_is_chosen_by_what_its_routes_gave_on_train() -> None:
     train = on_a_circle([*rng.uniform(0, 5, 20), *rng.uniform(80, 85, 20)])
     outcomes = table([[1, 0]] * 20 + [[0, 1]] * 20)
     found = nearest(train, on_a_circle([1, 84]), outcomes, (5, 39))
-    value, taken = found.choose(outcomes, 0.0, 1.0)
+    value, taken, foretold = found.choose(outcomes, 0.0, 1.0)
     assert value == 5
     assert taken.tolist() == [0, 1]
+    assert foretold.tolist() == [1, 1]
 
 
 def test_what_is_taken_pays_at_its_alpha() -> None:
@@ -89,16 +92,71 @@ def test_ridge_is_the_closed_form_and_predicts_each_part_from_the_others() -> No
     np.testing.assert_allclose(found.fitted[0][part], expected, atol=1e-4)
 
 
-def test_permuted_outcomes_give_nothing() -> None:
-    """What is tuned on train alone finds nothing where there is nothing."""
-    rng = np.random.default_rng(5)
-    train, test = rng.normal(size=(400, 8)), rng.normal(size=(400, 8))
-    right = rng.integers(0, 2, size=(400, 1)).astype(np.float64)
-    outcomes = table(np.concatenate([right, 1 - right], axis=1))
-    truth = rng.integers(0, 2, size=400)
+def test_ties_go_to_the_cheaper_route() -> None:
+    train = on_a_circle(range(12))
+    # A third of the queries is right with both, so that sums in float32 are not exact.
+    outcomes = table([[1, 1], [0, 0], [0, 0]] * 4, [[3.0, 1.0]] * 12)
     for predictions in (
-        nearest(train.astype(np.float32), test.astype(np.float32), outcomes),
-        ridge(train.astype(np.float32), test.astype(np.float32), outcomes, parts_of(400, 0)),
+        nearest(train, train, outcomes, (5, 9)),
+        ridge(train, train, outcomes, parts_of(12, 0)),
     ):
-        _, taken = predictions.choose(outcomes, 0.0, 1.0)
-        assert abs((taken == truth).mean() - 0.5) < 0.08  # three standard errors
+        assert set(predictions.choose(outcomes, 0.0, 1.0).taken) == {1}
+    third = np.float32(1) / np.float32(3)
+    near = np.array([[[third, np.nextafter(third, np.float32(0)), 3.0, 1.0]]], dtype=np.float32)
+    assert Predictions((1,), near, near).choose(outcomes, 0.0, 1.0).taken.tolist() == [1]
+
+
+def permuted_world(seed=5, count=400):
+    """A or B is right, as the first coordinate says, and which of all is then drawn anew."""
+    rng = np.random.default_rng(seed)
+    points = rng.normal(size=(2 * count, 8)).astype(np.float32)
+    right = points[:, :1] > 0
+    outcomes = np.concatenate([right, ~right], axis=1).astype(np.float64)
+    return points, outcomes, outcomes[rng.permutation(2 * count)]
+
+
+def found_nothing(make, points, outcomes, count=400):
+    """Whether predictions gain no more on test than noise, and do not believe that they do."""
+    train, test = table(outcomes[:count]), outcomes[count:]
+    predictions = make(points[:count], points[count:], train)
+    taken = predictions.choose(train, 0.0, 1.0).taken
+    best = int(train.quality.mean(axis=0).argmax())
+    gain = test[np.arange(count), taken] - test[:, best]
+    noise = 3 * gain.std() / np.sqrt(count) + 1e-9
+    rows = np.arange(count)
+    believed = max(
+        train.quality[rows, fitted[:, :2].argmax(axis=1)].mean() for fitted in predictions.fitted
+    )
+    # Of some values of what is tuned the luckiest is told: four standard errors of half and half.
+    return gain.mean() < noise and abs(believed - 0.5) < 4 * 0.5 / np.sqrt(count)
+
+
+def by_neighbours(train, test, outcomes):
+    return nearest(train, test, outcomes)
+
+
+def by_ridge(train, test, outcomes):
+    return ridge(train, test, outcomes, parts_of(len(train), 0))
+
+
+@pytest.mark.parametrize("make", [by_neighbours, by_ridge])
+def test_permuted_outcomes_give_nothing(make) -> None:
+    """What is tuned on train alone finds nothing where there is nothing, and says so."""
+    points, outcomes, permuted = permuted_world()
+    assert found_nothing(make, points, permuted)
+    assert not found_nothing(make, points, outcomes)  # there was something before
+
+
+def test_a_leak_does_not_pass_for_nothing() -> None:
+    points, _, permuted = permuted_world()
+
+    def predicted_with_itself(train, test, outcomes):
+        seen = np.concatenate([outcomes.quality, outcomes.cost], axis=1).astype(np.float32)
+        return replace(nearest(train, test, outcomes), fitted=np.stack([seen] * 6))
+
+    def knowing_the_test(train, test, outcomes):
+        seen = np.concatenate([permuted[400:], np.zeros((400, 2))], axis=1).astype(np.float32)
+        return replace(nearest(train, test, outcomes), test=np.stack([seen] * 6))
+
+    assert not found_nothing(predicted_with_itself, points, permuted)
+    assert not found_nothing(knowing_the_test, points, permuted)

@@ -48,19 +48,37 @@ def metrics(make_outcomes, make_router):
 
 
 @pytest.mark.parametrize(
-    ("ends", "words"),
+    ("ends", "p_holm", "words"),
     [
-        ((0.02, 0.01, 0.03), "is 2.0 points better than x (95% interval +1.0 to +3.0)"),
-        ((-0.02, -0.03, -0.01), "is 2.0 points worse than x (95% interval −3.0 to −1.0)"),
-        ((0.02, -0.01, 0.03), "cannot be told apart from x (difference +2.0 points"),
-        ((0.02, 0.0, 0.03), "cannot be told apart"),
-        ((0.0, 0.0, 0.0), "gets exactly the reward of x"),
-        ((-0.0001, -0.01, 0.01), "(difference 0.0 points"),
+        ((0.02, 0.01, 0.03), 0.01, "is 2.0 points better than x (95% interval +1.0 to +3.0)"),
+        ((-0.02, -0.03, -0.01), 0.01, "is 2.0 points worse than x (95% interval −3.0 to −1.0)"),
+        (*((-0.02, -0.03, -0.01), 0.08, "cannot be told apart from x (difference −2.0 points, "),),
+        ((-0.02, -0.03, -0.01), 0.08, "−3.0 to −1.0; p 0.08 with all comparisons counted)"),
+        ((0.02, -0.01, 0.03), 0.2, "cannot be told apart from x (difference +2.0 points"),
+        ((0.02, -0.01, 0.03), 0.2, "−1.0 to +3.0)"),
+        ((0.0, 0.0, 0.0), 1.0, "gets exactly the reward of x"),
+        ((-0.0001, -0.01, 0.01), 1.0, "(difference 0.0 points"),
     ],
 )
-def test_a_difference_is_claimed_only_when_its_interval_excludes_zero(ends, words):
+def test_a_difference_is_claimed_only_where_it_stands_among_all(ends, p_holm, words):
     mean, low, high = ends
-    assert words in compare({"mean": mean, "low": low, "high": high}, "x", 0.95)
+    about = {"reward": {"mean": mean, "low": low, "high": high}, "p_holm": p_holm}
+    about |= {"better": p_holm < 0.05 and mean > 0, "worse": p_holm < 0.05 and mean < 0}
+    assert words in compare(about, "x", 0.95)
+
+
+def test_the_first_screen_says_one_thing(metrics):
+    """A difference that is certain alone, and not among all, is claimed nowhere on the page."""
+    alone = {"mean": -0.067, "low": -0.12, "high": -0.01}
+    doubtful = {
+        name: {**entry, "reward": alone, "p": 0.02, "p_holm": 0.08, "better": False, "worse": False}
+        for name, entry in metrics["family"].items()
+    }
+    text = render_report({**metrics, "n_test": FLOOR, "family": doubtful})
+    first = text[text.index('class="verdict"') : text.index('class="judged"')]
+    assert first.count("cannot be told apart") == 2
+    assert "no difference is certain" in first
+    assert "worse" not in first
 
 
 def test_the_verdict_is_about_both_rivals(make_outcomes, make_router):
@@ -108,6 +126,7 @@ def test_the_terminal_shows_policies_tasks_verdict_and_notes(metrics):
         "6 more paths and cascades",
         "test queries",
         "Note: ",
+        "Headroom: over best_single, best_path_per_task ",
     ):
         assert part in text
 
@@ -231,18 +250,24 @@ def test_the_report_is_about_the_cross_fitted_numbers_where_there_are_any(metric
     assert "Cross-fitted" not in plain
     better = {"mean": 0.5, "low": 0.4, "high": 0.6}
     crossed = {
-        **{name: metrics[name] for name in ("policies", "family", "over_grid", "by_alpha")},
+        **{name: metrics[name] for name in ("policies", "over_grid", "by_alpha", "differences")},
+        "family": {
+            name: {**entry, "reward": better, "better": True}
+            for name, entry in metrics["family"].items()
+        },
         **{name: metrics[name] for name in ("curves", "tradeoff", "conduct")},
         "n": 99,
         "seeds": 7,
-        "differences": {
-            name: {**entry, "reward": better} for name, entry in metrics["differences"].items()
-        },
+        "warnings": ["Of the folds."],
     }
     text = render_report({**metrics, "cross_fitted": crossed})
     said = "over 99 cross-fitted queries, the router is 50.0 points better than best_single"
     assert said in text
     assert text.index(said) < text.index("Cross-fitted:") < text.index(verdict(metrics))
+    # The cautions are those of these numbers, and the page says what their intervals leave out.
+    assert "Of the folds." in text
+    assert not [each for each in metrics["warnings"] if each in text]
+    assert "take all queries for independent" in text
 
 
 def test_parts_that_are_not_there_are_left_out(metrics):
@@ -251,6 +276,8 @@ def test_parts_that_are_not_there_are_left_out(metrics):
         assert f'id="{name}"' not in text
         assert f'href="#{name}"' not in text
     assert "When the task is new" not in text
+    assert 'id="calibration"' in text  # of knn and ridge
+    assert 'id="calibration"' not in render_report({**metrics, "calibration": {}})
     assert 'id="examples"' in render_report(metrics, examples=[example("hello")])
 
 

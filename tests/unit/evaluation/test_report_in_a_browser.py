@@ -86,6 +86,7 @@ def metrics(make_outcomes: Callable[..., Any], make_router: Callable[..., Any]) 
     parts = ("gain", "quality_gain", "at_cost", "same_gain", "mixture_gain", "router_gain")
     hops = {"n": 30, "direct": LONG, "two_hop": f"{LONG}:{LONG}", "same": None}
     hops |= {**dict.fromkeys(parts, gain), "router_share": gain}
+    both = {"router_with_task": gain, "best_single": gain}
     row = {"f1": 0.1, "cost": 0.01, "net_reward": 0.1}
     tasks = ["mmlu", "gsm8k", "mbpp", "math", "arc_easy", "arc_challenge"]
     shares = {"A:B": 0.4, "A": 0.2, "C!B": 0.4}
@@ -95,6 +96,7 @@ def metrics(make_outcomes: Callable[..., Any], make_router: Callable[..., Any]) 
         "left_out_tasks": {
             "a": {**found["policies"], "router_with_task": found["policies"]["knn"]}
         },
+        "new_tasks": {"n": 30, "all": both, "tasks": {"arc_challenge": both, HOSTILE: both}},
         "hopping": {"note": "few", "tasks": {"a": hops}, "all": hops},
         "paper": {
             **{"tasks": tasks, "ours": {LONG: dict.fromkeys(tasks, row)}},

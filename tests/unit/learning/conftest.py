@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from tests.routers import arbitrary_info, arbitrary_policy
 
 from hierrouter.config import PoolConfig, TrainingConfig
 from hierrouter.learning.contexts import RecordedContexts
 from hierrouter.learning.environment import Game
-from hierrouter.learning.network import Network, Projection
-from hierrouter.learning.router import Router, RouterInfo
+from hierrouter.learning.router import Router
 from hierrouter.routes.outcomes import Outcomes, context_paths
 
 if TYPE_CHECKING:
@@ -103,7 +103,8 @@ def game_on(outcomes: Outcomes, moves: str = "early_exit", unit: float = 0.5, **
     """A game whose states are the embeddings themselves."""
     low, high = bounds.get("low", 0.0), bounds.get("high", 0.5)
     contexts = RecordedContexts(outcomes, outcomes.embeddings, unit)
-    return Game(contexts, moves, low, high)  # type: ignore[arg-type]
+    limited = bounds.get("limited", 0.0)
+    return Game(contexts, moves, low, high, limited)  # type: ignore[arg-type]
 
 
 def small_recipe(**changes: Any) -> TrainingConfig:
@@ -125,48 +126,18 @@ def small_recipe(**changes: Any) -> TrainingConfig:
 
 
 def random_router(
-    outcomes: Outcomes, moves: str = "early_exit", activation: str = "tanh", seed: int = 0
+    outcomes: Outcomes,
+    moves: str = "early_exit",
+    seed: int = 0,
+    policy: str = "decomposed",
+    **mlp: Any,
 ) -> Router:
-    """A router with arbitrary weights for a pool."""
-    rng = np.random.default_rng(seed)
+    """A router with arbitrary weights for a pool; `mlp` may be an MLP's `activation`."""
     width, models = outcomes.embeddings.shape[2], len(outcomes.models)
-    kept, stage, hidden = min(3, width), 2, (5, 6)
-
-    def draw(*shape: int) -> np.ndarray:
-        return np.asarray(rng.normal(size=shape), dtype=np.float32)
-
-    network = Network(
-        stage=draw(outcomes.hops, stage),
-        first_weight=draw(hidden[0], kept + 2 + stage),
-        first_bias=draw(hidden[0]),
-        second_weight=draw(hidden[1], hidden[0]),
-        second_bias=draw(hidden[1]),
-        action_weight=draw(2 * models + 1, hidden[1]),
-        action_bias=draw(2 * models + 1),
-    )
-    projection = Projection(draw(width), draw(kept, width), np.asarray(0.7, dtype=np.float32))
-    info = RouterInfo(
-        models=outcomes.models,
-        hops=outcomes.hops,
-        moves=moves,  # type: ignore[arg-type]
-        metric="accuracy",
-        view="paper",
-        activation=activation,  # type: ignore[arg-type]
-        alpha_range=(0.0, 1.0),
-        cost_unit_usd=0.5,
-        encoder={"config": {"model": "hashing"}, "identity": {}},
-        dimensions={"embedding": width, "projection": kept, "actions": 2 * models + 1},
-        config={"pool": tree_json(outcomes)["pool"]},
-        weights=dict.fromkeys(outcomes.models, "w"),
-        scorer_version=1,
-        query_digest="q",
-        tree_digest="t",
-        training_query_hashes=(),
-        data_seed=0,
-        training_seed=0,
-        validation={"reward": 0.5, "iteration": 1.0, "queries": 3.0},
-    )
-    return Router(info, projection, network)
+    made = arbitrary_policy(width, models, outcomes.hops, seed, policy, **mlp)
+    config = {"pool": tree_json(outcomes)["pool"]}
+    said = {"moves": moves, "cost_unit_usd": 0.5, "config": config}
+    return Router(arbitrary_info(outcomes.models, outcomes.hops, made, **said), made)
 
 
 @pytest.fixture

@@ -52,12 +52,13 @@ def test_costs_are_summed_over_hops_and_paid_at_the_end(hand_made, make_game) ->
     env = TreeVecEnv(make_game(hand_made, unit=0.5, low=0.5, high=0.5), 1, seed=0)  # alpha = 1
     env.reset()
     seen, reward, ended, infos = play(env, [ANALYZE_B])
-    np.testing.assert_allclose(seen, [[2, 0.2 / 0.5, 0.5, 1]], rtol=1e-6)
+    # Stage 1 is after an analysis of A, stage 2 after one of B.
+    np.testing.assert_allclose(seen, [[2, 0.2 / 0.5, 0.5, 2]], rtol=1e-6)
     assert (reward[0], ended[0], infos) == (0, False, [{}])
     seen, reward, ended, infos = play(env, [SOLVE_A])
     np.testing.assert_allclose(reward, [0.75 - (0.2 + 0.7) / 0.5], rtol=1e-6)
     assert ended[0]
-    np.testing.assert_allclose(infos[0]["terminal_observation"], [2, 0.4, 0.5, 1], rtol=1e-6)
+    np.testing.assert_allclose(infos[0]["terminal_observation"], [2, 0.4, 0.5, 2], rtol=1e-6)
     np.testing.assert_allclose(seen, [[0, 0, 0.5, 0]], rtol=1e-6)
 
 
@@ -136,19 +137,24 @@ def test_a_forbidden_action_is_refused(make_outcomes, make_game, moves, actions)
     assert single.step(0)[1] != -1.0
 
 
+@pytest.mark.parametrize("limited", [0.0, 0.5])
 @pytest.mark.parametrize("moves", ["paper", "early_exit"])
 @pytest.mark.parametrize("hops", [1, 3])
-def test_gymnasium_finds_nothing_to_complain_about(make_outcomes, make_game, moves, hops) -> None:
+def test_gymnasium_finds_nothing_to_complain_about(
+    make_outcomes, make_game, moves, hops, limited
+) -> None:
     outcomes = make_outcomes(hops=hops)
     outcomes.embeddings[:, :, 2] = 0.5  # a dead dimension
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        check_env(RouteEnv(make_game(outcomes, moves=moves)), skip_render_check=True)
+        game = make_game(outcomes, moves=moves, limited=limited)
+        check_env(RouteEnv(game), skip_render_check=True)
 
 
+@pytest.mark.parametrize("limited", [0.0, 0.5])
 @pytest.mark.parametrize("moves", ["paper", "early_exit"])
-def test_both_environments_play_the_same_game(make_outcomes, make_game, moves) -> None:
-    game = make_game(make_outcomes(hops=3), moves=moves)
+def test_both_environments_play_the_same_game(make_outcomes, make_game, moves, limited) -> None:
+    game = make_game(make_outcomes(hops=3), moves=moves, limited=limited)
     single = RouteEnv(game)
     observation, _ = single.reset(seed=11)
     # RouteEnv seeds its one slot from gymnasium's generator.
@@ -227,3 +233,16 @@ def test_observations_are_not_shared(make_outcomes, make_game) -> None:
     second[:] = 9
     assert (first == kept).all()
     assert not (play(env, [SOLVE_A] * 2)[0] == 9).any()
+
+
+# Stages
+
+
+def test_the_stage_tells_depth_and_last_model(make_outcomes, make_game) -> None:
+    env = TreeVecEnv(make_game(make_outcomes(models=3, hops=3)), 3, seed=0)
+    assert env.reset()[:, -1].tolist() == [0, 0, 0]
+    seen, *_ = play(env, [0, 2, 4])  # an analysis of each model
+    assert seen[:, -1].tolist() == [1, 2, 3]
+    seen, *_ = play(env, [4, 2, 0])
+    assert seen[:, -1].tolist() == [6, 5, 4]
+    assert env.observation_space.contains(seen[0])

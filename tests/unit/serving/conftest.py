@@ -61,7 +61,7 @@ class Told:
     words: list[str] = field(default_factory=lambda: ["one", " two", " three"])
     does: list[Any] = field(default_factory=list)
     """For each call to come: an exception before the first piece, ("after", N, exception), "wait"
-    for ever before the first piece, or "ok". When it is used up: "ok"."""
+    for ever before the first piece, ("after", N, "wait"), or "ok". When it is used up: "ok"."""
     name: str = "told"
     device: str = "cpu"
     dtype: str = "none"
@@ -104,6 +104,8 @@ class Told:
                 await asyncio.Event().wait()
             for number, word in enumerate(words):
                 if isinstance(does, tuple) and number == does[1]:
+                    if does[2] == "wait":
+                        await asyncio.Event().wait()
                     raise does[2]
                 if pieces:
                     yield word

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from tests.routers import arbitrary_info, arbitrary_policy
 
 from hierrouter.pool.live.backend import Turn
 from hierrouter.serving.chat import parse_chat
-from hierrouter.serving.knobs import KnobError, presets
+from hierrouter.serving.knobs import KnobError, alpha_note, presets
 from hierrouter.serving.problems import RequestError, problem_of
 
-INFO = SimpleNamespace(models=("A", "B"), hops=2, moves="early_exit", alpha_range=(0.0, 1.0))
+
+def info_of(policy: str = "decomposed", **said: Any):
+    """What a router of two models and two hops says of itself."""
+    return arbitrary_info(("A", "B"), 2, arbitrary_policy(8, 2, 2, policy=policy), **said)
+
+
+INFO = info_of()
 PRESETS = presets("hierrouter", INFO, 0.1)
 HELLO = [{"role": "user", "content": "Hello?"}]
 
@@ -65,8 +72,16 @@ def test_presets_set_alpha_and_a_knob_overrules_them(name, alpha) -> None:
     assert parse(model=name, hierrouter={"alpha": 0.3}).terms.alpha == 0.3
 
 
-def test_alpha_is_brought_into_the_routers_range() -> None:
-    assert parse(hierrouter={"alpha": 7}).terms.alpha == 1.0
+def test_every_alpha_is_taken_and_the_papers_policy_decides_at_one_that_it_knows() -> None:
+    assert parse(hierrouter={"alpha": 7}).terms.alpha == 7
+    body = json.dumps({"model": "hierrouter", "messages": HELLO, "hierrouter": {"alpha": 7}})
+    assert parse_chat(body.encode(), PRESETS, info_of("mlp")).terms.alpha == 1
+
+
+def test_an_alpha_out_of_what_was_trained_for_is_noted_with_what_is_used() -> None:
+    assert alpha_note(INFO, 0.5) == ""
+    assert alpha_note(INFO, 7).endswith("trained for alpha 0 to 1; 7 is out of that")
+    assert alpha_note(info_of("mlp"), 7).endswith("7 is out of that, and 1 is used")
 
 
 def test_knobs_are_taken() -> None:
@@ -116,7 +131,8 @@ def test_what_asks_for_nothing_passes_and_what_is_not_heeded_is_told() -> None:
 @pytest.mark.parametrize(
     ("fields", "parameter", "words"),
     [
-        ({"n": 2}, "n", "not offered"),
+        ({"n": 2}, "n", "n is not offered other than as 1; leave it out"),
+        ({"n": True}, "n", "not offered"),
         ({"tools": [{"type": "function"}]}, "tools", "not offered"),
         ({"logprobs": True}, "logprobs", "not offered"),
         ({"response_format": {"type": "json_object"}}, "response_format", "not offered"),
@@ -124,8 +140,8 @@ def test_what_asks_for_nothing_passes_and_what_is_not_heeded_is_told() -> None:
         ({"logit_bias": {"5": 1}}, "logit_bias", "not offered"),
         ({"modalities": ["text", "audio"]}, "modalities", "not offered"),
         ({"mesages": []}, "mesages", "not known"),
-        ({"messages": []}, "messages", "at least 1"),
-        ({"messages": "Hello"}, "messages", "array"),
+        ({"messages": []}, "messages", "messages is empty; give at least one"),
+        ({"messages": "Hello"}, "messages", "messages has to be a list, not 'Hello'"),
         ({"messages": [{"role": "user"}]}, "messages", "empty"),
         ({"messages": [{"role": "user", "content": " "}]}, "messages", "empty"),
         ({"messages": [*HELLO, {"role": "assistant", "content": "x"}]}, "messages", "last"),
@@ -140,20 +156,24 @@ def test_what_asks_for_nothing_passes_and_what_is_not_heeded_is_told() -> None:
             "messages.0",
             "image_url",
         ),
-        ({"max_tokens": 0}, "max_tokens", "greater than"),
-        ({"max_tokens": "many"}, "max_tokens", "integer"),
+        ({"max_tokens": 0}, "max_tokens", "max_tokens has to be at least 1, not 0"),
+        ({"max_tokens": "many"}, "max_tokens", "has to be a whole number, not 'many'"),
         ({"stop": [str(i) for i in range(17)]}, "stop", "16"),
-        ({"stream": "perhaps"}, "stream", "boolean"),
-        ({"hierrouter": {"alpha": -1}}, "hierrouter.alpha", "greater"),
-        ({"hierrouter": {"alpha": "low"}}, "hierrouter.alpha", "number"),
+        ({"stream": "perhaps"}, "stream", "stream has to be true or false, not 'perhaps'"),
+        ({"stop": 5}, "stop", "stop has to be a text or a list, not 5"),
+        ({"stop": ["a", 5]}, "stop", "stop.1 has to be a text, not 5"),
+        ({"hierrouter": {"alpha": -1}}, "hierrouter.alpha", "has to be at least 0, not -1"),
+        ({"hierrouter": {"alpha": "low"}}, "hierrouter.alpha", "has to be a number, not 'low'"),
         ({"hierrouter": {"alpa": 1}}, "hierrouter.alpa", "max_cost"),
         ({"hierrouter": {"max_hops": 3}}, "hierrouter.max_hops", "at most 2"),
-        ({"hierrouter": {"max_hops": 0}}, "hierrouter.max_hops", "greater"),
-        ({"hierrouter": {"max_cost": 0}}, "hierrouter.max_cost", "greater"),
+        ({"hierrouter": {"max_hops": 0}}, "hierrouter.max_hops", "at least 1"),
+        ({"hierrouter": {"max_cost": 0}}, "hierrouter.max_cost", "has to be greater than 0"),
         ({"hierrouter": {"models": ["C"]}}, "hierrouter.models", "A, B"),
-        ({"hierrouter": {"models": []}}, "hierrouter.models", "at least 1"),
-        ({"hierrouter": {"deadline_ms": 1.5}}, "hierrouter.deadline_ms", "integer"),
-        ({"hierrouter": "cheap"}, "hierrouter", ""),
+        ({"hierrouter": {"models": []}}, "hierrouter.models", "is empty; give at least one"),
+        ({"hierrouter": {"models": ["A", 3]}}, "hierrouter.models.1", "a text, not 3"),
+        ({"hierrouter": {"progress": 1}}, "hierrouter.progress", "true or false, not 1"),
+        ({"hierrouter": {"deadline_ms": 1.5}}, "hierrouter.deadline_ms", "a whole number, not 1.5"),
+        ({"hierrouter": "cheap"}, "hierrouter", "an object, not 'cheap'; its settings are alpha"),
     ],
 )
 def test_refusals_name_the_culprit(fields, parameter, words) -> None:
@@ -161,7 +181,16 @@ def test_refusals_name_the_culprit(fields, parameter, words) -> None:
     assert problem.status == 400
     assert problem.parameter == parameter
     assert words in problem.message
-    assert problem.body()["error"]["type"] == "invalid_request_error"
+    error = problem.body()["error"]
+    assert error["type"] == "invalid_request_error"
+    assert error["code"] in ("invalid_value", "unsupported", "unknown_parameter")
+    for word in ("Input", "valid ", "validation", "dictionary", "Knobs"):
+        assert word not in problem.message
+
+
+def test_what_is_missing_is_told_so() -> None:
+    with pytest.raises(RequestError, match="messages is missing"):
+        parse_chat(b'{"model": "hierrouter"}', PRESETS, INFO)
 
 
 def test_an_unknown_model_is_not_found() -> None:
@@ -179,7 +208,7 @@ def test_no_json_is_told(body) -> None:
 
 
 def test_moves_of_the_paper_always_make_all_hops() -> None:
-    info = SimpleNamespace(**{**vars(INFO), "moves": "paper"})
+    info = info_of(moves="paper")
     body = json.dumps({"model": "hierrouter", "messages": HELLO, "hierrouter": {"max_hops": 1}})
     with pytest.raises(KnobError, match="always make 2"):
         parse_chat(body.encode(), PRESETS, info)

@@ -46,6 +46,25 @@ def test_a_changed_file_is_taken_and_a_broken_one_is_not(tmp_path) -> None:
     assert keys() == []
 
 
+def test_the_log_says_which_keys_hold_where_the_file_has_none(tmp_path, caplog) -> None:
+    file, now = tmp_path / "keys", [0.0]
+    file.write_text(ONE)
+    keys = Keys(file, "", lambda: now[0])
+    stay = "the keys read before stay in force"
+    for change in (file.unlink, lambda: file.write_text("")):
+        caplog.clear()
+        change()
+        now[0] += LOOK_EVERY_S
+        assert keys() == [digest(ONE)]
+        assert stay in caplog.text
+    caplog.clear()
+    file.write_text("short")
+    now[0] += LOOK_EVERY_S
+    assert keys() == []
+    assert "short" in caplog.text
+    assert stay not in caplog.text
+
+
 @pytest.mark.parametrize("text", ["", "# nothing\n", "short\n", "with space in the key\n"])
 def test_a_file_without_usable_keys_is_refused(tmp_path, text) -> None:
     file = tmp_path / "keys"

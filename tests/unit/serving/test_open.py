@@ -23,7 +23,7 @@ def changed(router, change):
     """The router with another description."""
     raw = copy.deepcopy(router.info.model_dump())
     change(raw)
-    return Router(type(router.info).model_validate(raw), router.projection, router.network)
+    return Router(type(router.info).model_validate(raw), router.policy)
 
 
 def test_servers_answer_for_the_models_that_are_named(router, capfd) -> None:
@@ -31,7 +31,17 @@ def test_servers_answer_for_the_models_that_are_named(router, capfd) -> None:
     kinds = [type(member.backend) for member in player.members]
     assert kinds == [ScriptedLive, EndpointLive, ScriptedLive]
     assert player.members[1].spec.rate == 3.0
-    assert "B is answered for by http://localhost:1/v1" in capfd.readouterr().err
+    assert "B is answered for by http://localhost:1/v1\n" in capfd.readouterr().err
+
+
+def test_a_key_is_told_of_only_where_there_is_one(router, capfd, monkeypatch) -> None:
+    endpoint = Endpoint(url="http://localhost:1/v1", api_key_env="SOME_KEY")
+    monkeypatch.delenv("SOME_KEY", raising=False)
+    open_player(router, {"B": endpoint})
+    assert "key" not in capfd.readouterr().err
+    monkeypatch.setenv("SOME_KEY", "secret")
+    open_player(router, {"B": endpoint})
+    assert "B is answered for by http://localhost:1/v1, key from SOME_KEY" in capfd.readouterr().err
 
 
 def test_a_server_for_no_model_is_refused(router) -> None:
@@ -39,7 +49,9 @@ def test_a_server_for_no_model_is_refused(router) -> None:
         open_player(router, {"D": Endpoint(url="http://localhost:1/v1")})
 
 
-def test_addresses_that_the_router_names_are_shown(router, capfd) -> None:
+def test_addresses_that_the_router_names_are_shown(router, capfd, monkeypatch) -> None:
+    monkeypatch.setenv("MY_KEY", "secret")
+
     def name_server(raw) -> None:
         spec = raw["config"]["pool"]["models"][0]
         endpoint = {"url": "http://elsewhere/v1", "api_key_env": "MY_KEY"}

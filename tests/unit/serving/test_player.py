@@ -28,6 +28,8 @@ from hierrouter.serving.events import (
     TooLongError,
 )
 from hierrouter.serving.knobs import Knobs, terms_of
+from hierrouter.serving.problems import problem_of
+from hierrouter.serving.told import hop_object, request_entry
 
 GONE = UnreachableError("the server is gone")
 
@@ -485,12 +487,66 @@ def test_decisions_are_those_of_the_router(make_pool, make_router, make_player, 
         player = make_player(pool, router)
         route, events = asyncio.run(play_one(player, alpha=0.4))
         (vector,) = asyncio.run(player._vectors.of(["What is one plus one?"]))
-        scores = router.scores(vector[None], 0, np.zeros(1), 0.4)[0]
+        scores = router.scores(vector[None], vector[None], 0, np.zeros(1), 0.4)[0]
         names = [f"{m} {r}" for m in "ABC" for r in ("analyze", "solve")]
         assert next(iter(events[0].chances)) == names[int(scores.argmax())]
         assert all(hop.decision.role == "analyze" for hop in route.hops[:-1])
         assert route.hops[-1].decision.role == "solve"
         assert route.cost_usd == pytest.approx(sum(hop.cost_usd for hop in route.hops))
+
+
+def test_a_first_piece_is_timed_where_there_are_pieces_and_within_the_reply(
+    make_pool, make_router, make_player, play_one, told
+) -> None:
+    """The loop reads the pieces later than the model made them: this one is done at once."""
+    pool = make_pool(models=1, rates=[1.0])
+    router = make_router(pool, "paper")
+    route, _ = asyncio.run(play_one(make_player(pool, router, [told()])))
+    analysis, answer = route.hops
+    assert analysis.first_s is None
+    assert analysis.decided_s < analysis.latency_s
+    assert answer.decided_s < answer.first_s <= answer.latency_s
+    route, _ = asyncio.run(play_one(make_player(pool, router, [told()]), pieces=False))
+    assert [hop.first_s for hop in route.hops] == [None, None]
+    assert "first_token_ms" not in hop_object(route.hops[-1], replies=False)
+
+
+def test_a_deadline_is_a_deadline_also_after_the_first_piece(
+    make_pool, make_router, make_player, play_one, told
+) -> None:
+    pool = make_pool(models=1, rates=[1.0])
+    backend, route = told(), Route(0.1)
+    backend.does.append(("after", 1, "wait"))
+    player = make_player(pool, make_router(pool), [backend])
+    with pytest.raises(LateError) as caught:
+        asyncio.run(play_one(player, route=route, deadline_ms=30, max_hops=1))
+    problem = problem_of(caught.value)
+    assert (problem.status, problem.code) == (504, "deadline_exceeded")
+    assert request_entry(route, "one", "openai", 504)["asking"] == "A"
+
+
+def test_the_model_that_was_asked_in_vain_is_told_and_no_model_of_a_whole_answer(
+    make_pool, make_router, make_player, play_one, told
+) -> None:
+    pool = make_pool(models=1, rates=[1.0])
+    backend, route = told(), Route(0.1)
+    backend.does.append(GONE)
+    with pytest.raises(NobodyAnswersError):
+        asyncio.run(play_one(make_player(pool, make_router(pool), [backend]), route=route))
+    assert request_entry(route, "one", "openai", 503)["asking"] == "A"
+    route, _ = asyncio.run(play_one(make_player(pool, make_router(pool), [told()])))
+    assert "asking" not in request_entry(route, "two", "openai", 200)
+
+
+def test_max_tokens_is_advised_to_be_lowered_only_where_it_is_given(
+    make_pool, make_router, make_player, play_one
+) -> None:
+    pool = make_pool()
+    player = make_player(pool, make_router(pool))
+    with pytest.raises(TooDearError, match=r"raise it$"):
+        asyncio.run(play_one(player, max_cost=1e-9))
+    with pytest.raises(TooDearError, match=r"raise it, or lower max_tokens$"):
+        asyncio.run(play_one(player, max_cost=1e-9, max_tokens=9))
 
 
 def test_an_unexpected_error_is_not_taken_for_a_model_that_fails(

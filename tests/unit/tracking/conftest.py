@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from tests.routers import arbitrary_info, arbitrary_policy
 
 from hierrouter.config import (
     Config,
@@ -25,8 +26,8 @@ from hierrouter.evaluation.measure import measure
 from hierrouter.evaluation.policies.contenders import Workshop
 from hierrouter.evaluation.records import write_records
 from hierrouter.files import digest_of, read_json, write_json, write_text
-from hierrouter.learning.network import Network, Projection
-from hierrouter.learning.router import Router, RouterInfo, query_hash
+from hierrouter.learning.heads import Heads
+from hierrouter.learning.router import Router, query_hash
 from hierrouter.learning.train import train_router
 from hierrouter.routes.encoder import encoder_identity, open_encoder
 from hierrouter.routes.imported.importing import import_outcomes
@@ -34,7 +35,7 @@ from hierrouter.routes.load import load_outcomes, tree_info
 from hierrouter.routes.outcomes import Outcomes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
 OUTCOMES = Path(__file__).parents[3] / "configs" / "outcomes.yaml"
@@ -93,51 +94,32 @@ def make_stage(folder: Path, seed: int) -> Stage:
             models=[ModelSpec(name=name, model=f"org/{name}", base_rate=0.001) for name in MODELS],
             encoder=encoder,
         ),
-        training=TrainingConfig(iterations=3, projection=None, hidden=[8, 8]),
+        training=TrainingConfig(iterations=3, projection=None, centres=0),
     )
 
-    def drawn(*shape: int) -> np.ndarray:
-        return random.normal(size=shape).astype(np.float32)
-
-    router = Router(
-        RouterInfo(
-            models=MODELS,
-            hops=2,
-            moves="early_exit",
-            metric="accuracy",
-            view="paper",
-            activation="tanh",
-            alpha_range=(0, 1),
-            cost_unit_usd=0.004,
-            encoder={
-                "config": encoder.model_dump(mode="json"),
-                "identity": encoder_identity(encoder),
-            },
-            dimensions={"embedding": WIDTH, "projection": WIDTH, "actions": 5},
-            config={
-                part: getattr(config, part).model_dump(mode="json")
-                for part in ("data", "pool", "training")
-            },
-            weights={spec.name: "3" * 64 for spec in config.pool.models},
-            scorer_version=1,
-            query_digest=digest_queries(queries),
-            tree_digest="2" * 64,
-            training_query_hashes=tuple(query_hash(name) for name in np.array(ids)[train]),
-            data_seed=42,
-            training_seed=seed,
-            validation={"reward": 0.5, "iteration": 3, "queries": 6},
-        ),
-        Projection.fit(vectors, None),
-        Network(
-            stage=drawn(2, 4),
-            first_weight=drawn(8, WIDTH + 2 + 4) * 3,
-            first_bias=drawn(8),
-            second_weight=drawn(8, 8),
-            second_bias=drawn(8),
-            action_weight=drawn(5, 8),
-            action_bias=drawn(5),
-        ),
+    policy = arbitrary_policy(WIDTH, len(MODELS), 2, seed)
+    info = arbitrary_info(
+        MODELS,
+        2,
+        policy,
+        cost_unit_usd=0.004,
+        encoder={
+            "config": encoder.model_dump(mode="json"),
+            "identity": encoder_identity(encoder),
+        },
+        config={
+            part: getattr(config, part).model_dump(mode="json")
+            for part in ("data", "pool", "training")
+        },
+        weights={spec.name: "3" * 64 for spec in config.pool.models},
+        query_digest=digest_queries(queries),
+        tree_digest="2" * 64,
+        training_query_hashes=tuple(query_hash(name) for name in np.array(ids)[train]),
+        data_seed=42,
+        training_seed=seed,
+        validation={"reward": 0.5, "iteration": 3, "queries": 6},
     )
+    router = Router(info, policy)
     curve = [
         {
             "iteration": step,
@@ -170,8 +152,9 @@ def other_stage(tmp_path: Path) -> Stage:
     return make_stage(tmp_path / "two", seed=2)
 
 
-SKILLS = {"good": 0.9, "fair": 0.55, "twin": 0.55, "poor": 0.2}
-"""How often each model of the imported trees is right. `twin` is `fair` but for few queries."""
+SKILLS = {"good": 0.9, "fair": 0.55, "twin": 0.55, "poor": 0.2, "double": 0.55}
+"""How often each model of the imported trees is right. `twin` is `fair` but for few queries,
+`double` for all."""
 
 
 class Pool:
@@ -183,13 +166,24 @@ class Pool:
         draw = np.random.default_rng(3)
         luck = {name: draw.random(600) for name in SKILLS}
         luck["twin"] = np.where(draw.random(600) < 0.9, luck["fair"], luck["twin"])
+        luck["double"] = luck["fair"]
         self._right = {name: luck[name] < SKILLS[name] for name in SKILLS}
 
     def tree(
-        self, models: Sequence[str] = ("good", "fair", "twin", "poor"), *settings: str
+        self,
+        models: Sequence[str] = ("good", "fair", "twin", "poor"),
+        *settings: str,
+        prices: Mapping[str, float] | None = None,
+        scale: float = 1.0,
     ) -> Path:
-        """A tree of some of the models; the same for the same arguments."""
-        folder = self.folder / f"tree-{digest_of([*models, *settings])[:8]}"
+        """A tree of some of the models; the same for the same arguments.
+
+        `prices` are dollars a query, .001 of models that it does not name; `scale` is the score of
+        a right answer.
+        """
+        prices = prices or {}
+        named = digest_of([*models, *settings, prices, scale])
+        folder = self.folder / f"tree-{named[:8]}"
         if folder.exists():
             return folder
         path = folder.with_suffix(".csv")
@@ -200,43 +194,45 @@ class Pool:
                 task = ("code", "law")[number % 2]
                 prompt = f"{task} {digest_of(number)}"
                 for name in models:
-                    right = float(self._right[name][number])
-                    writer.writerow([f"{task}/{number}", task, prompt, name, right, 0.001])
+                    score = scale * float(self._right[name][number])
+                    price = prices.get(name, 0.001)
+                    writer.writerow([f"{task}/{number}", task, prompt, name, score, price])
         given = ["pool.encoder={model: hashing, dimensions: 16}", "data.train_share=0.5", *settings]
         return import_outcomes(path, folder, load_config(OUTCOMES, given, any_pool=True))
 
     def _trained(self, tree: Path) -> Router:
         folder = tree.with_suffix(".router")
         if not folder.exists():
-            recipe = TrainingConfig(moves="direct", iterations=1, rollouts=8, hidden=[8, 8])
+            recipe = TrainingConfig(moves="direct", start="nothing", iterations=1, rollouts=8, centres=4)
             train_router(recipe, tree, folder)
         return Router.load(folder)
 
-    def stage(self, model: str, tree: Path | None = None, seeds: int = 1, **changes: Any) -> Stage:
+    def stage(
+        self,
+        model: str,
+        tree: Path | None = None,
+        seeds: int = 1,
+        alphas: Sequence[float] = (0, 0.1),
+        **changes: Any,
+    ) -> Stage:
         """A router that always chooses this model, evaluated.
 
-        `changes` are of the router's description, made after the evaluation.
+        The last of `alphas` is the headline's. `changes` are of the router's description, made
+        after the evaluation.
         """
         tree = tree or self.tree()
         trained = self._trained(tree)
-        network = trained.network
-        bias = np.full_like(network.action_bias, -100.0)
-        bias[2 * trained.info.models.index(model) + 1] = 100.0
-        flat = Network(
-            stage=network.stage,
-            first_weight=network.first_weight * 0,
-            first_bias=network.first_bias,
-            second_weight=network.second_weight,
-            second_bias=network.second_bias,
-            action_weight=network.action_weight * 0,
-            action_bias=bias,
-        )
+        assert isinstance(trained.policy, Heads)
+        quality = np.zeros_like(trained.policy.quality)
+        quality[:, 2 * trained.info.models.index(model) + 1, 0] = 1.0  # u(s) begins with a 1
+        flat = replace(trained.policy, quality=quality, cost=np.zeros_like(quality))
         folder = self.folder / f"stage-{next(self._number)}"
         stage = Stage(folder / "router", folder / "evaluation", tree)
         curve = read_json(tree.with_suffix(".router") / "learning_curve.json")
-        Router(trained.info, trained.projection, flat).save(stage.router, curve, "# A router\n")
+        Router(trained.info, flat).save(stage.router, curve, "# A router\n")
         saved = Router.load(stage.router)
-        config = CONFIG.model_copy(update={"seeds": seeds})
+        asked = {"seeds": seeds, "alphas": list(alphas), "alpha": alphas[-1]}
+        config = CONFIG.model_copy(update=asked)
         outcomes = load_outcomes(tree, "accuracy", saved.info.view, "direct")
         made = tree_info(tree)
         workshop = Workshop(saved, made, seeds, (), stage.evaluation / "routers")
@@ -246,14 +242,17 @@ class Pool:
         write_text(stage.evaluation / "report.html", "<p>report</p>")
         if changes:
             info = saved.info.model_copy(update=changes)
-            Router(info, saved.projection, flat).save(stage.router, curve, "# A router\n")
+            Router(info, flat).save(stage.router, curve, "# A router\n")
             saved = Router.load(stage.router)
         origin = {
             "router": {
                 key: getattr(saved.info, key)
                 for key in ("weights_sha256", "data_seed", "training_seed")
             },
-            "tree": {key: made[key] for key in ("query_digest", "scorer_version")},
+            "tree": {
+                **{key: made[key] for key in ("query_digest", "tree_digest", "scorer_version")},
+                "pool_digest": digest_of(made["pool"]),
+            },
             "evaluation": config.model_dump(mode="json"),
         }
         write_json(stage.evaluation / "metrics.json", {**measured.metrics, **origin})

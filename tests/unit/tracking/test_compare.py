@@ -134,6 +134,49 @@ def test_what_cannot_be_compared_is_refused_in_one_line(pool: Pool, compare, tmp
     assert compare(base.evaluation)[0] == 2
 
 
+def test_trees_of_other_prices_or_scores_are_refused(pool: Pool, compare) -> None:
+    base = pool.stage("fair")
+    dearer = pool.tree(prices={"fair": 0.0015})
+    rescored = pool.tree(scale=0.9)
+    for tree, told in (
+        (dearer, "fair costs other dollars for 302 of 302 queries in the tree of one than in the"),
+        (rescored, "fair has other scores for "),
+    ):
+        code, out, err = compare(base.evaluation, pool.stage("fair", tree).evaluation)
+        assert (code, out) == (1, "")
+        assert told in err
+    # A pool that has grown is no other price; what a model that only one has costs is no matter.
+    smaller = pool.stage("fair", pool.tree(("fair", "poor")))
+    assert compare(base.evaluation, smaller.evaluation)[::2] == (0, "")
+    # No model in common: nothing shows whether the prices are the same, and that is said.
+    apart = pool.stage("good", pool.tree(("good", "twin")))
+    code, _, err = compare(smaller.evaluation, apart.evaluation)
+    assert code == 0
+    assert "have no model in common; whether prices and scores are the same cannot be told" in err
+
+
+def test_a_gate_knows_of_losses_that_it_has_not_seen(pool: Pool, compare) -> None:
+    """Always the same answer, a little cheaper: shown to be better only if 3 in N lost are less."""
+    tree = pool.tree(("fair", "double"), prices={"fair": 0.001, "double": 0.00099})
+    fair, double = (pool.stage(name, tree).evaluation for name in ("fair", "double"))
+    code, out, _ = compare(fair, double, "--margin", "0", "--json")
+    (found,) = json.loads(out)["compared"]
+    reward = found["over_grid"]["reward"]
+    assert reward["low"] > 0
+    assert -0.015 < reward["at_least"] < 0
+    assert code == 3
+    assert compare(fair, double, "--margin", "0.02")[0] == 0
+    assert compare(double, fair, "--fail-if-worse")[0] == 0  # nor is it shown to be worse
+    # At no alpha is it shown to be better than it is; cost is what it is seen to be.
+    for entry in (found["over_grid"], *found["by_alpha"]):
+        for measure in ("quality", "relative_cost", "reward"):
+            value = entry[measure]
+            assert value["at_least"] <= value["mean"] + 1e-12
+            assert value["at_most"] >= value["mean"] - 1e-12
+        assert entry["quality"]["at_least"] == pytest.approx(-0.01, abs=0.002)
+        assert entry["relative_cost"]["at_most"] == pytest.approx(0, abs=0.01)
+
+
 @pytest.mark.parametrize(
     ("reward", "fail_if_worse", "margin", "passed"),
     [

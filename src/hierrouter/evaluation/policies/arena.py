@@ -40,6 +40,8 @@ class Played:
     """N columns of `routes`: which was taken; none: one was drawn by `chances`."""
     chances: NDArray[np.float64] | None = None
     """R probabilities, where `taken` is none."""
+    predicted: NDArray[np.float64] | None = None
+    """N rewards that the policy expected of what it took; none where it says nothing of that."""
 
     def shares(self, among: NDArray[np.bool_] | None = None) -> dict[str, float]:
         """Share of the queries (of those in the mask `among`) that take each route, largest first.

@@ -54,6 +54,10 @@ class Workshop:
         """The training seeds."""
         self._recipes = tuple(recipes)
 
+    def without(self, hops: int) -> tuple[str, ...]:
+        """Recipes asked for that differ from no other where routes have so many calls."""
+        return self._recipes if hops < 2 else ()
+
     def folder(self, part: str, policy: str, seed: int) -> Path:
         """Where a router that was trained here is kept."""
         return self._out / part / policy / str(seed)

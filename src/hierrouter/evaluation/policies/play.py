@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hierrouter.evaluation.policies.arena import Contender
+    from hierrouter.evaluation.policies.predictors import Predictions
     from hierrouter.routes.outcomes import Moves, Outcomes, RouteTable
 
 TIE = 1e-12
@@ -138,14 +140,18 @@ def paths(arena: Arena, alpha: float) -> list[Played]:
 
 def knn(arena: Arena, alpha: float) -> list[Played]:
     """The route that was best for the queries most like this one, k of them."""
-    _, taken = arena.neighbours.choose(arena.train_routes, alpha, arena.cost_unit_usd)
-    return [play("knn", arena.test_routes, taken)]
+    return [_predicted("knn", arena, arena.neighbours, alpha)]
 
 
 def ridge_regression(arena: Arena, alpha: float) -> list[Played]:
     """The route of the highest reward by ridge regression on the query's embedding."""
-    _, taken = arena.regression.choose(arena.train_routes, alpha, arena.cost_unit_usd)
-    return [play("ridge", arena.test_routes, taken)]
+    return [_predicted("ridge", arena, arena.regression, alpha)]
+
+
+def _predicted(name: str, arena: Arena, predictions: Predictions, alpha: float) -> Played:
+    """The routes that predictions come to, with what was predicted of them."""
+    choice = predictions.choose(arena.train_routes, alpha, arena.cost_unit_usd)
+    return replace(play(name, arena.test_routes, choice.taken), predicted=choice.predicted)
 
 
 def cascades(arena: Arena, alpha: float) -> list[Played]:
@@ -229,7 +235,10 @@ NEED_ALL_ROUTES = (
 
 
 def play_contender(contender: Contender, test: Outcomes, alpha: float) -> tuple[Played, ...]:
-    """What each of S routers of one recipe got, acting by argmax."""
+    """What each of S routers of one recipe got, acting by argmax.
+
+    A router that foretells quality and cost would put `predicted` here; ours tells neither yet.
+    """
     seen = test.first_hop() if contender.hops < test.hops else test
     table = seen.routes(contender.moves)
     return tuple(

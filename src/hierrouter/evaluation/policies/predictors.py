@@ -8,7 +8,7 @@ with which the routes taken, each query predicted without itself, get the highes
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,19 @@ PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0)
 """Weights of the squared coefficients, the embeddings brought to a mean square of 1."""
 FOLDS = 5
 """Parts of the training queries, each predicted from the others."""
+TIE = 1e-6
+"""Predicted rewards closer than this are equal: predictions have the seven digits of float32."""
+
+
+class Choice(NamedTuple):
+    """What predictions come to, for T test queries."""
+
+    value: float
+    """Of what is tuned."""
+    taken: NDArray[np.int64]
+    """T columns of routes."""
+    predicted: NDArray[np.float64]
+    """T rewards, predicted of these routes."""
 
 
 @dataclass(frozen=True)
@@ -39,31 +52,33 @@ class Predictions:
     test: NDArray[np.float32]
     """V x T x 2R, of the test queries."""
 
-    def choose(
-        self, train: RouteTable, alpha: float, unit: float
-    ) -> tuple[float, NDArray[np.int64]]:
+    def choose(self, train: RouteTable, alpha: float, unit: float) -> Choice:
         """The best value on the training queries, and the routes that it takes for the test ones.
 
         Args:
             train: what the routes gave for the N training queries.
             alpha: quality given up for one cost unit saved.
             unit: dollars in one cost unit.
-
-        Returns:
-            The value, and T columns.
         """
         realised = train.reward(alpha, unit)
         rows = np.arange(len(realised))
-        gained = [realised[rows, _best(fitted, alpha, unit)].mean() for fitted in self.fitted]
+        gained = [realised[rows, _best(fitted, alpha, unit)[0]].mean() for fitted in self.fitted]
         chosen = int(np.argmax(gained))
-        return self.values[chosen], _best(self.test[chosen], alpha, unit)
+        return Choice(self.values[chosen], *_best(self.test[chosen], alpha, unit))
 
 
-def _best(predicted: NDArray[np.float32], alpha: float, unit: float) -> NDArray[np.int64]:
-    """The column of the highest predicted reward in each row of N x 2R predictions."""
-    quality, cost = np.split(predicted, 2, axis=1)
-    best: NDArray[np.int64] = (quality - alpha * cost / unit).argmax(axis=1)
-    return best
+def _best(
+    predicted: NDArray[np.float32], alpha: float, unit: float
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The column of the highest predicted reward in each row of N x 2R predictions, and the reward.
+
+    Ties go to the route of the lowest predicted cost, then to the first.
+    """
+    quality, cost = np.split(predicted.astype(np.float64), 2, axis=1)
+    reward = quality - alpha * cost / unit
+    best = reward >= reward.max(axis=1, keepdims=True) - TIE
+    taken: NDArray[np.int64] = np.where(best, cost, np.inf).argmin(axis=1)
+    return taken, reward[np.arange(len(taken)), taken]
 
 
 def nearest(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from hierrouter.evaluation.conduct import level_of
 from hierrouter.evaluation.report.bars import differences, task_bars
 from hierrouter.evaluation.report.learning import learning, told
 from hierrouter.evaluation.report.plane import plane
@@ -17,7 +18,7 @@ from hierrouter.evaluation.report.scales import NARROW, WIDE
 from hierrouter.evaluation.report.shapes import shape
 from hierrouter.evaluation.report.words import FILTERS
 from hierrouter.evaluation.table import task_policies
-from hierrouter.evaluation.verdict import FLOOR, rivals, verdict
+from hierrouter.evaluation.verdict import FLOOR, headroom_said, rivals, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -73,6 +74,8 @@ def render_report(
         verdict=_verdict(judged, "cross_fitted" in metrics),
         own_verdict=verdict(metrics),
         holm=_after_holm(judged),
+        level=level_of(metrics["confidence"]),
+        headroom=headroom_said(judged),
         rivals=rivals(judged),
         planes={name: plane(judged, pixels) for name, pixels in WIDTHS},
         shape=shape,
@@ -143,12 +146,14 @@ def _family(judged: dict[str, Any]) -> list[tuple[Any, dict[str, Any]]]:
 
 
 def _new_tasks(metrics: dict[str, Any]) -> dict[str, Any] | None:
-    """By task that was left out: reward of some policies, and which those are."""
+    """By task that was left out: reward of some policies, which those are, and differences."""
     tasks = metrics.get("left_out_tasks")
     if not tasks:
         return None
     names = [name for name in NEW_TASK if all(name in entry for entry in tasks.values())]
-    return {"names": names, "tasks": tasks}
+    told = metrics.get("new_tasks")
+    rows = {} if told is None else {**told["tasks"], f"all tasks ({told['n']})": told["all"]}
+    return {"names": names, "tasks": tasks, "differences": rows}
 
 
 def _paper(paper: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -7,12 +7,10 @@ from math import ceil, sqrt
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from hierrouter.evaluation.statistics.crossed import Parts
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from hierrouter.evaluation.statistics.crossed import Parts
 
 POWER = 0.8
 LEVEL = 0.05
@@ -102,16 +100,3 @@ def queries_needed(
         return Need(difference, None, seen, at_best, reason)
     needed = max(2, ceil(spread / room - 1e-9)) if spread > 0 else 2
     return Need(difference, needed, seen, at_best, None)
-
-
-def disagreement_parts(share: float, queries: int) -> Parts:
-    """The variance where two policies of equal accuracy differ by right against wrong.
-
-    For planning before there is anything to measure: each paired difference is -1 or 1 on a share
-    of the queries and else 0, so its variance is that share; one seed.
-
-    Args:
-        share: of the queries on which they differ.
-        queries: n.
-    """
-    return Parts(np.zeros(1), np.array([share / queries]), np.zeros(1))

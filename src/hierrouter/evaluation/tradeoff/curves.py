@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hierrouter.evaluation.statistics.intervals import Means, intervals
-from hierrouter.evaluation.tradeoff.hull import aiq, hull, resampled_aiq
+from hierrouter.evaluation.statistics.intervals import intervals
+from hierrouter.evaluation.tradeoff.hull import hull, weights
+from hierrouter.evaluation.tradeoff.marks import weak_and_strong
 from hierrouter.evaluation.tradeoff.recovery import Endpoint, tradeoff
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hierrouter.evaluation.summary import Results
+    from hierrouter.evaluation.tradeoff.marks import Marks
     from hierrouter.evaluation.tradeoff.recovery import Tradeoff
 
 ZERO = "zero_router"
@@ -27,19 +29,25 @@ RIVALS = ("one_hop", "knn", "ridge")
 """
 
 
-def curves_of(results: Results, models: Sequence[str]) -> dict[str, Any]:
+def curves_of(results: Results, models: Sequence[str], marks: Sequence[Marks]) -> dict[str, Any]:
     """Hulls, AIQ and what of the gap to a stronger model is recovered.
 
     All areas are over the range of cost of the single models, in which the zero router is defined.
+    Which fixed routes are mixed is chosen on the training queries, and a policy over alpha keeps
+    all of its points, so that no area profits from the luck of the judged queries.
 
     Args:
         results: of all policies at every alpha.
         models: M names of the pool.
+        marks: of the training queries of each part of what is judged; together they have each of
+            the N queries once.
 
     Returns:
-        `range` (relative costs), `hulls` (by curve: `relative_cost`, `quality`), `aiq` and
-        `aiq_differences` (the router's minus the others'), both with intervals, and `recovered`
-        (by strong model).
+        `range` (relative costs), `hulls` (by curve: `relative_cost`, `quality`; of the points as
+        they were measured, to be drawn), `aiq` and `aiq_differences` (the router's minus the
+        others') with intervals, and `recovered` (by strong model). Where fixed routes are chosen
+        part by part, from queries that are judged in other parts, there is no interval of theirs:
+        `low` and `high` are none.
     """
     first = next(iter(results.plays))
     played = results.plays[first]
@@ -51,26 +59,26 @@ def curves_of(results: Results, models: Sequence[str]) -> dict[str, Any]:
         **({FIXED: [*singles, *paths]} if paths else {}),
         **{name: _over_alpha(results, name) for name in RIVALS if name in played},
     }
-    points = {name: _points(results, places) for name, places in curves.items()}
-    costs = points[ZERO][1].measured
-    low, high = float(costs.min()), float(costs.max())
-    areas = {name: _area(quality, cost, low, high) for name, (quality, cost) in points.items()}
-    found = {name: intervals(area, results.confidence)[0] for name, area in areas.items()}
-    mine = areas["router"]
-    differences = {
-        name: intervals(
-            Means(mine.measured - area.measured, mine.resampled - area.resampled),
-            results.confidence,
-        )[0]
-        for name, area in areas.items()
-        if name != "router"
+    costs = [float(results.values(*place)[:, :, 1].mean()) for place in singles]
+    low, high = min(costs), max(costs)
+    columns = {
+        name: _area(results, places, marks if name in (ZERO, FIXED) else None, low, high)
+        for name, places in curves.items()
     }
+    unsure = {ZERO, FIXED} if len(marks) > 1 else set()
+    mine = columns["router"]
     return {
         "range": [low, high],
-        "hulls": {name: _hull(quality, cost) for name, (quality, cost) in points.items()},
-        "aiq": found,
-        "aiq_differences": differences,
-        "recovered": _recovered(results, models),
+        "hulls": {name: _hull(results, places) for name, places in curves.items()},
+        "aiq": {
+            name: _told_area(results, column, name in unsure) for name, column in columns.items()
+        },
+        "aiq_differences": {
+            name: _told_area(results, mine - column, name in unsure)
+            for name, column in columns.items()
+            if name != "router"
+        },
+        "recovered": _recovered(results, models, marks),
     }
 
 
@@ -78,39 +86,55 @@ def _over_alpha(results: Results, name: str) -> list[tuple[float, str]]:
     return [(alpha, name) for alpha in results.plays]
 
 
-def _points(results: Results, places: Sequence[tuple[float, str]]) -> tuple[Means, Means]:
-    """Mean qualities and relative costs of P policies, with their resamples."""
-    columns = np.concatenate([results.values(*place)[:, :, :2] for place in places], axis=2)
-    means = results.crossed.overall(columns)
-    return tuple(  # type: ignore[return-value]
-        Means(means.measured[part::2], means.resampled[:, part::2]) for part in (0, 1)
-    )
+def _area(
+    results: Results,
+    places: Sequence[tuple[float, str]],
+    marks: Sequence[Marks] | None,
+    low: float,
+    high: float,
+) -> NDArray[np.float64]:
+    """S x N x 1 values whose mean is the AIQ of P policies.
+
+    A weighted mean of their qualities, query by query; the weights follow from mean costs and from
+    which policies the marks choose. Without marks all are kept.
+    """
+    values = np.stack([results.values(*place)[:, :, :2] for place in places], axis=3)
+    quality, cost = values[:, :, 0], values[:, :, 1].mean(axis=(0, 1))
+    if marks is None:
+        return np.asarray(quality @ weights(cost, low, high))[:, :, None]
+    area = np.zeros(quality.shape[:2])
+    for part in marks:
+        kept = part.vertices([name for _, name in places])
+        area[:, part.rows] = quality[:, part.rows][..., kept] @ weights(cost[kept], low, high)
+    return area[:, :, None]
 
 
-def _area(quality: Means, cost: Means, low: float, high: float) -> Means:
-    """AIQ as measured and in each resample, as one column."""
-    measured = aiq(hull(cost.measured, quality.measured), low, high)
-    resampled = resampled_aiq(cost.resampled, quality.resampled, low, high)
-    return Means(np.array([measured]), resampled[:, None])
+def _told_area(results: Results, column: NDArray[np.float64], unsure: bool) -> dict[str, Any]:
+    """The mean of a column with its interval, or without where none would hold."""
+    told = dict(intervals(results.crossed.overall(column), results.confidence)[0])
+    return {**told, "low": None, "high": None} if unsure else told
 
 
-def _hull(quality: Means, cost: Means) -> dict[str, list[float]]:
-    curve = hull(cost.measured, quality.measured)
+def _hull(results: Results, places: Sequence[tuple[float, str]]) -> dict[str, list[float]]:
+    means = [results.values(*place)[:, :, :2].mean(axis=(0, 1)) for place in places]
+    curve = hull([mean[1] for mean in means], [mean[0] for mean in means])
     return {"relative_cost": curve.cost.tolist(), "quality": curve.quality.tolist()}
 
 
-def _recovered(results: Results, models: Sequence[str]) -> dict[str, dict[str, Any]]:
+def _recovered(
+    results: Results, models: Sequence[str], marks: Sequence[Marks]
+) -> dict[str, dict[str, Any]]:
     """PGR, APGR and CPT against each reference, or the best single model where there is none.
 
-    The weak model is the cheapest of the pool.
+    The weak model is the cheapest of the pool. Weak and best are so on the training queries.
     """
     first = next(iter(results.plays))
     names = [f"single:{name}" for name in models]
     ends = {name: _endpoint(results, first, name) for name in names}
     references = [name for name in results.plays[first] if name.startswith("reference:")]
     ends |= {name: _endpoint(results, first, name) for name in references}
-    weak = min(names, key=lambda name: ends[name].relative_cost)
-    strong = references or [max(names, key=lambda name: ends[name].quality)]
+    weak, best = weak_and_strong(marks, names)
+    strong = references or [best]
     points = [_endpoint(results, alpha, "router") for alpha in results.plays]
     quality = np.array([point.quality for point in points])
     cost = np.array([point.relative_cost for point in points])

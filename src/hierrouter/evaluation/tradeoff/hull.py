@@ -97,23 +97,37 @@ def _below(
     return bool(rise <= (y[right] - y[left]) * (x[middle] - x[left]))
 
 
-def cost_range(*costs: ArrayLike) -> tuple[float, float]:
-    """The range over which curves are compared: from their cheapest point to their dearest.
+def weights(cost: ArrayLike, low: float, high: float) -> NDArray[np.float64]:
+    """What share each of P points has in the area under the line through them: AIQ without luck.
+
+    A hull drops the points that came out badly, and so takes the lucky: its area is too high, and
+    that of resamples higher still. Here all points given are kept, joined in the order of their
+    cost, so that the area is a weighted mean of their qualities, with weights that no quality has a
+    part in. Which points are given must have been chosen on other queries.
 
     Args:
-        costs: of the points of every curve that is compared, so that all have the same range.
+        cost: P costs, at least 0. Points of the same cost are mixed evenly.
+        low: the least cost of the range.
+        high: the greatest.
+
+    Returns:
+        P weights; AIQ is their product with the P qualities. They sum to 1, or to less where the
+        range begins below the cheapest point (see `Hull.at`).
     """
-    every = np.concatenate([np.asarray(each, dtype=np.float64).ravel() for each in costs])
-    return float(every.min()), float(every.max())
+    near = np.round(np.asarray(cost, dtype=np.float64), 12)
+    at, place, count = np.unique(near, return_inverse=True, return_counts=True)
+    every = np.arange(len(at))
+    one = np.eye(len(at), dtype=np.float64)
+    shares = [aiq(Hull(at, one[point], every), low, high) for point in every]
+    return np.asarray((np.array(shares) / count)[place])
 
 
 def aiq(curve: Hull, low: float, high: float) -> float:
     """Average improvement in quality: the area under the hull over a range of cost, divided by it.
 
     AIQ = integral from low to high of `curve.at(c)` dc / (high - low), exactly; where the range has
-    no width, `curve.at(low)`. Curves are comparable over the same range only (`cost_range` of all
-    of them). In the range's part below a curve's cheapest point and beyond its dearest, `Hull.at`
-    says what counts.
+    no width, `curve.at(low)`. Curves are comparable over the same range only. In the range's part
+    below a curve's cheapest point and beyond its dearest, `Hull.at` says what counts.
 
     Args:
         curve: a hull.
@@ -131,25 +145,3 @@ def aiq(curve: Hull, low: float, high: float) -> float:
     at = np.concatenate([[low], inside, [high]])
     quality = curve.at(at)
     return float(np.sum((quality[1:] + quality[:-1]) / 2 * np.diff(at)) / (high - low))
-
-
-def resampled_aiq(
-    cost: NDArray[np.float64], quality: NDArray[np.float64], low: float, high: float
-) -> NDArray[np.float64]:
-    """AIQ of the hull of every resample, for its interval, or for that of a difference.
-
-    The hull of resampled points is chosen among them anew each time, so with many points of about
-    the same quality the mean over resamples lies above what was measured: the hull takes the lucky.
-
-    Args:
-        cost: B x P mean costs; row b is one resample.
-        quality: B x P mean qualities of the same policies in the same resamples.
-        low: the least cost of the range, the same for all resamples.
-        high: the greatest cost.
-
-    Returns:
-        B values. Two curves' rows of the same resamples may be subtracted.
-    """
-    # The wide tails of few seeds can take a mean cost under 0.
-    rows = zip(np.maximum(cost, 0.0), quality, strict=True)
-    return np.array([aiq(hull(x, y), low, high) for x, y in rows])

@@ -30,7 +30,7 @@ def unlike(
 
 
 def other_split(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:
-    """Which setting of the split differs, if one does.
+    """Which setting of the split differs, if one does; one that only one side has does.
 
     Args:
         mine: the data part of a router's config; empty where its tree did not say.
@@ -38,8 +38,9 @@ def other_split(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | Non
     """
     for key in SPLIT_RULE:
         one, other = mine.get(key), theirs.get(key)
-        if one is not None and other is not None and one != other:
-            return f"data.{key} is {one:g} for one and {other:g} for the other"
+        if one != other:
+            first, second = ("unknown" if value is None else f"{value:g}" for value in (one, other))
+            return f"data.{key} is {first} for one and {second} for the other"
     return None
 
 

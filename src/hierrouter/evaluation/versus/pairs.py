@@ -6,7 +6,7 @@ is that of the one that the others are compared with, so that a reward means the
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,17 +14,21 @@ import pyarrow.parquet as pq
 
 from hierrouter.errors import DamagedFileError, HierRouterError
 from hierrouter.evaluation.evaluate import METRICS, RECORDS
+from hierrouter.evaluation.statistics.bounds import guarded
 from hierrouter.evaluation.statistics.crossed import Crossed, compare
 from hierrouter.evaluation.statistics.intervals import Bootstrap
 from hierrouter.evaluation.versus.fair import other_split, trained_on, unlike
+from hierrouter.evaluation.versus.trees import changed_answers, changed_tree, read_singles
 from hierrouter.files import read_json
 from hierrouter.learning.router import Router
+from hierrouter.progress import say
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from hierrouter.evaluation.versus.trees import Singles
     from hierrouter.learning.router import RouterInfo
 
 MEASURES = ("quality", "relative_cost", "reward")
@@ -47,6 +51,8 @@ class Tested:
     """A x S x N."""
     cost: NDArray[np.float64]
     """A x S x N, dollars."""
+    singles: Singles
+    """What each single model got for these queries, where that is known."""
 
     @property
     def seeds(self) -> int:
@@ -130,6 +136,7 @@ def _records(path: Path) -> dict[str, Any]:
         "alphas": tuple(alphas.tolist()),
         "quality": np.asarray(table["quality"].to_numpy())[order].reshape(shape),
         "cost": np.asarray(table["cost"].to_numpy())[order].reshape(shape),
+        "singles": read_singles(path, float(alphas[0])),
     }
 
 
@@ -138,7 +145,8 @@ def check_pair(base: Tested, other: Tested) -> None:
 
     Raises:
         HierRouterError: metric, data seed, split rule or version of the scorer differ, one was
-            trained on test queries of the other, or they have no query or no alpha in common.
+            trained on test queries of the other, they have no query or no alpha in common, or a
+            model's answers had other scores or prices.
     """
     names = (base.name, other.name)
     reason = unlike(base.kind, other.kind, names)
@@ -157,14 +165,24 @@ def check_pair(base: Tested, other: Tested) -> None:
                     f"{judge.name} was trained on {len(seen)} of the {len(tested.query_ids)} test "
                     f"queries of {tested.name} ({', '.join(seen[:3])}{', …' if seen[3:] else ''})"
                 )
-    if reason is None and not set(base.query_ids) & set(other.query_ids):
+    known = set(other.query_ids)
+    common = [name for name in base.query_ids if name in known]
+    if reason is None and not common:
         reason = "no query was a test query of both"
     if reason is None and not set(base.alphas) & set(other.alphas):
         reason = "no alpha is in the grid of both"
+    if reason is None:
+        reason = changed_answers(base.singles, other.singles, common)
     if reason is not None:
         raise HierRouterError(
             f"{base.name} and {other.name} cannot be compared: {reason}; evaluate both routers on "
             "one tree, with the split that they were trained on"
+        )
+    trees = [each.metrics.get("tree", {}) for each in (base, other)]
+    if not base.singles.keys() & other.singles.keys() and changed_tree(*trees):
+        say(
+            f"{base.name} and {other.name} were evaluated on trees that differ and have no model "
+            "in common; whether prices and scores are the same cannot be told"
         )
 
 
@@ -180,7 +198,9 @@ def differences(base: Tested, other: Tested, own: bool = False) -> dict[str, Any
     Returns:
         `run`, `n`, `seeds`, `alphas`, `over_grid` and `by_alpha`; in each of the latter `quality`,
         `relative_cost`, `cost` (dollars) and `reward`, each with `base`, `other` (the means),
-        `mean` (their difference), `low`, `high`, `at_least`, `at_most` and `p`.
+        `mean` (their difference), `low`, `high`, `at_least`, `at_most` and `p`. The one-sided
+        bounds allow for a query that is lost, or won, outright (`bounds.guarded`); so they may lie
+        outside the interval. A router is no worse than itself.
 
     Raises:
         HierRouterError: they cannot be compared (see `check_pair`).
@@ -199,12 +219,22 @@ def differences(base: Tested, other: Tested, own: bool = False) -> dict[str, Any
     asked = base.metrics.get("evaluation", {})
     bootstrap = Bootstrap(tasks, int(base.metrics["resamples"]), int(asked.get("seed", 42)))
     means = Crossed(bootstrap, seeds).overall(mine - theirs)
+    confidence = float(base.metrics["confidence"])
+    compared = compare(means, confidence)
+    same = [each.metrics["router"]["weights_sha256"] for each in (base, other)]
+    if same[0] != same[1] or (mine != theirs).any():
+        worst, best = _extremes(mine - theirs)
+        bounds = guarded(means, len(common), worst, best, confidence, bootstrap.seed)
+        compared = [
+            replace(each, at_least=float(low), at_most=float(high))
+            for each, low, high in zip(compared, *bounds, strict=True)
+        ]
     found = [
         {"base": float(before), "other": float(after), **asdict(each)}
         for before, after, each in zip(
             theirs.mean(axis=(0, 1)),
             mine.mean(axis=(0, 1)),
-            compare(means, float(base.metrics["confidence"])),
+            compared,
             strict=True,
         )
     ]
@@ -232,6 +262,26 @@ def _values(
     relative = tested.cost[at, :seeds][:, :, rows] / unit
     reward = quality - np.array(alphas)[:, None, None] * relative
     return np.stack([quality, relative, reward], axis=3)
+
+
+def _extremes(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The worst and the best that a query could give, K each, by S x N x K differences.
+
+    In quality an answer that is right for one and wrong for the other, in cost the furthest that
+    was seen on any query, in reward both at once.
+    """
+    quality, cost, reward = (values[:, :, start :: len(MEASURES)] for start in range(3))
+    dearer = quality - reward
+    worst, best = np.empty((2, values.shape[2]))
+    worst[0::3], best[0::3] = -1.0, 1.0
+    worst[1::3], best[1::3] = _least(cost), -_least(-cost)
+    worst[2::3], best[2::3] = -1.0 + _least(-dearer), 1.0 - _least(dearer)
+    return worst, best
+
+
+def _least(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The least of each of K columns, at most 0, by S x N x K values."""
+    return np.asarray(np.minimum(values.min(axis=(0, 1)), 0.0))
 
 
 def _entry(measures: list[dict[str, float]], unit: float) -> dict[str, dict[str, float]]:

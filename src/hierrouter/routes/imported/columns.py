@@ -136,8 +136,43 @@ def _number_complaint(column: str, value: Any) -> str | None:
     return None
 
 
+def mixed(column: str, value: Any, wanted: pa.DataType) -> str | None:
+    """What is wrong with a value that may stand there, but not below a first row of another kind.
+
+    Args:
+        column: one of `KNOWN`.
+        value: as JSON has it; of a CSV file numbers are texts, too.
+        wanted: as what the column is read, which its first row decides.
+    """
+    if value is None or value == "" or column == VECTOR:
+        return None
+    truth = isinstance(value, bool) or str(value).lower() in ("true", "false")
+    if pa.types.is_boolean(wanted) and not truth and value not in ("0", "1"):
+        other = "a number, and the first row has true or false"
+        return f"{column}: {show(value)} is {other}; write all of them as numbers from 0 to 1"
+    if pa.types.is_floating(wanted) and truth:
+        other = "no number, as the first row has one"
+        return f"{column}: {show(value)} is {other}; write 1 for true and 0 for false"
+    if pa.types.is_floating(wanted) and isinstance(value, str):
+        return f"{column}: {show(value)} is text; write it as a plain number, without quotes"
+    if pa.types.is_string(wanted) and not isinstance(value, str):
+        other = "a number, and the first row has text"
+        return f"{column}: {show(value)} is {other}; write all of them as text, in quotes"
+    if pa.types.is_integer(wanted) and isinstance(value, str):
+        other = "text, and the first row has a number"
+        return f"{column}: {show(value)} is {other}; write all of them as text, in quotes"
+    if pa.types.is_integer(wanted) and not -(2**63) <= value < 2**63:
+        return (
+            f"{column}: {show(value)} is too large a number; write all of them as text, in quotes"
+        )
+    return None
+
+
 def _plain(value: float) -> str:
-    return "NaN" if math.isnan(value) else f"{value:g}"
+    if math.isnan(value):
+        return "NaN"
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
 
 
 def _is_vector(value: Any) -> bool:

@@ -18,7 +18,7 @@ import pyarrow.json as pajson
 import pyarrow.parquet as pq
 
 from hierrouter.errors import ConfigError
-from hierrouter.routes.imported.columns import KNOWN, TYPES, Kind, check_columns, complaint
+from hierrouter.routes.imported.columns import KNOWN, TYPES, Kind, check_columns, complaint, mixed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -153,7 +153,7 @@ class OutcomesFile:
             try:
                 for line, row in self._rows_one_by_one():
                     for name in self.columns:
-                        if wrong := complaint(name, row.get(name)):
+                        if wrong := self._wrong(name, row.get(name)):
                             return ConfigError(f"{self.path}: line {line}: {wrong}")
             except _WrongLineError as wrong_line:
                 return ConfigError(f"{self.path}: {wrong_line}")
@@ -161,9 +161,27 @@ class OutcomesFile:
                 return ConfigError(f"{self.path}: cannot be read ({_reason(broken)})")
         return ConfigError(f"{self.path}: cannot be read as {self.kind} ({_reason(error)})")
 
+    def _wrong(self, name: str, value: Any) -> str | None:
+        """What the parser may have stumbled over."""
+        if said := complaint(name, value):
+            return said
+        wanted = self.types.get(name, TYPES[name])
+        if self.kind == "csv" and pa.types.is_floating(wanted) and _is_number(value):
+            return None
+        return mixed(name, value, wanted)
+
     def _rows_one_by_one(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """Line and content of each row; slow: it serves messages alone."""
         return _csv_rows(self.path) if self.kind == "csv" else _json_rows(self.path)
+
+
+def _is_number(text: str | None) -> bool:
+    """Whether the parser of CSV takes a text for a number."""
+    try:
+        pc.cast(pa.array([(text or "").strip()]), pa.float64())
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 class _WrongLineError(ValueError):

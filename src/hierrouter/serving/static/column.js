@@ -153,7 +153,7 @@ class Column {
       Tokens: `${WHOLE.format(told.tokens_in)} in, ${WHOLE.format(told.tokens_out)} out`,
       Cost: money(told.cost_usd),
       "Relative cost": short(told.cost_usd / this.unit),
-      ...(told.role === "solve" && { "First word": duration(hop.first) }),
+      ...(known(hop.first) && { "First word": duration(hop.first) }),
       Time: duration(hop.ms),
     });
     if (told.reply) {
@@ -176,7 +176,7 @@ class Column {
         Route: told.route,
         Cost: money(told.cost_usd),
         "Relative cost": short(told.relative_cost),
-        "First word": duration(ms - last.ms + last.first),
+        ...(known(last.first) && { "First word": duration(ms - last.ms + last.first) }),
         Time: duration(ms),
       });
     }

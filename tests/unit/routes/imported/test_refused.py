@@ -54,6 +54,7 @@ def place(name: str, row: int) -> str:
     [
         ("score", 1.25, "score: 1.25 is not in [0, 1]; bring scores to that range"),
         ("score", -0.5, "score: -0.5 is not in [0, 1]"),
+        ("score", 1.0000001, "score: 1.0000001 is not in [0, 1]"),
         ("score", float("nan"), "score: NaN is not in [0, 1]"),
         ("score", None, "score: is missing; every row needs one"),
         ("cost", -1.0, "cost: -1 is not allowed; should be a number from 0"),
@@ -95,6 +96,44 @@ def test_a_wrong_value_is_named_with_its_place(name, key, value, words, make_row
 )
 def test_a_wrong_type_is_named_with_its_place(name, key, value, words, make_rows, refused) -> None:
     rows = make_rows(6)
+    rows[7][key] = value
+    line = refused(rows, name)
+    assert line.startswith(f"{name}: {place(name, 7)}: {words}")
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "first", "value", "words"),
+    [
+        (
+            "log.jsonl",
+            "score",
+            True,
+            1,
+            "score: 1 is a number, and the first row has true or false",
+        ),
+        (
+            "log.jsonl",
+            "score",
+            1,
+            True,
+            "score: true is no number, as the first row has one; write",
+        ),
+        ("log.jsonl", "score", 1, "0.5", 'score: "0.5" is text; write it as a plain number'),
+        ("log.jsonl", "cost", 1, "0.5", 'cost: "0.5" is text; write it as a plain number'),
+        ("log.jsonl", "query_id", "a", 5, "query_id: 5 is a number, and the first row has text;"),
+        ("log.jsonl", "query_id", 5, "a", 'query_id: "a" is text, and the first row has a number'),
+        ("log.jsonl", "query_id", 5, 2**63, f"query_id: {2**63} is too large a number; write"),
+        ("log.csv", "score", 1, "true", 'score: "true" is no number, as the first row has one'),
+        ("log.csv", "score", "true", 0.5, 'score: "0.5" is a number, and the first row has true'),
+        ("log.csv", "cost", 1, "1_000", 'cost: "1_000" is text; write it as a plain number'),
+    ],
+)
+def test_a_value_of_another_kind_than_the_first_is_named_with_its_place(
+    name, key, first, value, words, make_rows, refused
+) -> None:
+    rows = make_rows(6)
+    for row in rows:
+        row[key] = first
     rows[7][key] = value
     line = refused(rows, name)
     assert line.startswith(f"{name}: {place(name, 7)}: {words}")

@@ -1,0 +1,232 @@
+"""One linear predictor from several: what each learner says out of fold decides its weight.
+
+Scores of a query are predicted by the means of its likely tasks, by ridge regressions, and by the
+means of its like among the training queries. Which of them is to be believed differs from data to
+data, and their mean is often better than each. So all are fitted, each query is predicted by those
+that were fitted without it, and non-negative least squares on these predictions gives the weights
+(stacked generalisation: Wolpert 1992, Breiman 1996). Every learner is linear in u(s), so the
+result is, too: one row of numbers for each score.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hierrouter.learning.features import posterior, task_head
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from hierrouter.learning.features import Features
+
+FOLDS = 5
+"""Parts of the training queries, each predicted from the others."""
+PENALTIES = (0.3, 3.0, 30.0)
+"""Weights of the squared coefficients of the ridge regressions, times the number of rows."""
+PRIOR = 5.0
+"""Rows of the mean score that are mixed into the mean of a task or of a typical query."""
+ROUNDING = 1e-12
+"""Share of the scores' squares that predictions must differ by to be told from their mean."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is known of R contexts of N training queries, whatever is to be predicted of them."""
+
+    features: Features
+    state: NDArray[np.float64]
+    """R x F, their u(s)."""
+    held: NDArray[np.float64]
+    """R x F, the same with the chances of the tasks as told without the query."""
+    task: NDArray[np.int64]
+    """R task numbers."""
+    fold: NDArray[np.int64]
+    """R part numbers; all contexts of a query are in one part."""
+
+    def select(self, rows: NDArray[np.int64]) -> Seen:
+        """The same of some of the contexts."""
+        return Seen(
+            self.features, self.state[rows], self.held[rows], self.task[rows], self.fold[rows]
+        )
+
+
+def see(
+    features: Features,
+    state: NDArray[np.float32],
+    query: NDArray[np.int64],
+    tasks: NDArray[np.str_],
+    seed: int,
+) -> Seen:
+    """Prepares contexts for `fit_scores`.
+
+    Args:
+        features: as fitted on these queries.
+        state: R x F, the u(s) of the contexts.
+        query: R query numbers.
+        tasks: N task names.
+        seed: of the parts.
+    """
+    _, chances, projected, _, _ = features.blocks
+    parts = np.random.default_rng([seed, 3]).permutation(np.arange(len(tasks)) % FOLDS)
+    fold = parts[query]
+    held = state.astype(np.float64)
+    names, number = np.unique(tasks, return_inverse=True)
+    if len(names) > 1:
+        first = np.unique(query, return_index=True)[1]
+        inputs = state[first][:, projected]
+        for part in range(FOLDS):
+            rest = parts != part
+            known = np.unique(tasks[rest])
+            if not rest.any() or not (fold == part).any():
+                continue
+            weight, bias = task_head(inputs[rest], tasks[rest])
+            told = np.zeros((int((fold == part).sum()), len(names)))
+            if len(known) > 1:
+                columns = np.searchsorted(names, known)
+                told[:, columns] = posterior(state[fold == part][:, projected], weight, bias)
+            else:
+                told[:, np.searchsorted(names, known)] = 1.0
+            held[fold == part, chances] = told
+    return Seen(features, state.astype(np.float64), held, number[query], fold)
+
+
+def fit_scores(
+    seen: Seen, scores: NDArray[np.float64]
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Fits C scores of R contexts.
+
+    Args:
+        seen: the contexts.
+        scores: R x C; NaN where one is not known.
+
+    Returns:
+        C x F weights, and R x C predictions of each context without its query.
+    """
+    learners = _learners(seen)
+    known = ~np.isnan(scores)
+    centre = _means(scores)
+    # The mean, too, is that of the others: the best of several means is lucky on its own queries.
+    middle = np.tile(centre, (len(scores), 1))
+    held = [middle.copy() for _ in learners]
+    folds = np.unique(seen.fold)
+    for part in folds if len(folds) > 1 else ():
+        rest, left = seen.fold != part, seen.fold == part
+        middle[left] = np.where(known[rest].any(axis=0), _means(scores[rest]), centre)
+        for learner, predicted in zip(learners, held, strict=True):
+            weights = learner(np.flatnonzero(rest), scores[rest])
+            predicted[left] = seen.held[left] @ weights.T
+    shares = _shares([each - middle for each in held], scores - middle, known)
+    rows = np.arange(len(scores))
+    whole = np.zeros((scores.shape[1], seen.state.shape[1]))
+    whole[:, 0] = (1 - shares.sum()) * centre
+    for share, learner in zip(shares, learners, strict=True):
+        if share > 0:
+            whole += share * learner(rows, scores)
+    out_of_fold = middle + sum(
+        share * (each - middle) for share, each in zip(shares, held, strict=True)
+    )
+    return whole.astype(np.float32), np.asarray(out_of_fold)
+
+
+def _shares(
+    held: list[NDArray[np.float64]], scores: NDArray[np.float64], known: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """The non-negative weights with which the centred predictions come closest to the scores."""
+    from scipy.optimize import nnls
+
+    if not held or not known.any():
+        return np.zeros(len(held))
+    columns = np.stack([each[known] for each in held], axis=1)
+    # On the normal equations: rows are many, columns a handful.
+    gram = columns.T @ columns
+    # What differs from the mean by rounding alone must not be blown up to explain the scores.
+    if np.trace(gram) <= ROUNDING * np.square(scores[known]).sum():
+        return np.zeros(len(held))
+    scale = np.trace(gram) / len(gram)
+    root = np.linalg.cholesky(gram + 1e-9 * scale * np.eye(len(gram)))
+    target = np.linalg.solve(root, columns.T @ scores[known])
+    return np.asarray(nnls(root.T, target)[0])
+
+
+def _means(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """C means of what is known; 0 where nothing is."""
+    known = ~np.isnan(scores)
+    total = np.where(known, scores, 0).sum(axis=0)
+    return np.asarray(total / np.maximum(known.sum(axis=0), 1))
+
+
+def _learners(
+    seen: Seen,
+) -> list[Callable[[NDArray[np.int64], NDArray[np.float64]], NDArray[np.float64]]]:
+    """What is fitted: each maps rows and their scores to C x F weights."""
+    _, tasks, query, centres, context = seen.features.blocks
+    width = seen.state.shape[1]
+    found = []
+
+    def averaging(
+        block: slice, share: Callable[[NDArray[np.int64]], NDArray[np.float64]]
+    ) -> Callable[[NDArray[np.int64], NDArray[np.float64]], NDArray[np.float64]]:
+        def learn(rows: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArray[np.float64]:
+            weights = np.zeros((scores.shape[1], width))
+            weights[:, block] = _weighted_means(share(rows), scores).T
+            return weights
+
+        return learn
+
+    def regressing(
+        columns: NDArray[np.int64], penalty: float
+    ) -> Callable[[NDArray[np.int64], NDArray[np.float64]], NDArray[np.float64]]:
+        def learn(rows: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArray[np.float64]:
+            weights = np.zeros((scores.shape[1], width))
+            inputs = seen.held[rows][:, columns]
+            weights[:, 0], weights[:, columns] = _ridge(inputs, scores, penalty)
+            return weights
+
+        return learn
+
+    count = tasks.stop - tasks.start
+    if count:
+        found.append(averaging(tasks, lambda rows: np.eye(count)[seen.task[rows]]))
+    if centres.stop > centres.start:
+        found.append(averaging(centres, lambda rows: seen.state[rows][:, centres]))
+    every = np.arange(width)
+    blocks = [every[query]]
+    if context.stop > context.start:
+        blocks.append(np.concatenate([every[tasks], every[query], every[context]]))
+    for columns in blocks:
+        found += [regressing(columns, penalty) for penalty in PENALTIES]
+    return found
+
+
+def _weighted_means(share: NDArray[np.float64], scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Means of C scores over rows with B kinds of weights, B x C, drawn towards the plain mean."""
+    known = ~np.isnan(scores)
+    centre = _means(scores)
+    total = share.T @ np.where(known, scores - centre, 0)
+    return np.asarray(centre + total / (share.T @ known + PRIOR))
+
+
+def _ridge(
+    inputs: NDArray[np.float64], scores: NDArray[np.float64], penalty: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Intercepts (C) and coefficients (C x B) of C ridge regressions."""
+    from sklearn.linear_model import Ridge
+
+    known = ~np.isnan(scores)
+    intercepts, weights = np.zeros(scores.shape[1]), np.zeros((scores.shape[1], inputs.shape[1]))
+    # Columns that are known in the same rows are one regression.
+    patterns, group = np.unique(known, axis=1, return_inverse=True)
+    for number in range(patterns.shape[1]):
+        columns, rows = np.flatnonzero(group == number), patterns[:, number]
+        if not rows.any():
+            continue
+        model = Ridge(alpha=penalty * rows.sum(), solver="cholesky")
+        model.fit(inputs[rows], scores[np.ix_(rows, columns)])
+        coefficients = np.reshape(model.coef_, (len(columns), -1))
+        intercepts[columns], weights[columns] = model.intercept_, coefficients
+    return intercepts, weights

@@ -1,0 +1,120 @@
+"""What a learner works with: states of contexts, and the policy that it begins with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hierrouter.learning.actions import ANALYZE, SOLVE, action_count
+from hierrouter.learning.contexts import FilledContexts, RecordedContexts, sampled_embeddings
+from hierrouter.learning.features import Features
+from hierrouter.learning.heads import Heads
+from hierrouter.learning.projection import Projection
+from hierrouter.learning.regression import regress
+from hierrouter.learning.stages import stage_count
+from hierrouter.learning.threads import present, threads
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from hierrouter.config import TrainingConfig
+    from hierrouter.learning.contexts import Contexts
+    from hierrouter.routes.fill import Filler
+    from hierrouter.routes.outcomes import Outcomes
+
+GRID = 6
+"""Alphas at which analyses are played on in the regression."""
+
+
+class Workbench:
+    """Features fitted on the training queries, and what follows from them."""
+
+    def __init__(
+        self, config: TrainingConfig, train: Outcomes, unit: float, filler: Filler | None
+    ) -> None:
+        """Fits what the policy sees of a context. No outcome is looked at.
+
+        Args:
+            config: the recipe.
+            train: all N training queries. With a filler, their direct answers.
+            unit: dollars in one cost unit.
+            filler: makes what episodes visit; none: all is recorded.
+        """
+        self._config, self._unit, self._filler = config, unit, filler
+        self._model_threads = present()
+        lambdas = np.linspace(0, config.lambda_max, GRID)
+        sampled = config.alpha == "sampled"
+        self.alphas = (
+            tuple(float(each) for each in lambdas / (1 - lambdas))
+            if sampled
+            else (config.alpha_range[0],)
+        )
+        """Alphas that stand for all that the policy is trained for."""
+        with threads(1):
+            queries = train.embeddings[:, 0]
+            if filler is None:
+                later = train.embeddings[:, 1:].reshape(-1, queries.shape[1])
+            elif config.projection is None:
+                later = queries
+            else:
+                later = sampled_embeddings(filler, train, config.seed, self._model_threads)
+                later = later[len(queries) :]
+            if config.policy == "mlp":
+                self._seen: Features | Projection = Projection.fit(
+                    np.concatenate([queries, later]), config.projection
+                )
+            else:
+                self._seen = Features.fit(
+                    queries, later, train.tasks, config.projection, config.centres, config.seed
+                )
+
+    def contexts(self, part: Outcomes) -> Contexts:
+        """The contexts of some of the queries, as the policy sees them."""
+        with threads(1):
+            if self._filler is None:
+                return RecordedContexts(part, part.states(self._state), self._unit)
+            return FilledContexts(self._filler, part, self._state, self._unit, self._model_threads)
+
+    def _state(
+        self, query: NDArray[np.float32], context: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        if isinstance(self._seen, Features):
+            return self._seen(query, context)
+        return self._seen(context)
+
+    def start(self, part: Outcomes) -> Heads | Projection:
+        """What the learner begins with, fitted to some of the queries; of an MLP what it sees."""
+        if not isinstance(self._seen, Features):
+            return self._seen
+        hops = part.hops if self._filler is None else self._filler.pool.hops
+        models = len(part.models)
+        tau = np.asarray(self._config.temperature, np.float32)
+        width = self._seen.blocks[-1].stop
+        if self._config.learner == "ppo" and self._config.start == "nothing":
+            nothing = np.zeros((stage_count(models, hops), action_count(models), width), np.float32)
+            return Heads(self._seen, nothing, nothing, tau)
+        recorded = RecordedContexts(part, part.states(self._state), self._unit)
+        moves = self._config.moves if self._filler is None else "direct"
+        with threads(1):
+            quality, cost = regress(
+                self._seen, recorded, part.tasks, moves, self.alphas, self._config.seed
+            )
+        if self._filler is not None:
+            quality, cost = _as_if_direct(quality, cost, stage_count(models, hops))
+        return Heads(self._seen, quality, cost, tau)
+
+
+def _as_if_direct(
+    quality: NDArray[np.float32], cost: NDArray[np.float32], stages: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Heads of all stages where only direct answers are known.
+
+    An answer is taken to be as good after an analysis as before; an analysis to cost what an answer
+    does, and to be followed by any of them.
+    """
+    quality, cost = (np.repeat(each, stages, axis=0) for each in (quality, cost))
+    answers, analyses = slice(SOLVE, -1, 2), slice(ANALYZE, -1, 2)
+    quality[:, analyses] = quality[:, answers].mean(axis=1, keepdims=True)
+    cost[:, analyses] = cost[:, answers] + cost[:, answers].mean(axis=1, keepdims=True)
+    return quality, cost

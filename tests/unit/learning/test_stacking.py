@@ -1,0 +1,254 @@
+"""Stacked predictors: what each is fitted to, what each is worth, and that luck is not counted."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+
+from hierrouter.learning.features import Features
+from hierrouter.learning.stacking import (
+    FOLDS,
+    PRIOR,
+    Seen,
+    _learners,
+    _ridge,
+    _shares,
+    fit_scores,
+    see,
+)
+
+WIDTH = 5
+
+
+def seen_of(
+    n: int, tasks: str = "t", seed: int = 0, centres: int = 4, spread: float = 1.0
+) -> tuple[Seen, np.ndarray]:
+    """N bare queries as `fit_scores` takes them, and their embeddings."""
+    rng = np.random.default_rng(seed)
+    queries = (spread * rng.normal(size=(n, WIDTH)) + 1).astype(np.float32)
+    names = np.array([tasks[k % len(tasks)] for k in range(n)])
+    queries[:, 0] += 3 * (names == "b")
+    features = Features.fit(queries, queries[:0], names, None, centres, seed)
+    seen = see(features, features(queries, queries), np.arange(n), names, seed)
+    return seen, queries
+
+
+def noise(n: int, columns: int = 2, seed: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 2, size=(n, columns)).astype(float)
+
+
+def test_a_linear_score_is_found() -> None:
+    seen, queries = seen_of(300)
+    scores = np.stack([queries[:, 1], 2 - 3 * queries[:, 2]], axis=1).astype(float)
+    weights, held = fit_scores(seen, scores)
+    predicted = seen.state @ weights.T
+    assert np.abs(predicted - scores).max() < 0.25
+    assert np.corrcoef(held[:, 0], scores[:, 0])[0, 1] > 0.995
+    assert weights.dtype == np.float32
+    assert weights.shape == (2, seen.features.blocks[-1].stop)
+
+
+def test_the_means_of_tasks_are_found() -> None:
+    seen, queries = seen_of(200, tasks="ab", spread=0.1)
+    isb = queries[:, 0] > 2.5
+    weights, _ = fit_scores(seen, np.where(isb, 0.75, 0.25)[:, None])
+    np.testing.assert_allclose(seen.state @ weights[0], np.where(isb, 0.75, 0.25), atol=0.03)
+
+
+def test_ridge_is_the_closed_form_of_every_column_by_itself() -> None:
+    rng = np.random.default_rng(0)
+    inputs, scores = rng.normal(size=(40, 3)), rng.normal(size=(40, 4))
+    scores[rng.random((40, 4)) < 0.3] = np.nan
+    scores[:, 3] = np.nan
+    intercepts, weights = _ridge(inputs, scores, 0.3)
+    for column in range(3):
+        rows = ~np.isnan(scores[:, column])
+        x, y = inputs[rows], scores[rows, column]
+        centred = x - x.mean(axis=0)
+        gram = centred.T @ centred + 0.3 * rows.sum() * np.eye(3)
+        expected = np.linalg.solve(gram, centred.T @ (y - y.mean()))
+        np.testing.assert_allclose(weights[column], expected, rtol=1e-6)
+        np.testing.assert_allclose(intercepts[column], y.mean() - x.mean(axis=0) @ expected)
+    assert not weights[3].any()
+    assert intercepts[3] == 0
+
+
+def test_a_perfect_learner_gets_all_the_shares_and_noise_none() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(400, 2))
+    held = [rng.normal(size=(400, 2)) for _ in range(3)]
+    known = rng.random((400, 2)) < 0.8
+    np.testing.assert_allclose(_shares([*held, scores], scores, known), [0, 0, 0, 1], atol=1e-6)
+    # Of what is not known nothing is looked at.
+    unknown = np.where(known, scores, np.nan)
+    np.testing.assert_allclose(_shares([*held, scores], unknown, known), [0, 0, 0, 1], atol=1e-6)
+    assert _shares(held, scores, known).max() < 0.1
+    # Two halves of the truth make up the whole; a learner that says the contrary gets nothing.
+    halves = [np.where([True, False], scores, 0), np.where([False, True], scores, 0), -scores]
+    np.testing.assert_allclose(_shares(halves, scores, known), [1, 1, 0], atol=1e-6)
+    np.testing.assert_allclose(_shares([0.5 * scores], scores, known), [2], rtol=1e-6)
+
+
+def test_shares_of_nothing_are_nothing() -> None:
+    scores, known = noise(10) - 0.5, np.ones((10, 2), bool)
+    assert _shares([], scores, known).shape == (0,)
+    assert _shares([scores], scores, ~known).tolist() == [0]
+    assert _shares([0 * scores], scores, known).tolist() == [0]
+    rounding = 1e-17 * np.random.default_rng(0).normal(size=(10, 2))
+    assert _shares([rounding], scores, known).tolist() == [0]
+    np.testing.assert_allclose(_shares([scores, scores], scores, known).sum(), 1, rtol=1e-6)
+
+
+def test_from_noise_nothing_is_learned_but_the_mean() -> None:
+    spreads = []
+    for seed in range(5):
+        seen, _ = seen_of(400, tasks="ab", seed=seed)
+        scores = noise(400, seed=100 + seed)
+        weights, _ = fit_scores(seen, scores)
+        predicted = seen.state @ weights.T
+        np.testing.assert_allclose(predicted.mean(axis=0), scores.mean(axis=0), atol=0.02)
+        spreads.append(predicted.std())
+    # Scores deviate by .5; what is said of them by a small part of it.
+    assert np.mean(spreads) < 0.05
+
+
+def test_where_all_queries_look_the_same_each_is_predicted_by_the_mean_of_the_others() -> None:
+    """Its own outcome, and those of its part, say nothing in what is predicted of a query."""
+    n = 50
+    same = np.ones((n, WIDTH), np.float32)
+    names = np.array(["t"] * n)
+    features = Features.fit(same, same[:0], names, None, 4, 0)
+    seen = see(features, features(same, same), np.arange(n), names, 0)
+    scores = noise(n)
+    weights, held = fit_scores(seen, scores)
+    for part in range(FOLDS):
+        rest = scores[seen.fold != part].mean(axis=0)
+        left = seen.fold == part
+        np.testing.assert_allclose(held[left], np.tile(rest, (left.sum(), 1)), atol=1e-9)
+    np.testing.assert_allclose(
+        seen.state @ weights.T, np.tile(scores.mean(axis=0), (n, 1)), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("tasks", ["t", "ab"])
+def test_its_own_outcome_does_not_predict_a_query(tasks: str) -> None:
+    """Shares are common to all scores; a first score of great numbers fixes them here."""
+    seen, queries = seen_of(60, tasks=tasks)
+    scores = np.concatenate([1e6 * queries[:, :1].astype(float), noise(60, 1)], axis=1)
+    _, before = fit_scores(seen, scores)
+    query = 17
+    changed = scores.copy()
+    changed[query, 1] += 1.0
+    _, after = fit_scores(seen, changed)
+    moved = np.abs(after - before)[:, 1]
+    own = seen.fold == seen.fold[query]
+    assert moved[own].max() < 1e-4
+    assert moved[~own].max() > 5e-3
+    assert (moved[~own] > 1e-3).mean() > 0.9
+
+
+def test_its_own_task_does_not_say_what_a_query_is_like() -> None:
+    n = 60
+    rng = np.random.default_rng(0)
+    queries = rng.normal(size=(n, WIDTH)).astype(np.float32)
+    names = np.array(["a", "b", "c"] * (n // 3))
+    features = Features.fit(queries, queries[:0], names, None, 4, 0)
+    state = features(queries, queries)
+    other = names.copy()
+    other[7] = "b" if names[7] == "a" else "a"
+    one, two = (see(features, state, np.arange(n), each, 0) for each in (names, other))
+    chances = features.blocks[1]
+    own = one.fold == one.fold[7]
+    assert one.held[own].tobytes() == two.held[own].tobytes()
+    assert (one.held[~own][:, chances] != two.held[~own][:, chances]).any()
+    np.testing.assert_allclose(one.held[:, chances].sum(axis=1), 1, rtol=1e-5)
+    rest = [part for each, part in enumerate(features.blocks) if each != 1]
+    for part in rest:
+        assert (one.held[:, part] == state[:, part]).all()
+
+
+def test_all_contexts_of_a_query_are_in_one_part() -> None:
+    n, each = 23, 4
+    queries = np.random.default_rng(0).normal(size=(n, WIDTH)).astype(np.float32)
+    names = np.array(["a", "b"] * 12)[:n]
+    features = Features.fit(queries, queries, names, 3, 4, 0)
+    query = np.repeat(np.arange(n), each)
+    seen = see(features, features(queries[query], queries[query]), query, names, 0)
+    parts = seen.fold.reshape(n, each)
+    assert (parts == parts[:, :1]).all()
+    sizes = np.bincount(parts[:, 0], minlength=FOLDS)
+    assert sizes.max() - sizes.min() <= 1
+    some = seen.select(np.array([5, 6, 20]))
+    assert (some.fold == seen.fold[[5, 6, 20]]).all()
+    assert (some.held == seen.held[[5, 6, 20]]).all()
+
+
+def test_a_task_that_the_others_lack_is_not_likely() -> None:
+    """The only query of a task is predicted by heads that have never met the task."""
+    queries = np.random.default_rng(0).normal(size=(30, WIDTH)).astype(np.float32)
+    names = np.array(["a"] * 29 + ["z"])
+    features = Features.fit(queries, queries[:0], names, None, 4, 0)
+    seen = see(features, features(queries, queries), np.arange(30), names, 0)
+    own = seen.fold == seen.fold[29]
+    assert seen.held[own][:, features.blocks[1]].tolist() == [[1.0, 0.0]] * int(own.sum())
+
+
+def test_only_what_is_known_counts() -> None:
+    seen, queries = seen_of(300, tasks="ab")
+    truth = np.stack([queries[:, 1], queries[:, 2], 0 * queries[:, 1]], axis=1).astype(float)
+    scores = truth.copy()
+    scores[np.random.default_rng(0).random(scores.shape) < 0.4] = np.nan
+    scores[:, 2] = np.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        weights, held = fit_scores(seen, scores)
+    assert np.isfinite(weights).all()
+    assert np.isfinite(held).all()
+    predicted = seen.state @ weights.T
+    assert np.abs(predicted - truth)[:, :2].max() < 0.6
+    assert not weights[2].any()  # of what is never known 0 is said
+
+
+def test_a_score_known_once_is_predicted_as_itself() -> None:
+    seen, _ = seen_of(40)
+    scores = np.full((40, 2), np.nan)
+    scores[:, 0] = noise(40, 1)[:, 0]
+    scores[3, 1] = 0.7
+    weights, held = fit_scores(seen, scores)
+    np.testing.assert_allclose((seen.state @ weights.T)[:, 1], 0.7, atol=0.05)
+    assert np.isfinite(held).all()
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize("tasks", ["t", "ab"])
+def test_fewer_queries_than_parts(n: int, tasks: str) -> None:
+    seen, _ = seen_of(n, tasks=tasks)
+    scores = noise(n, 3) + 0.5
+    weights, held = fit_scores(seen, scores)
+    assert np.isfinite(weights).all()
+    assert held.shape == (n, 3)
+    assert np.isfinite(held).all()
+    if n == 1:
+        np.testing.assert_allclose(seen.state @ weights.T, scores, rtol=1e-6)
+
+
+def test_constant_scores_are_predicted_as_they_are() -> None:
+    seen, _ = seen_of(50, tasks="ab")
+    scores = np.tile([0.1, 0.7, 123.4], (50, 1))
+    weights, held = fit_scores(seen, scores)
+    np.testing.assert_allclose(seen.state @ weights.T, scores, rtol=1e-5)
+    np.testing.assert_allclose(held, scores, rtol=1e-9)
+
+
+def test_typical_queries_give_means_drawn_towards_the_mean() -> None:
+    seen, _ = seen_of(80, centres=8)
+    scores = noise(80, 1)
+    block = seen.features.blocks[3]
+    share = seen.state[:, block]
+    centre = scores.mean()
+    expected = centre + share.T @ (scores[:, 0] - centre) / (share.sum(axis=0) + PRIOR)
+    learned = _learners(seen)[0](np.arange(80), scores)
+    np.testing.assert_allclose(learned[0, block], expected, rtol=1e-9)
+    assert np.count_nonzero(learned) <= block.stop - block.start
