@@ -189,9 +189,9 @@ def make_router(pool: Mapping[str, Any], moves: Moves = "early_exit") -> Router:
 
 
 def _arbitrary_weights(width: int, pool: PoolConfig) -> Heads:
-    """A policy of the usual size: six tasks, 64 components of query and context, 64 centres."""
+    """A policy of the usual size: six tasks, at most 256 components each, 64 centres."""
     rng = np.random.default_rng(0)
-    tasks, kept, centres = 6, 64, 64
+    tasks, kept, centres = 6, min(256, width), 64
 
     def draw(*shape: int) -> np.ndarray[Any, np.dtype[np.float32]]:
         return np.asarray(rng.normal(size=shape) / shape[-1] ** 0.5, dtype=np.float32)

@@ -63,7 +63,7 @@ def main() -> None:
     print_header("TreeVecEnv with masks", "numpy", "stable-baselines3", "sb3-contrib", "gymnasium")
     print(f"{given.episodes} episodes side by side, {given.steps} steps, {given.repeats} runs\n")
     print(f"{'M':>2} {'L':>2} {'inputs':>7}  transitions/s")
-    for models, hops, width in ((3, 2, 32), (3, 2, 768), (8, 2, 32), (3, 3, 32)):
+    for models, hops, width in ((3, 2, 600), (3, 2, 768), (8, 2, 600), (3, 3, 600)):
         outcomes = made_up(1260, models, hops)
         state = np.zeros((1260, len(outcomes.contexts), width), dtype=np.float32)
         game = Game(RecordedContexts(outcomes, state, 1.0), "early_exit", 0.0, 0.5)

@@ -154,7 +154,7 @@ told = answer["hierrouter"]
 assert answer["choices"][0]["message"]["content"], answer
 print(f"route {told['route']}, version {told['router']['version']}, ${told['cost_usd']:.6f}")
 PYTHON
-"$engine" stop --time 60 "$server" >/dev/null
+"$engine" stop -t 60 "$server" >/dev/null
 code=$("$engine" inspect --format '{{.State.ExitCode}}' "$server")
 [ "$code" = 0 ] || { "$engine" logs "$server" >&2; echo "it ended with $code" >&2; exit 1; }
 echo "told to stop, it ended in good order"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def occupied(start_server, *arguments: str) -> Iterator[tuple[Server, Any]]:
+def occupied(start_server, *arguments: str) -> Iterator[tuple[Server, Any, Upstream]]:
     """A server over a model that says something without end, and one that says nothing."""
     with Upstream() as upstream, contextlib.ExitStack() as connections:
         upstream.behaviour.update(small="endless", medium="hang")
@@ -44,7 +44,7 @@ def occupied(start_server, *arguments: str) -> Iterator[tuple[Server, Any]]:
             assert upstream.under_way.acquire(timeout=60)
             return connection
 
-        yield server, ask
+        yield server, ask, upstream
 
 
 def code_at_the_end(stream: http.client.HTTPResponse) -> str:
@@ -62,7 +62,7 @@ def assert_shutting_down(connection: http.client.HTTPConnection) -> None:
 
 def test_what_is_cut_at_the_end_is_told_so(start_server) -> None:
     """A stream by an event, a whole answer by its status."""
-    with occupied(start_server, "--grace", "0") as (server, ask):
+    with occupied(start_server, "--grace", "0") as (server, ask, _):
         streamed, whole = ask("small", stream=True).getresponse(), ask("medium", stream=False)
         assert streamed.read(20)
         server.process.terminate()
@@ -76,7 +76,7 @@ def test_what_is_cut_at_the_end_is_told_so(start_server) -> None:
 
 
 def test_told_a_second_time_it_cuts_what_is_under_way_and_says_so(start_server) -> None:
-    with occupied(start_server, "--grace", "600") as (server, ask):
+    with occupied(start_server, "--grace", "600") as (server, ask, upstream):
         begun = ask("small", stream=True).getresponse()
         assert begun.read(20)
         progress = ask("medium", stream=True, progress=True).getresponse()
@@ -85,6 +85,9 @@ def test_told_a_second_time_it_cuts_what_is_under_way_and_says_so(start_server) 
         server.process.send_signal(signal.SIGINT)
         server.logged("ending; requests under way")
         server.process.send_signal(signal.SIGINT)
+        server.logged("ending at once")
+        # Too late for those who are told already that there will be no answer.
+        upstream.release()
         assert code_at_the_end(begun) == "shutting_down"
         assert code_at_the_end(progress) == "shutting_down"
         for connection in waiting:

@@ -339,7 +339,7 @@ def test_explain_speaks_plainly() -> None:
     rows = {path: (kind, default) for path, kind, default, _ in explain()}
     assert rows["training.iterations"] == ("whole number (> 0)", "60")
     assert rows["training.alpha"] == ("number (>= 0) or sampled", '"sampled"')
-    assert rows["training.projection"] == ("whole number (> 0) or null", "64")
+    assert rows["training.projection"] == ("whole number (> 0) or null", "256")
     assert rows["training.policy"] == ("decomposed or mlp", '"decomposed"')
     assert rows["training.centres"] == ("whole number (>= 0)", "64")
     assert rows["pool.models[].name"][1] == "required"

@@ -56,8 +56,9 @@ class HeadsExtractor(nn.Module):
         alpha = lam / (1 - lam)
         rows = torch.arange(len(state))
         # Every stage's scores, then each row's own: two products instead of one a row.
+        shape = (len(state), *self.quality.shape[:2])
         quality, cost = (
-            (state @ head.flatten(0, 1).T).unflatten(1, head.shape[:2])[rows, stage]
+            (state @ head.flatten(0, 1).T).reshape(shape)[rows, stage]
             for head in (self.quality, self.cost)
         )
         logits: torch.Tensor = (quality - alpha * cost) / self.tau

@@ -26,8 +26,8 @@ def threads(count: int) -> Iterator[None]:
     above all on a machine that is busy; and sums come out the same whatever the number of cores.
     Language models that are called in between want all of them.
     """
-    # Only what is loaded by now is pinned, and scikit-learn brings an OpenMP of its own along. (Both
-    # take seconds, which importing what judges and registers need not wait for.)
+    # Only what is loaded by now is pinned, and scikit-learn brings an OpenMP of its own. (Both take
+    # seconds, which importing what judges and registers need not wait for.)
     import sklearn  # noqa: F401
     import torch
 

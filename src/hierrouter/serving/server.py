@@ -189,14 +189,14 @@ async def _note_the_end(uvicorn: Any, service: Service) -> None:
     log.info("ending; requests under way are finished first")
     while not uvicorn.force_exit:
         await asyncio.sleep(0.1)
-    if _cut(uvicorn):
-        log.info("ending at once; requests under way are cut")
+    _cut(uvicorn)
 
 
 def _cut(uvicorn: Any) -> list[asyncio.Task[None]]:
     """Ends the requests under way, each of them once: another time would cut its last words."""
     tasks: list[asyncio.Task[None]] = list(uvicorn.server_state.tasks)
-    for task in tasks:
-        if not task.cancelling():
+    if going := [task for task in tasks if not task.cancelling()]:
+        for task in going:
             task.cancel()
+        log.info("ending at once; requests under way are cut")
     return tasks

@@ -261,3 +261,16 @@ def test_weights_of_another_pool_are_refused(tmp_path: Path, models: int, hops: 
     (tmp_path / "r" / "router.json").write_text(json.dumps(described))
     with pytest.raises(DamagedFileError, match="quality has shape"):
         Router.load(tmp_path / "r")
+
+
+def test_stages_tell_how_many_have_analysed_and_who_was_last() -> None:
+    models, hops = 3, 3
+    stages = {path: stage_of(path, models) for path in context_paths(models, hops)}
+    assert [stages[path] for path in ((), (0,), (1,), (2,))] == [0, 1, 2, 3]
+    for first in range(models):
+        assert [stages[first, last] for last in range(models)] == [4, 5, 6]
+    assert set(stages.values()) == set(range(stage_count(models, hops)))
+    for path, stage in stages.items():
+        assert depth_of(stage, models) == len(path)
+    np.testing.assert_array_equal(depth_of(np.arange(7), models), [0, 1, 1, 1, 2, 2, 2])
+    assert [depth_of(stage_of((0,) * depth, 1), 1) for depth in range(4)] == [0, 1, 2, 3]

@@ -381,9 +381,7 @@ def test_ppo_keeps_a_start_that_it_equals(recipe, direct, make_router) -> None:
     assert router.info.validation["iteration"] == 0
     assert (first == now).all()
     # What knows nothing needs not be beaten: the latest of equals is kept.
-    router, *_ = learned_from_nothing_good(
-        recipe, direct, make_router, start="nothing", **still
-    )
+    router, *_ = learned_from_nothing_good(recipe, direct, make_router, start="nothing", **still)
     assert router.info.validation["iteration"] == 3
 
 

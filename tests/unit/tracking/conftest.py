@@ -203,7 +203,9 @@ class Pool:
     def _trained(self, tree: Path) -> Router:
         folder = tree.with_suffix(".router")
         if not folder.exists():
-            recipe = TrainingConfig(moves="direct", start="nothing", iterations=1, rollouts=8, centres=4)
+            recipe = TrainingConfig(
+                moves="direct", start="nothing", iterations=1, rollouts=8, centres=4
+            )
             train_router(recipe, tree, folder)
         return Router.load(folder)
 

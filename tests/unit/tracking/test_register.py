@@ -235,7 +235,7 @@ def test_the_pyfunc_decides_as_the_router_does(here: Path, stage: Stage) -> None
     vectors = HashingEncoder(WIDTH).encode(prompts)
     scores = np.concatenate(
         [
-            router.scores(vectors[[row]], 0, np.zeros(1), float(alpha))
+            router.scores(vectors[[row]], vectors[[row]], 0, np.zeros(1), float(alpha))
             for row, alpha in enumerate(alphas)
         ]
     )

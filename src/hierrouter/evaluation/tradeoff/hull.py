@@ -118,7 +118,9 @@ def weights(cost: ArrayLike, low: float, high: float) -> NDArray[np.float64]:
     at, place, count = np.unique(near, return_inverse=True, return_counts=True)
     every = np.arange(len(at))
     one = np.eye(len(at), dtype=np.float64)
-    shares = [aiq(Hull(at, one[point], every), low, high) for point in every]
+    shares = [
+        aiq(Hull(np.asarray(at, np.float64), one[point], every), low, high) for point in every
+    ]
     return np.asarray((np.array(shares) / count)[place])
 
 
