@@ -27,6 +27,7 @@ from hierrouter.evaluation.policies.contenders import Workshop
 from hierrouter.evaluation.records import write_records
 from hierrouter.files import digest_of, read_json, write_json, write_text
 from hierrouter.learning.heads import Heads
+from hierrouter.learning.projection import Projection
 from hierrouter.learning.router import Router, query_hash
 from hierrouter.learning.train import train_router
 from hierrouter.routes.encoder import encoder_identity, open_encoder
@@ -98,6 +99,10 @@ def make_stage(folder: Path, seed: int) -> Stage:
     )
 
     policy = arbitrary_policy(WIDTH, len(MODELS), 2, seed)
+    assert isinstance(policy, Heads)
+    # Fitted, so that queries are told apart.
+    query, context = Projection.fit(vectors, 4), Projection.fit(vectors, 3)
+    policy = replace(policy, features=replace(policy.features, query=query, context=context))
     info = arbitrary_info(
         MODELS,
         2,
