@@ -68,7 +68,7 @@ def test_two_shards_and_two_seeds_become_a_registered_router_with_its_runs(serve
     after = {path: path.stat().st_mtime_ns for path in out.glob("recordings/*/*/nodes/*.parquet")}
     assert after == before
     parents = client.search_runs([experiment.experiment_id], "tags.`kubeflow.status` = 'SUCCEEDED'")
-    assert {each.data.params["training.learning_rate"] for each in parents} == {"0.001", "0.01"}
+    assert {each.data.params["training.learning_rate"] for each in parents} == {"0.0003", "0.01"}
 
 
 @pytest.mark.parametrize(

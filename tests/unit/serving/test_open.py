@@ -44,6 +44,15 @@ def test_a_key_is_told_of_only_where_there_is_one(router, capfd, monkeypatch) ->
     assert "B is answered for by http://localhost:1/v1, key from SOME_KEY" in capfd.readouterr().err
 
 
+def test_a_router_of_direct_answers_serves_with_a_pool_that_allows_more_hops(router) -> None:
+    def fewer(raw) -> None:
+        raw.update(hops=1, moves="direct")
+
+    assert router.info.hops > 1
+    player = open_player(changed(router, fewer))
+    assert (player.router.info.hops, len(player.members)) == (1, 3)
+
+
 def test_a_server_for_no_model_is_refused(router) -> None:
     with pytest.raises(ConfigError, match="A, B, C"):
         open_player(router, {"D": Endpoint(url="http://localhost:1/v1")})
