@@ -20,6 +20,7 @@ def model_card(info: RouterInfo, table: str = "") -> str:
         for spec in info.config["pool"]["models"]
     )
     low, high = info.alpha_range
+    by = "regression" if info.config.get("training", {}).get("learner") == "regression" else "PPO"
     evaluated = table or "Not evaluated yet: `hierrouter evaluate` writes metrics.json."
     kept_back = ""
     if "reward" in info.validation:
@@ -37,7 +38,7 @@ is {info.cost_unit_usd:.6g} dollars).
 |---|---|---|
 {models}
 
-Encoder: {info.encoder["config"]["model"]}. Trained with PPO on {len(info.training_query_hashes)}
+Encoder: {info.encoder["config"]["model"]}. Trained by {by} on {len(info.training_query_hashes)}
 queries (data seed {info.data_seed}, training seed {info.training_seed}){kept_back}.
 
 ## Evaluation

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 SURE = 2.0
 """Standard errors on validation by which a checkpoint must beat a learned start: with one, luck on
-a hundred queries was enough on one of the study's five folds, and cost five points there."""
+a hundred queries is enough, and many checkpoints are compared."""
 CURVES = {
     "train/policy_gradient_loss": "policy_loss",
     "train/value_loss": "value_loss",
@@ -261,6 +261,8 @@ class _Keeper(BaseCallback):
             self._first = rewards
             return True
         gained = rewards - self._first
+        if len(gained) < 2:
+            return False  # one query shows no spread
         error = float(gained.std()) / max(len(gained) - 1, 1) ** 0.5
         return bool(gained.mean() > SURE * error)
 

@@ -139,6 +139,33 @@ def test_ppo_goes_on_where_the_regression_is_wrong(direct, recipe, describe) -> 
     assert test_reward(router, world, 0.1) == pytest.approx(1 - 0.1)
 
 
+def test_one_validation_query_is_not_enough_to_leave_the_regression(
+    direct, recipe, describe
+) -> None:
+    """A gain on it has no spread, so that no number of standard errors holds it back."""
+    world = skewed(direct)
+    share = 1 / int(world.train.sum())
+    for seed in range(6):
+        config = recipe(
+            alpha=0.1,
+            centres=0,
+            temperature=0.2,
+            iterations=15,
+            learning_rate=1e-2,
+            seed=seed,
+            validation_share=share,
+        )
+        router, _ = fit(config, world, describe(world))
+        assert router.info.validation["queries"] == 1
+        assert router.info.validation["iteration"] == 0
+
+
+@pytest.mark.parametrize(("learner", "said"), [(REGRESSION, "by regression"), (NOTHING, "by PPO")])
+def test_the_card_says_by_what_it_was_trained(direct, recipe, describe, learner, said) -> None:
+    router, _ = fit(recipe(iterations=1, **learner), direct, describe(direct))
+    assert f"Trained {said} on" in model_card(router.info)
+
+
 @EVERY
 def test_shuffled_rewards_teach_nothing(direct, recipe, describe, learner) -> None:
     """What is learned comes from the pairing of query and reward, not from a leak.
