@@ -45,9 +45,8 @@ def answer_fresh(tree: Path, router: Path, alpha: float, count: int) -> None:
     if not queries:
         say("no fresh queries: the tree's models were asked every question that its tasks have")
         return
-    player = open_player(
-        Router.load(router), keys=None
-    )  # made a moment ago, from the user's config
+    # Made a moment ago, from the user's own config: it may name any key.
+    player = open_player(Router.load(router), keys=None)
     run_live(_answer(queries, player, alpha))
 
 
