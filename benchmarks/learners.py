@@ -41,8 +41,8 @@ LEARNERS: dict[str, dict[str, Any]] = {
     "PPO from nothing": {"start": "nothing", "learning_rate": 1e-2, "entropy_coefficient": 0.001},
 }
 """What differs from the default recipe. From nothing PPO needs larger steps: of 1e-3, 1e-2 and
-3e-2, each tried once on one fold of the study, 1e-2 gave most on the fold's own held-out queries, so
-the figure flatters it if anything."""
+3e-2, each tried once on one fold of the study, 1e-2 gave most on the fold's own held-out queries.
+So the figure flatters it, if anything."""
 
 
 def rewards(router: Router, part: Outcomes, unit: float) -> NDArray[np.float64]:
