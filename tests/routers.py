@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hierrouter.learning.answers import AnswerScale
 from hierrouter.learning.features import Features
 from hierrouter.learning.heads import Heads
 from hierrouter.learning.mlp import Mlp
 from hierrouter.learning.projection import Projection
 from hierrouter.learning.router import Router, RouterInfo
-from hierrouter.learning.stages import stage_count
+from hierrouter.learning.stages import Stages
 from hierrouter.pool.open import identity
 from hierrouter.routes.encoder import encoder_identity
 
@@ -22,7 +24,13 @@ if TYPE_CHECKING:
 
 
 def arbitrary_policy(
-    width: int, models: int, hops: int, seed: int = 0, policy: str = "decomposed", **mlp: Any
+    width: int,
+    models: int,
+    hops: int,
+    seed: int = 0,
+    policy: str = "decomposed",
+    moves: str = "early_exit",
+    **mlp: Any,
 ) -> Heads | Mlp:
     """A policy that reads embeddings of this width; `mlp` may be an MLP's `activation`."""
     rng = np.random.default_rng(seed)
@@ -55,8 +63,15 @@ def arbitrary_policy(
         task_bias=draw(tasks),
         centres=centres / np.linalg.norm(centres, axis=1, keepdims=True),
     )
-    whole = (stage_count(models, hops), actions, features.blocks[-1].stop)
-    return Heads(features, draw(*whole), draw(*whole), np.asarray(0.5, dtype=np.float32))
+    stages = Stages(models, hops, moves)  # type: ignore[arg-type]
+    if stages.answered:
+        answers = AnswerScale.fit(rng.normal(size=(9, 4)) ** 2, stages.most_answers)
+        features = replace(features, answers=answers)
+    whole = (len(stages), actions, features.size)
+    heads = Heads(features, draw(*whole), draw(*whole), np.asarray(0.5, dtype=np.float32))
+    if not stages.answered:
+        return heads
+    return replace(heads, belief=draw(len(stages.answered), models, features.size))
 
 
 def arbitrary_info(
@@ -101,7 +116,7 @@ def arbitrary_router(
 ) -> Router:
     """A router for a pool whose encoder is the hashing one."""
     names = [spec.name for spec in pool.models]
-    made = arbitrary_policy(pool.encoder.dimensions, len(names), pool.hops, seed, policy)
+    made = arbitrary_policy(pool.encoder.dimensions, len(names), pool.hops, seed, policy, moves)
     info = arbitrary_info(
         names,
         pool.hops,

@@ -351,9 +351,11 @@ class TrainingConfig(Section):
     from the recorded outcomes at once, backwards over the hops."""
     start: Literal["regression", "nothing"] = "regression"
     """What PPO begins with: the regression's policy, or one that knows nothing."""
-    moves: Literal["direct", "paper", "early_exit"] = "early_exit"
+    moves: Literal["direct", "paper", "early_exit", "cascade", "escalate"] = "early_exit"
     """Which routes are allowed. `direct`: one call, a solve, whatever L is. `paper`: analyze on
-    hops 0..L-2, solve on hop L-1. `early_exit`: a solve on any hop ends the route."""
+    hops 0..L-2, solve on hop L-1. `early_exit`: a solve on any hop ends the route. `cascade`: early
+    exit, and after a solve the router sees the answer and accepts it or asks another model.
+    `escalate`: a cascade without analyses, which needs direct answers alone."""
     metric: MetricName = "accuracy"
     """The quality Q in the reward. `accuracy` is each task's own metric (of your own tasks:
     `data.own.NAME.metric`)."""
@@ -457,9 +459,20 @@ class TrainingConfig(Section):
                 "keep: best chooses on validation queries, and validation_share: 0 keeps none "
                 "back; give a share above 0, or set keep: last"
             )
-        if self.fill and self.moves == "direct":
+        if self.fill and self.moves in ("direct", "escalate"):
             raise ValueError(
-                "fill: true records what hops visit, and moves: direct makes none; set fill: false"
+                f"fill: true records analyses and what follows them, and moves: {self.moves} makes "
+                "none; set fill: false"
+            )
+        if self.fill and self.moves == "cascade":
+            raise ValueError(
+                "fill: true looks at no answers, and moves: cascade does; set fill: false, or "
+                "moves: early_exit"
+            )
+        if self.policy == "mlp" and self.moves in ("cascade", "escalate"):
+            raise ValueError(
+                f"policy: mlp looks at no answers, and moves: {self.moves} does; set policy: "
+                "decomposed"
             )
         return self
 

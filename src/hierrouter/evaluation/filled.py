@@ -57,7 +57,7 @@ def _follow(
     contexts = FilledContexts(filler, test, router.policy.state, unit, present())
     walks = walk(router, contexts, alphas)
     # One list of routes for all alphas, so that what is taken can be compared between them.
-    paths = sorted({path for each in walks.paths for path in each})
+    paths = sorted({route.path for each in walks.routes for route in each})
     number = {path: column for column, path in enumerate(paths)}
     names = tuple(":".join(test.models[step] for step in path) for path in paths)
     return {
@@ -66,7 +66,7 @@ def _follow(
             walks.quality[row],
             walks.cost[row] * unit,
             names,
-            np.array([number[path] for path in walks.paths[row]], dtype=np.int64),
+            np.array([number[route.path] for route in walks.routes[row]], dtype=np.int64),
         )
         for row, alpha in enumerate(alphas)
     }

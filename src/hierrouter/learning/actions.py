@@ -1,7 +1,7 @@
 """The action space `2 * m + role` and `accept`, and which actions a hop allows.
 
-Role 0 is `analyze`, role 1 is `solve`. `accept` (the last action) ends a route after an answer
-has been seen; no moves offered so far allow it, so it is always masked.
+Role 0 is `analyze`, role 1 is `solve`. `accept` (the last action) ends a route with an answer that
+has been paid for, where an answer does not end it by itself.
 """
 
 from __future__ import annotations
@@ -19,12 +19,16 @@ if TYPE_CHECKING:
     from hierrouter.routes.outcomes import Moves
 
 ANALYZE, SOLVE = 0, 1
+ACCEPT = -1
+"""Where in a row of actions `accept` stands: it is the last one."""
 ROLES: tuple[Role, Role] = ("analyze", "solve")
 """Names of the roles, by number."""
 
 
 def action_name(action: int, models: Sequence[str]) -> str:
     """What people read of an action, such as "A solve"."""
+    if action == 2 * len(models):
+        return "accept"
     return f"{models[action // 2]} {ROLES[action % 2]}"
 
 
@@ -40,15 +44,20 @@ def allowed_actions(models: int, hops: int, moves: Moves) -> NDArray[np.bool_]:
         models: M.
         hops: L.
         moves: `direct` (L is 1: a solve), `paper` (section 3.1: analyze on hops 0..L-2, solve on
-            hop L-1) or `early_exit` (a solve on any hop ends the route).
+            hop L-1), `early_exit` (a solve on any hop ends the route), `cascade` (early exit, and
+            after a solve the answer may be accepted or another model be asked) or `escalate` (a
+            cascade without analyses).
 
     Returns:
-        L x (2 M + 1) flags.
+        L x (2 M + 1) flags. What the answers in hand forbid is not in them (`stages.Stages`).
     """
     allowed = np.zeros((hops, action_count(models)), dtype=np.bool_)
     last = hops - 1
-    allowed[:last, ANALYZE : 2 * models : 2] = True
-    allowed[last, SOLVE : 2 * models : 2] = True
-    if moves == "early_exit":
+    if moves != "escalate":
+        allowed[:last, ANALYZE : 2 * models : 2] = True
+    if moves != "paper":
         allowed[:last, SOLVE : 2 * models : 2] = True
+    allowed[last, SOLVE : 2 * models : 2] = True
+    if moves in ("cascade", "escalate"):
+        allowed[1:, ACCEPT] = True
     return allowed

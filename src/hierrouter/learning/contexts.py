@@ -40,7 +40,7 @@ class Contexts(ABC):
     query: NDArray[np.int64]
     """R query numbers."""
     depth: NDArray[np.int64]
-    """R hop indices."""
+    """R hop indices: how many calls were made."""
     stage: NDArray[np.int64]
     """R stages (`stages.stage_of`)."""
     state: NDArray[np.float32]
@@ -53,6 +53,13 @@ class Contexts(ABC):
     """R x M costs of a `solve`."""
     quality: NDArray[np.float64]
     """R x M qualities of the answer."""
+    after: NDArray[np.int64] | None = None
+    """R x M: the row after a `solve`, -1 where it is not allowed; none: an answer ends the route.
+    Where there is one, `price` and `quality` of an answer in hand are those that it had."""
+    hand: NDArray[np.bool_]
+    """R x M: whose answers are in hand; where there is `after`."""
+    returned: NDArray[np.int64]
+    """R: whose answer `accept` returns, in episodes; where there is `after`."""
 
     @abstractmethod
     def reach(

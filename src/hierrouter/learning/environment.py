@@ -15,8 +15,8 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 
-from hierrouter.learning.actions import ANALYZE, SOLVE, action_count, allowed_actions
-from hierrouter.learning.stages import stage_count
+from hierrouter.learning.actions import ANALYZE, SOLVE, action_count
+from hierrouter.learning.stages import Stages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -41,13 +41,17 @@ class Game:
     limited: float = 0.0
     """Share of the episodes with some of the models alone and fewer hops, both drawn at random."""
 
+    @property
+    def stages(self) -> Stages:
+        """All stages of its routes."""
+        return Stages(self.contexts.models, self.contexts.hops, self.moves)
+
     def observation_space(self) -> gym.spaces.Box:
         """K + 3 numbers between the bounds that the contexts give."""
         least, greatest, most = self.contexts.bounds()
         low = np.array([*least, 0, self.lambda_low, 0], dtype=np.float32)
         most = np.nextafter(np.float32(most), np.float32(np.inf))
-        stages = stage_count(self.contexts.models, self.contexts.hops)
-        high = np.array([*greatest, most, 1, stages], dtype=np.float32)
+        high = np.array([*greatest, most, 1, len(self.stages)], dtype=np.float32)
         high[low == high] += 1  # gymnasium wants room in every dimension, dead ones too
         return gym.spaces.Box(low, high, dtype=np.float32)
 
@@ -68,7 +72,7 @@ class TreeVecEnv(VecEnv):
         """Makes B = `episodes` slots; `seed` drives queries and alphas."""
         super().__init__(episodes, game.observation_space(), game.action_space())
         self._contexts = contexts = game.contexts
-        self._allowed = allowed_actions(contexts.models, contexts.hops, game.moves)
+        self._allowed = game.stages.allowed
         self._full_range = self._lambda_range = (game.lambda_low, game.lambda_high)
         self._random = np.random.default_rng(seed)
         self._order = np.zeros(0, dtype=np.int64)
@@ -136,30 +140,40 @@ class TreeVecEnv(VecEnv):
         if not self.action_masks()[np.arange(self.num_envs), actions].all():
             raise ValueError("an action was taken that the mask forbids")
         model, solve = actions // 2, actions % 2 == SOLVE
-        contexts.reach(row, model, solve)
-        spent = contexts.spent[row] + contexts.price[row, model]
         alpha = self._lambda / (1 - self._lambda)
-        reward = np.where(solve, contexts.quality[row, model] - alpha * spent, 0.0)
-        self._row = np.where(solve, row, contexts.child[row, model])
+        if contexts.after is None:
+            contexts.reach(row, model, solve)
+            spent = contexts.spent[row] + contexts.price[row, model]
+            reward = np.where(solve, contexts.quality[row, model] - alpha * spent, 0.0)
+            self._row, ends = np.where(solve, row, contexts.child[row, model]), solve
+        else:
+            ends = model == contexts.models  # it is accepted
+            asked = np.where(ends, contexts.returned[row], model)
+            gained = contexts.quality[row, asked] - alpha * contexts.spent[row]
+            reward = np.where(ends, gained, 0.0)
+            onward = np.where(solve, contexts.after[row, asked], contexts.child[row, asked])
+            self._row = np.where(ends, row, onward)
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
-        ended = np.flatnonzero(solve)
+        ended = np.flatnonzero(ends)
         if len(ended):
             final = self._observe()
             for slot in ended:
                 infos[slot] = {"terminal_observation": final[slot], "TimeLimit.truncated": False}
             self._draw(ended)
-        return self._observe(), reward.astype(np.float32), solve.copy(), infos
+        return self._observe(), reward.astype(np.float32), ends.copy(), infos
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Which actions each slot may take, B x (2 M + 1)."""
         depth = self._contexts.depth[self._row]
-        masks: NDArray[np.bool_] = self._allowed[depth]
+        masks: NDArray[np.bool_] = self._allowed[self._contexts.stage[self._row]]
         known = self._contexts.masks(self._row)
         if known is not None:
             masks = masks & known
         if self._limited:
             left = masks & self._asked
             left[depth >= self._hops - 1, ANALYZE:-1:2] = False
+            if self._contexts.after is not None:
+                left[depth >= self._hops, SOLVE:-1:2] = False
             # Where no model was drawn, or no answer of those drawn is known, all may be asked.
             masks = np.where(left.any(axis=1, keepdims=True), left, masks)
         return masks

@@ -2,17 +2,19 @@
 
 Its blocks: a 1; the chances of the training tasks (what a query is like, in the tasks' own terms:
 the task itself is never told); the query's embedding, projected; how close the query is to each of
-some typical training queries; and the embedding of the context, projected, once something other
-than the query stands in it.
+some typical training queries; the embedding of the context, projected, once something other than
+the query stands in it; and what the answers in hand show of themselves, each number by itself and
+with the chances of the tasks, as what is a doubtful answer differs from task to task.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hierrouter.learning.answers import AnswerScale
 from hierrouter.learning.projection import Projection
 
 if TYPE_CHECKING:
@@ -44,6 +46,8 @@ class Features:
     task_bias: NDArray[np.float32]
     centres: NDArray[np.float32]
     """Z x D, typical training queries, of length 1."""
+    answers: AnswerScale = field(default_factory=lambda: AnswerScale.fit(None, 0))
+    """Of W numbers that answers show; W is 0 where an answer ends the route."""
 
     @classmethod
     def fit(
@@ -54,6 +58,7 @@ class Features:
         width: int | None,
         centres: int,
         seed: int,
+        answers: AnswerScale | None = None,
     ) -> Features:
         """Fits all blocks on training queries.
 
@@ -64,6 +69,7 @@ class Features:
             width: K, principal components kept; none: the embedding as it is.
             centres: Z, at most; fewer where there are few queries.
             seed: of the search for typical queries.
+            answers: as fitted on direct answers; none where an answer ends the route.
         """
         projection = Projection.fit(queries, width)
         dimensions = queries.shape[1]
@@ -73,7 +79,8 @@ class Features:
             nothing = np.zeros((0, dimensions), np.float32)
             seen = Projection(np.zeros(dimensions, np.float32), nothing, np.ones((), np.float32))
         weight, bias = task_head(projection(queries), tasks)
-        return cls(projection, seen, weight, bias, _centres(queries, centres, seed))
+        shown = AnswerScale.fit(None, 0) if answers is None else answers
+        return cls(projection, seen, weight, bias, _centres(queries, centres, seed), shown)
 
     @property
     def width(self) -> int:
@@ -96,18 +103,48 @@ class Features:
         )
         return one, tasks, query, centres, context
 
+    @property
+    def answer_block(self) -> slice:
+        """Where in u(s) the answers stand: behind all else."""
+        start = self.blocks[-1].stop
+        return slice(start, start + len(self.answers.mean) * (1 + len(self.task_bias)))
+
+    @property
+    def size(self) -> int:
+        """F."""
+        return int(self.answer_block.stop)
+
     def __call__(
-        self, query: NDArray[np.float32], context: NDArray[np.float32]
+        self,
+        query: NDArray[np.float32],
+        context: NDArray[np.float32],
+        answers: NDArray[np.float64] | None = None,
     ) -> NDArray[np.float32]:
-        """Maps ... x D embeddings of queries and of their contexts to ... x F numbers."""
+        """Maps embeddings of queries and of their contexts to u(s).
+
+        Args:
+            query: ... x D.
+            context: ... x D.
+            answers: ... x W, what the answers in hand show (`answers.shown`); none: there is none.
+
+        Returns:
+            ... x F.
+        """
         projected = self.query(query)
+        chances = posterior(projected, self.task_weight, self.task_bias)
         parts = [
             np.ones((*projected.shape[:-1], 1), np.float32),
-            posterior(projected, self.task_weight, self.task_bias),
+            chances,
             projected,
             self._closeness(query),
             self.context(context),
         ]
+        width = len(self.answers.mean)
+        if width and answers is None:
+            block = self.answer_block
+            parts.append(np.zeros((*projected.shape[:-1], block.stop - block.start), np.float32))
+        elif width and answers is not None:
+            parts += with_chances(self.answers(answers), chances)
         return np.concatenate(parts, axis=-1).astype(np.float32)
 
     def _closeness(self, query: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -124,6 +161,7 @@ class Features:
             "task_weight": self.task_weight,
             "task_bias": self.task_bias,
             "centres": self.centres,
+            **self.answers.arrays(),
         }
 
     @classmethod
@@ -139,10 +177,11 @@ class Features:
             named["task_weight"],
             named["task_bias"],
             named["centres"],
+            AnswerScale.from_arrays(named),
         )
 
-    def shapes(self, embedding: int) -> dict[str, tuple[int, ...]]:
-        """The shapes that its arrays must have for embeddings of this width."""
+    def shapes(self, embedding: int, most_answers: int = 0) -> dict[str, tuple[int, ...]]:
+        """The shapes that its arrays must have for embeddings of this width and J answers."""
         tasks, kept = self.task_bias.size, len(self.query.components)
         return {
             **self.query.shapes("query", embedding),
@@ -150,6 +189,7 @@ class Features:
             "task_weight": (tasks, kept),
             "task_bias": (tasks,),
             "centres": (len(self.centres), embedding),
+            **self.answers.shapes(most_answers),
         }
 
 
@@ -183,6 +223,13 @@ def posterior(
     if not len(bias):
         return np.zeros((*projected.shape[:-1], 0), np.float32)
     return _softmax(projected @ weight.T + bias)
+
+
+def with_chances(answers: NDArray[Any], chances: NDArray[Any]) -> list[NDArray[Any]]:
+    """What answers show (... x W), and the same for each task (... x T W), as likely as it is."""
+    products = chances[..., :, None] * answers[..., None, :]
+    width = chances.shape[-1] * answers.shape[-1]
+    return [answers, products.reshape(*answers.shape[:-1], width)]
 
 
 def _centres(queries: NDArray[np.float32], most: int, seed: int) -> NDArray[np.float32]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,21 @@ if TYPE_CHECKING:
     from hierrouter.learning.router import Router
 
 
+class Taken(NamedTuple):
+    """A route that was taken, as model indices."""
+
+    analyses: tuple[int, ...]
+    answers: tuple[int, ...]
+    """In the order in which they were asked for."""
+    returned: int
+    """Whose answer is the result."""
+
+    @property
+    def path(self) -> tuple[int, ...]:
+        """The models called."""
+        return (*self.analyses, *self.answers)
+
+
 @dataclass(frozen=True)
 class Walks:
     """What argmax got for each of A alphas and N queries."""
@@ -26,12 +41,12 @@ class Walks:
     """A x N."""
     cost: NDArray[np.float64]
     """A x N, in cost units, over the whole route."""
-    paths: list[list[tuple[int, ...]]]
-    """A lists of N tuples of model indices; the last model solves."""
+    routes: list[list[Taken]]
+    """A lists of N routes."""
 
 
 def walk(router: Router, contexts: Contexts, alphas: Sequence[float]) -> Walks:
-    """Plays every query at every alpha, all at once: as many steps as there are hops.
+    """Plays every query at every alpha, all at once: a step for each hop.
 
     Args:
         router: the router.
@@ -45,9 +60,11 @@ def walk(router: Router, contexts: Contexts, alphas: Sequence[float]) -> Walks:
     row = np.tile(contexts.roots, count)
     each_alpha = np.repeat(np.asarray(alphas, dtype=np.float64), queries)
     quality, cost = np.zeros(len(row)), np.zeros(len(row))
-    paths: list[tuple[int, ...]] = [()] * len(row)
+    analyses: list[tuple[int, ...]] = [()] * len(row)
+    answers: list[tuple[int, ...]] = [()] * len(row)
+    returned = np.full(len(row), -1)
     going = np.arange(len(row))
-    for _ in range(contexts.hops):
+    while len(going):
         at = row[going]
         scores = router.state_scores(
             contexts.state[at],
@@ -58,19 +75,39 @@ def walk(router: Router, contexts: Contexts, alphas: Sequence[float]) -> Walks:
         )
         action = scores.argmax(axis=1)
         model, solve = action // 2, action % 2 == SOLVE
-        contexts.reach(at, model, solve)
-        for episode, step in zip(going, model, strict=True):
-            paths[episode] = (*paths[episode], int(step))
-        done = going[solve]
-        quality[done] = contexts.quality[at, model][solve]
-        cost[done] = (contexts.spent[at] + contexts.price[at, model])[solve]
-        row[going] = np.where(solve, at, contexts.child[at, model])
-        going = going[~solve]
-        if not len(going):
-            break
+        accept = model == contexts.models
+        call = np.flatnonzero(~accept)
+        contexts.reach(at[call], model[call], solve[call])
+        for episode, step, is_answer in zip(going[call], model[call], solve[call], strict=True):
+            kind = answers if is_answer else analyses
+            kind[episode] = (*kind[episode], int(step))
+        if contexts.after is None:
+            ends, result = solve, model
+            paid = contexts.spent[at] + np.where(solve, contexts.price[at, model], 0)
+            onward = contexts.child[at, model]
+        else:
+            ends, result, paid = accept, model.copy(), contexts.spent[at]
+            if accept.any():
+                result[accept] = choice(router, contexts, at[accept])
+            asked = np.where(accept, 0, model)
+            onward = np.where(solve, contexts.after[at, asked], contexts.child[at, asked])
+        done = going[ends]
+        returned[done] = result[ends]
+        quality[done] = contexts.quality[at[ends], result[ends]]
+        cost[done] = paid[ends]
+        row[going] = np.where(ends, at, onward)
+        going = going[~ends]
     shape = (count, queries)
-    each = [paths[start : start + queries] for start in range(0, len(paths), queries)]
+    routes = [Taken(*each) for each in zip(analyses, answers, returned.tolist(), strict=True)]
+    each = [routes[start : start + queries] for start in range(0, len(routes), queries)]
     return Walks(quality.reshape(shape), cost.reshape(shape), each)
+
+
+def choice(router: Router, contexts: Contexts, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Whose answer is returned in B contexts with answers in hand: the one believed in most."""
+    belief = router.policy.believed(contexts.state[rows], contexts.stage[rows])
+    chosen: NDArray[np.int64] = np.where(contexts.hand[rows], belief, -np.inf).argmax(axis=1)
+    return chosen
 
 
 def rewards_of(router: Router, contexts: Contexts, alphas: Sequence[float]) -> NDArray[np.float64]:

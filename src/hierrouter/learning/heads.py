@@ -8,18 +8,19 @@ cost or hops: none of these is among its inputs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hierrouter.learning.features import Features
-from hierrouter.learning.stages import stage_count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
+
+    from hierrouter.learning.stages import Stages
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,9 @@ class Heads:
     """S x A x F."""
     tau: NDArray[np.float32]
     """One number: how much better a call must be to be clearly chosen."""
+    belief: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0, 0), np.float32))
+    """S' x M x F, how good each answer in hand is, at the last S' stages; S' is 0 where an answer
+    ends the route."""
 
     @property
     def width(self) -> int:
@@ -44,10 +48,27 @@ class Heads:
         return self.features.width
 
     def state(
-        self, query: NDArray[np.float32], context: NDArray[np.float32]
+        self,
+        query: NDArray[np.float32],
+        context: NDArray[np.float32],
+        answers: NDArray[np.float64] | None = None,
     ) -> NDArray[np.float32]:
-        """... x F numbers that it sees of a context."""
-        return self.features(query, context)
+        """... x F numbers that it sees of a context, and of what answers in hand show."""
+        return self.features(query, context, answers)
+
+    def believed(self, state: NDArray[np.float32], stage: NDArray[np.int64]) -> NDArray[np.float32]:
+        """How good each answer is believed to be, N x M; of no meaning where there is none.
+
+        Args:
+            state: N x F, from `state`.
+            stage: N stages with answers in hand.
+        """
+        before = len(self.quality) - len(self.belief)
+        found = np.empty((len(state), self.belief.shape[1]), np.float32)
+        for each in np.unique(stage):
+            rows = stage == each
+            found[rows] = state[rows] @ self.belief[each - before].T
+        return found
 
     def predicted(
         self, state: NDArray[np.float32], stage: NDArray[np.int64]
@@ -103,6 +124,8 @@ class Heads:
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """Its numbers by name, for a safetensors file."""
         heads = {"quality": self.quality, "cost": self.cost, "tau": self.tau}
+        if len(self.belief):
+            heads["belief"] = self.belief
         return self.features.arrays() | heads
 
     @classmethod
@@ -113,10 +136,14 @@ class Heads:
             KeyError: an array is missing.
         """
         features = Features.from_arrays(named)
-        return cls(features, named["quality"], named["cost"], named["tau"])
+        heads = cls(features, named["quality"], named["cost"], named["tau"])
+        return replace(heads, belief=named["belief"]) if "belief" in named else heads
 
-    def shapes(self, models: int, hops: int, embedding: int) -> dict[str, tuple[int, ...]]:
-        """The shapes that its arrays must have in a router of so many models and hops."""
-        features = self.features.shapes(embedding)
-        whole = (stage_count(models, hops), 2 * models + 1, self.features.blocks[-1].stop)
-        return {**features, "quality": whole, "cost": whole, "tau": ()}
+    def shapes(self, stages: Stages, embedding: int) -> dict[str, tuple[int, ...]]:
+        """The shapes that its arrays must have in a router with these stages."""
+        whole = (len(stages), 2 * stages.models + 1, self.features.size)
+        shapes = self.features.shapes(embedding, stages.most_answers)
+        shapes |= {"quality": whole, "cost": whole, "tau": ()}
+        if stages.answered:
+            shapes["belief"] = (len(stages.answered), stages.models, self.features.size)
+        return shapes

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from hierrouter.learning.stages import Stages
+
 Activation = Literal["tanh", "relu"]
 WEIGHTS = (
     "stage",
@@ -71,7 +73,10 @@ class Mlp:
         return len(self.projection.mean)
 
     def state(
-        self, query: NDArray[np.float32], context: NDArray[np.float32]
+        self,
+        query: NDArray[np.float32],
+        context: NDArray[np.float32],
+        answers: NDArray[np.float64] | None = None,
     ) -> NDArray[np.float32]:
         """... x K numbers that it sees of a context: its embedding, projected."""
         return self.projection(context)
@@ -117,18 +122,26 @@ class Mlp:
         projection = Projection.from_arrays(named, "projection")
         return cls(projection, activation, *(named[name] for name in WEIGHTS))
 
-    def shapes(self, models: int, hops: int, embedding: int) -> dict[str, tuple[int, ...]]:
-        """The shapes that its arrays must have in a router of so many models and hops."""
+    def believed(self, state: NDArray[np.float32], stage: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Refused: of answers it knows nothing; `training.moves` end with the first.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError("an MLP does not look at answers")
+
+    def shapes(self, stages: Stages, embedding: int) -> dict[str, tuple[int, ...]]:
+        """The shapes that its arrays must have in a router with these stages."""
         state, stage = len(self.projection.components), self.stage.shape[-1]
         first, second = self.first_bias.size, self.second_bias.size
         return self.projection.shapes("projection", embedding) | {
-            "stage": (hops, stage),
+            "stage": (stages.hops, stage),
             "first_weight": (first, state + 1 + stage),
             "first_bias": (first,),
             "second_weight": (second, first),
             "second_bias": (second,),
-            "action_weight": (2 * models + 1, second),
-            "action_bias": (2 * models + 1,),
+            "action_weight": (2 * stages.models + 1, second),
+            "action_bias": (2 * stages.models + 1,),
         }
 
 

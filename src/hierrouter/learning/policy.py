@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from hierrouter.learning.stages import Stages
+
 PolicyName = Literal["decomposed", "mlp"]
 
 
@@ -25,9 +27,15 @@ class Policy(Protocol):
         ...
 
     def state(
-        self, query: NDArray[np.float32], context: NDArray[np.float32]
+        self,
+        query: NDArray[np.float32],
+        context: NDArray[np.float32],
+        answers: NDArray[np.float64] | None = None,
     ) -> NDArray[np.float32]:
-        """... x K numbers that it sees, from ... x D embeddings of a query and of its context."""
+        """... x K numbers that it sees, from ... x D embeddings of a query and of its context.
+
+        `answers`, where some are in hand, is what they show (`answers.shown`), ... x W.
+        """
         ...
 
     def logits(
@@ -40,12 +48,16 @@ class Policy(Protocol):
         """N x (2 M + 1) logits, of N states, relative costs so far, alphas and stages."""
         ...
 
+    def believed(self, state: NDArray[np.float32], stage: NDArray[np.int64]) -> NDArray[np.float32]:
+        """N x M: how good each answer in hand is believed to be, of N states and stages."""
+        ...
+
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """Its numbers by name."""
         ...
 
-    def shapes(self, models: int, hops: int, embedding: int) -> dict[str, tuple[int, ...]]:
-        """The shapes that they must have in a router of so many models and hops."""
+    def shapes(self, stages: Stages, embedding: int) -> dict[str, tuple[int, ...]]:
+        """The shapes that they must have in a router with these stages."""
         ...
 
 

@@ -4,18 +4,19 @@ On the last hop the outcome of every answer is known, and quality and cost are r
 One hop earlier the outcome of an analysis is what the policy fitted so far makes of it: each query
 is played on by heads that were fitted without it, so that luck is not taken for skill. How it
 plays on depends on alpha; the line in alpha that is closest to what it gets gives the quality and
-the cost of the analysis.
+the cost of the analysis. An answer after which the route may go on is judged the same way.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hierrouter.learning.actions import ANALYZE, SOLVE, action_count, allowed_actions
+from hierrouter.learning.actions import ACCEPT, ANALYZE, SOLVE, action_count
 from hierrouter.learning.stacking import fit_scores, see
-from hierrouter.learning.stages import depth_of, stage_count
+from hierrouter.learning.stages import Stages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +25,23 @@ if TYPE_CHECKING:
 
     from hierrouter.learning.contexts import RecordedContexts
     from hierrouter.learning.features import Features
+    from hierrouter.learning.stacking import Seen
     from hierrouter.routes.outcomes import Moves
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What was learned from R contexts, for S stages, A actions and F features."""
+
+    quality: NDArray[np.float32]
+    """S x A x F."""
+    cost: NDArray[np.float32]
+    """S x A x F."""
+    belief: NDArray[np.float32]
+    """S' x M x F, of the stages with answers in hand."""
+    returned: NDArray[np.int64] | None
+    """R: whose answer is believed in most, by beliefs that were fitted without the query; none
+    where an answer ends the route."""
 
 
 def regress(
@@ -34,8 +51,8 @@ def regress(
     moves: Moves,
     alphas: Sequence[float],
     seed: int,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Fits quality and cost of every action at every stage.
+) -> Fit:
+    """Fits quality and cost of every action at every stage, and the belief in every answer.
 
     Args:
         features: as fitted on the queries.
@@ -46,28 +63,36 @@ def regress(
         seed: of the parts that are predicted from each other.
 
     Returns:
-        S x A x F weights of the qualities, and of the costs.
+        Weights of the qualities, of the costs, and of the beliefs.
     """
-    models, rows = contexts.models, len(contexts.depth)
-    stages, actions = stage_count(models, contexts.hops), action_count(models)
-    allowed = allowed_actions(models, contexts.hops, moves)
+    rows, stages = len(contexts.depth), Stages(contexts.models, contexts.hops, moves)
     grid = np.asarray(alphas)
-    quality = np.zeros((stages, actions, contexts.state.shape[1]), np.float32)
+    width = contexts.state.shape[1]
+    quality = np.zeros((len(stages), action_count(contexts.models), width), np.float32)
     cost = np.zeros_like(quality)
+    belief = np.zeros((len(stages.answered), contexts.models, width), np.float32)
+    returned = None if contexts.after is None else contexts.returned.copy()
     seen = see(features, contexts.state, contexts.query, tasks, seed)
     # What playing on from a context gives at each alpha.
     later_quality = np.full((len(grid), rows), np.nan)
     later_cost = np.full((len(grid), rows), np.nan)
-    for stage in reversed(range(stages)):
+    for stage in np.argsort(-stages.calls, kind="stable"):
         here = np.flatnonzero(contexts.stage == stage)
         if not len(here):
             continue
-        possible = allowed[depth_of(stage, models)]
-        gained, paid = _outcomes(contexts, here, possible, later_quality, later_cost)
-        lines_quality, lines_cost = _lines(gained, paid, grid)
-        wanted = np.flatnonzero(possible)
         part = seen.select(here)
-        quality[stage, wanted], held_quality = fit_scores(part, lines_quality[:, wanted])
+        if stage >= stages.before and returned is not None:
+            _, who = stages.answered[stage - stages.before]
+            columns = list(who)
+            found, held = fit_scores(part, contexts.quality[here][:, columns])
+            belief[stage - stages.before, columns] = found
+            returned[here] = np.array(who)[held.argmax(axis=1)]
+        gained, paid = _outcomes(contexts, here, returned, later_quality, later_cost)
+        lines_quality, lines_cost = _lines(gained, paid, grid)
+        wanted = np.flatnonzero(stages.allowed[stage])
+        quality[stage, wanted], held_quality = _fit_quality(
+            part, lines_quality[:, wanted], stage >= stages.before
+        )
         cost[stage, wanted], held_cost = fit_scores(part, lines_cost[:, wanted])
         never = wanted[np.isnan(lines_quality[:, wanted]).all(axis=0)]
         if 0 < len(never) < len(wanted):
@@ -82,27 +107,57 @@ def regress(
             index = np.arange(len(here))
             later_quality[number, here] = gained[number][index, chosen]
             later_cost[number, here] = paid[number][index, chosen]
-    return quality, cost
+    return Fit(quality, cost, belief, returned)
+
+
+def _fit_quality(
+    part: Seen, scores: NDArray[np.float64], answered: bool
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """As `fit_scores`; with answers in hand, what the others add to accepting is what is fitted.
+
+    How good an answer looks tells much about itself and little about what another would add; each
+    gets the learners that are right for it, and what is said of both cancels out.
+    """
+    if not answered or scores.shape[1] == 1:
+        return fit_scores(part, scores)
+    weights, held = fit_scores(part, scores[:, ACCEPT:])
+    more, held_more = fit_scores(part, scores[:, :ACCEPT] - scores[:, ACCEPT:])
+    return (
+        np.concatenate([weights + more, weights]),
+        np.concatenate([held + held_more, held], axis=1),
+    )
 
 
 def _outcomes(
     contexts: RecordedContexts,
     here: NDArray[np.int64],
-    possible: NDArray[np.bool_],
+    returned: NDArray[np.int64] | None,
     later_quality: NDArray[np.float64],
     later_cost: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Quality and cost still to come of each action, G x R x A each; NaN where not known."""
     models, grid = contexts.models, len(later_quality)
-    gained = np.full((grid, len(here), 2 * models + 1), np.nan)
+    gained = np.full((grid, len(here), action_count(models)), np.nan)
     paid = np.full_like(gained, np.nan)
-    gained[:, :, SOLVE : 2 * models : 2] = contexts.quality[here]
-    paid[:, :, SOLVE : 2 * models : 2] = contexts.price[here]
-    for model in np.flatnonzero(possible[ANALYZE : 2 * models : 2]):
-        after = contexts.child[here, model]
-        analysis = contexts.spent[after] - contexts.spent[here]
-        gained[:, :, 2 * model + ANALYZE] = later_quality[:, after]
-        paid[:, :, 2 * model + ANALYZE] = analysis + later_cost[:, after]
+    for model in range(models):
+        analyze, solve = 2 * model + ANALYZE, 2 * model + SOLVE
+        known = contexts.child[here, model] >= 0
+        rows, after = here[known], contexts.child[here[known], model]
+        analysis = contexts.spent[after] - contexts.spent[rows]
+        gained[:, known, analyze] = later_quality[:, after]
+        paid[:, known, analyze] = analysis + later_cost[:, after]
+        if contexts.after is None:
+            gained[:, :, solve] = contexts.quality[here, model]
+            paid[:, :, solve] = contexts.price[here, model]
+            continue
+        known = contexts.after[here, model] >= 0
+        rows, after = here[known], contexts.after[here[known], model]
+        gained[:, known, solve] = later_quality[:, after]
+        paid[:, known, solve] = contexts.price[rows, model] + later_cost[:, after]
+    if returned is not None:
+        answered = returned[here] >= 0
+        gained[:, answered, ACCEPT] = contexts.quality[here, returned[here]][answered]
+        paid[:, answered, ACCEPT] = 0.0
     return gained, paid
 
 

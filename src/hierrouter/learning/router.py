@@ -26,8 +26,8 @@ from hierrouter.files import (
 )
 from hierrouter.learning.actions import action_count, allowed_actions
 from hierrouter.learning.policy import Policy, PolicyName, policy_from
-from hierrouter.learning.stages import depth_of
-from hierrouter.routes.outcomes import Moves  # noqa: TC001
+from hierrouter.learning.stages import Stages, too_many_stages
+from hierrouter.routes.outcomes import Moves, cascade_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +41,7 @@ WEIGHTS = "router.safetensors"
 LARGEST = 256_000_000
 """Bytes of the largest file of a router that is read: the hashes of ten million queries."""
 DIVISORS = ("scale", "tau")
-"""Arrays of one number by which a policy divides."""
+"""Arrays by which a policy divides."""
 Alpha = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -103,6 +103,8 @@ class Router:
         self.policy = policy
         self.allowed = allowed_actions(len(info.models), info.hops, info.moves)
         """L x (2 M + 1) flags: which actions each hop allows."""
+        self.stages = Stages(len(info.models), info.hops, info.moves)
+        """Where decisions are made, and what may be done there."""
 
     def save(self, folder: Path, learning_curve: list[dict[str, Any]], card: str) -> None:
         """Writes the artifact; what was a router of ours before is replaced.
@@ -182,25 +184,27 @@ class Router:
         cost_usd: NDArray[np.float64],
         alpha: float,
         allowed: NDArray[np.bool_] | None = None,
+        answers: NDArray[np.float64] | None = None,
     ) -> NDArray[np.float32]:
         """The policy's log-probabilities of the actions in a context.
 
         Args:
             query: N x D vectors of the bare queries, as the encoder gives them.
             context: N x D vectors of the contexts; before the first call the queries again.
-            stage: where on the route (`stages.stage_of`), the same for all.
+            stage: where on the route (`Stages.of`), the same for all.
             cost_usd: N dollars spent so far.
             alpha: quality given up for one cost unit saved.
             allowed: 2 M + 1 flags, of the actions that are possible at present; none: all that
-                the hop allows.
+                the stage allows.
+            answers: N x W, what the answers in hand show (`answers.shown`); none: there is none.
 
         Returns:
-            N x (2 M + 1); minus infinity where the hop does not allow the action, or it is not
-            possible.
+            N x (2 M + 1); minus infinity where the stage does not allow the action, or it is
+            not possible.
         """
         count = len(query)
         cost = np.asarray(cost_usd) / self.info.cost_unit_usd
-        state = self.policy.state(query, context)
+        state = self.policy.state(query, context, answers)
         return self.state_scores(
             state, np.full(count, stage), cost, np.full(count, alpha, dtype=np.float64), allowed
         )
@@ -218,7 +222,7 @@ class Router:
         `allowed` may also have a row for each of the N.
         """
         logits = self.policy.logits(state, cost, alpha, stage)
-        possible = self.allowed[depth_of(stage, len(self.info.models))]
+        possible = self.stages.allowed[stage]
         if allowed is not None:
             possible = possible & allowed
         logits = np.where(possible, logits, -np.inf)
@@ -226,6 +230,25 @@ class Router:
         return np.asarray(
             shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)), dtype=np.float32
         )
+
+    def beliefs(
+        self,
+        query: NDArray[np.float32],
+        context: NDArray[np.float32],
+        stage: int,
+        answers: NDArray[np.float64],
+    ) -> NDArray[np.float32]:
+        """How good each answer in hand is believed to be; arguments as of `scores`.
+
+        Returns:
+            N x M; minus infinity where a model gave no answer.
+        """
+        state = self.policy.state(query, context, answers)
+        found = self.policy.believed(state, np.full(len(query), stage))
+        _, who = self.stages.answered[stage - self.stages.before]
+        others = np.setdiff1d(np.arange(len(self.info.models)), who)
+        found[:, others] = -np.inf
+        return found
 
     def follow(self, outcomes: Outcomes, alpha: float) -> NDArray[np.int64]:
         """The route that argmax takes for each recorded query.
@@ -235,12 +258,12 @@ class Router:
             alpha: quality given up for one cost unit saved.
 
         Returns:
-            N columns of `outcomes.routes(self.info.moves)`.
+            N columns of `outcomes.every_route(self.info.moves)`.
 
         Raises:
             ConfigError: the outcomes are of another pool or another encoder.
         """
-        from hierrouter.learning.contexts import RecordedContexts  # needs torch's threads
+        from hierrouter.learning.cascading import recorded_contexts  # needs torch's threads
         from hierrouter.learning.greedy import walk
 
         if outcomes.models != self.info.models or outcomes.hops != self.info.hops:
@@ -254,12 +277,15 @@ class Router:
                 f"the router reads embeddings {read} wide, the tree's are {width} wide: "
                 "another encoder; embed the tree with the router's, or train the router anew"
             )
-        state = outcomes.states(self.policy.state)
-        contexts = RecordedContexts(outcomes, state, self.info.cost_unit_usd)
-        paths = outcomes.routes(self.info.moves).paths
-        column = {path: number for number, path in enumerate(paths)}
-        taken = walk(self, contexts, (alpha,)).paths[0]
-        return np.array([column[path] for path in taken], dtype=np.int64)
+        contexts = recorded_contexts(
+            outcomes, self.policy.state, self.info.cost_unit_usd, self.stages
+        )
+        names = outcomes.every_route(self.info.moves).names
+        column = {name: number for number, name in enumerate(names)}
+        taken = walk(self, contexts, (alpha,)).routes[0]
+        return np.array(
+            [column[cascade_name(*route, outcomes.models)] for route in taken], dtype=np.int64
+        )
 
 
 def _check_arrays(info: RouterInfo, policy: Policy, path: Path) -> None:
@@ -273,19 +299,27 @@ def _check_arrays(info: RouterInfo, policy: Policy, path: Path) -> None:
             f"{path.with_name('router.json')}: dimensions lacks {error}; train the router anew"
         ) from error
     models = len(info.models)
+    if too_many := too_many_stages(models, info.hops, info.moves):
+        raise DamagedFileError(f"{path.with_name('router.json')}: {too_many}")
     if actions != action_count(models):
         raise DamagedFileError(
             f"{path.with_name('router.json')}: dimensions says {actions} actions, {models} models "
             f"have {action_count(models)}; train the router anew"
         )
     try:
-        expected = policy.shapes(models, info.hops, embedding)
+        expected = policy.shapes(Stages(models, info.hops, info.moves), embedding)
     except (TypeError, IndexError) as error:  # a number stands where rows should
         raise DamagedFileError(
             f"{path} does not hold arrays of a router's shapes ({error}); copy the router again or "
             "train it anew"
         ) from error
-    for name, array in policy.arrays().items():
+    arrays = policy.arrays()
+    if wrong := sorted(set(arrays) ^ set(expected)):
+        raise DamagedFileError(
+            f"{path} does not hold what moves {info.moves} need ({', '.join(wrong)}); copy the "
+            "router again or train it anew"
+        )
+    for name, array in arrays.items():
         if array.shape != expected[name]:
             raise DamagedFileError(
                 f"{path}: {name} has shape {array.shape}, expected {expected[name]}; "
@@ -296,10 +330,10 @@ def _check_arrays(info: RouterInfo, policy: Policy, path: Path) -> None:
                 f"{path}: {name} holds {array.dtype} that are not all finite float32 numbers; "
                 "copy the router again or train it anew"
             )
-        if name.rpartition(".")[2] in DIVISORS and array <= 0:
+        if name.rpartition(".")[2] in DIVISORS and (array <= 0).any():
             raise DamagedFileError(
-                f"{path}: {name} is {array:g}, and has to be above 0; copy the router again or "
-                "train it anew"
+                f"{path}: {name} is {array.min():g}, and has to be above 0; copy the router again "
+                "or train it anew"
             )
     blank = np.zeros((1, embedding), dtype=np.float32)
     if (width := policy.state(blank, blank).shape[1]) != state:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hierrouter.learning.features import posterior, task_head
+from hierrouter.learning.answers import SCALE
+from hierrouter.learning.features import posterior, task_head, with_chances
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,6 +93,10 @@ def see(
             else:
                 told[:, np.searchsorted(names, known)] = 1.0
             held[fold == part, chances] = told
+        if shown := len(features.answers.mean):
+            block = features.answer_block
+            plain = state[:, block.start : block.start + shown]
+            held[:, block] = np.concatenate(with_chances(plain, held[:, chances]), axis=1)
     return Seen(features, state.astype(np.float64), held, number[query], fold)
 
 
@@ -179,12 +184,13 @@ def _learners(
         return learn
 
     def regressing(
-        columns: NDArray[np.int64], penalty: float
+        columns: NDArray[np.int64], penalty: float, scale: NDArray[np.float64]
     ) -> Callable[[NDArray[np.int64], NDArray[np.float64]], NDArray[np.float64]]:
         def learn(rows: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArray[np.float64]:
             weights = np.zeros((scores.shape[1], width))
-            inputs = seen.held[rows][:, columns]
-            weights[:, 0], weights[:, columns] = _ridge(inputs, scores, penalty)
+            inputs = seen.held[rows][:, columns] * scale
+            weights[:, 0], found = _ridge(inputs, scores, penalty)
+            weights[:, columns] = found * scale
             return weights
 
         return learn
@@ -198,8 +204,13 @@ def _learners(
     blocks = [every[query]]
     if context.stop > context.start:
         blocks.append(np.concatenate([every[tasks], every[query], every[context]]))
+    answers = every[seen.features.answer_block]
+    if len(answers) and seen.held[:, answers].any():
+        blocks.append(np.concatenate([every[tasks], answers]))
     for columns in blocks:
-        found += [regressing(columns, penalty) for penalty in PENALTIES]
+        # What answers show has this scale already, and the chances of the tasks stand beside it.
+        scale = np.where((columns < query.start) & (columns[-1] >= context.stop), SCALE, 1.0)
+        found += [regressing(columns, penalty, scale) for penalty in PENALTIES]
     return found
 
 

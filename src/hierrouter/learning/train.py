@@ -16,6 +16,7 @@ from hierrouter.learning.greedy import mean_reward
 from hierrouter.learning.heads import Heads
 from hierrouter.learning.ppo import learn
 from hierrouter.learning.router import Router, RouterInfo, query_hash
+from hierrouter.learning.stages import too_many_stages
 from hierrouter.learning.threads import threads
 from hierrouter.learning.workbench import Workbench
 from hierrouter.progress import Progress, say
@@ -147,6 +148,14 @@ def fit(
     fitting, validation = train.select(~held_back), train.select(held_back)
     unit = train.cost_unit_usd() if config.cost_unit_usd == "auto" else config.cost_unit_usd
     workbench = Workbench(config, train, unit, filler)
+    stages = workbench.stages
+    if stages.answered and train.signals is None:
+        raise ConfigError(
+            f"training.moves: {config.moves} looks at answers, and imported outcomes have none; "
+            "set training.moves=direct"
+        )
+    if too_many := too_many_stages(stages.models, stages.hops, stages.moves):
+        raise ConfigError(f"training.{too_many}")
     game_contexts, kept_back = workbench.contexts(fitting), workbench.contexts(validation)
     low, high = (alpha / (1 + alpha) for alpha in config.alpha_range)
     game = Game(game_contexts, config.moves, low, high, config.limited_share)
@@ -183,12 +192,14 @@ def fit(
     )
     if config.learner == "regression":
         return _fitted(workbench, described, train, label)
-    start = workbench.start(fitting)
+    start, returned = workbench.start(fitting)
+    if returned is not None:
+        game_contexts.returned = returned
     router, curve = learn(config, game, start, described, kept_back, label)
     if isinstance(start, Heads) and config.start == "regression":
         # What PPO found is a step away from the start; the start itself is fitted anew, to the
         # queries kept back as well.
-        whole = workbench.start(train)
+        whole, _ = workbench.start(train)
         assert isinstance(router.policy, Heads)
         assert isinstance(whole, Heads)
         router.policy = whole.stepped(start, router.policy)
@@ -200,7 +211,7 @@ def _fitted(
 ) -> tuple[Router, list[dict[str, Any]]]:
     """The router of the regression alone, on all training queries, and its one point of a curve."""
     with Progress(label, 1, "fits") as progress:
-        policy = workbench.start(train)
+        policy, _ = workbench.start(train)
         assert isinstance(policy, Heads)
         progress.advance(1)
     router = Router(described, policy)

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hierrouter.learning.actions import ANALYZE, SOLVE, action_count
-from hierrouter.learning.contexts import FilledContexts, RecordedContexts, sampled_embeddings
+from hierrouter.learning.actions import ANALYZE, SOLVE
+from hierrouter.learning.answers import AnswerScale
+from hierrouter.learning.cascading import recorded_contexts
+from hierrouter.learning.contexts import FilledContexts, sampled_embeddings
 from hierrouter.learning.features import Features
 from hierrouter.learning.heads import Heads
 from hierrouter.learning.projection import Projection
 from hierrouter.learning.regression import regress
-from hierrouter.learning.stages import stage_count
+from hierrouter.learning.stages import Stages
 from hierrouter.learning.threads import present, threads
 
 if TYPE_CHECKING:
@@ -42,6 +44,9 @@ class Workbench:
             filler: makes what episodes visit; none: all is recorded.
         """
         self._config, self._unit, self._filler = config, unit, filler
+        hops = train.hops if filler is None else filler.pool.hops
+        self.stages = Stages(len(train.models), hops, config.moves)
+        """Where decisions are made."""
         self._model_threads = present()
         lambdas = np.linspace(0, config.lambda_max, GRID)
         sampled = config.alpha == "sampled"
@@ -65,44 +70,62 @@ class Workbench:
                     np.concatenate([queries, later]), config.projection
                 )
             else:
+                answers = None
+                if train.signals is not None:
+                    direct = train.signals[:, 0].reshape(-1, train.signals.shape[-1])
+                    answers = AnswerScale.fit(direct, self.stages.most_answers)
                 self._seen = Features.fit(
-                    queries, later, train.tasks, config.projection, config.centres, config.seed
+                    queries,
+                    later,
+                    train.tasks,
+                    config.projection,
+                    config.centres,
+                    config.seed,
+                    answers,
                 )
 
     def contexts(self, part: Outcomes) -> Contexts:
         """The contexts of some of the queries, as the policy sees them."""
         with threads(1):
             if self._filler is None:
-                return RecordedContexts(part, part.states(self._state), self._unit)
+                return recorded_contexts(part, self._state, self._unit, self.stages)
             return FilledContexts(self._filler, part, self._state, self._unit, self._model_threads)
 
     def _state(
-        self, query: NDArray[np.float32], context: NDArray[np.float32]
+        self,
+        query: NDArray[np.float32],
+        context: NDArray[np.float32],
+        answers: NDArray[np.float64] | None = None,
     ) -> NDArray[np.float32]:
         if isinstance(self._seen, Features):
-            return self._seen(query, context)
+            return self._seen(query, context, answers)
         return self._seen(context)
 
-    def start(self, part: Outcomes) -> Heads | Projection:
-        """What the learner begins with, fitted to some of the queries; of an MLP what it sees."""
+    def start(self, part: Outcomes) -> tuple[Heads | Projection, NDArray[np.int64] | None]:
+        """What the learner begins with, fitted to some of the queries; of an MLP what it sees.
+
+        Returns:
+            It, and whose answer each of the contexts of these queries returns (`Fit.returned`).
+        """
         if not isinstance(self._seen, Features):
-            return self._seen
-        hops = part.hops if self._filler is None else self._filler.pool.hops
-        models = len(part.models)
+            return self._seen, None
         tau = np.asarray(self._config.temperature, np.float32)
-        width = self._seen.blocks[-1].stop
-        if self._config.learner == "ppo" and self._config.start == "nothing":
-            nothing = np.zeros((stage_count(models, hops), action_count(models), width), np.float32)
-            return Heads(self._seen, nothing, nothing, tau)
-        recorded = RecordedContexts(part, part.states(self._state), self._unit)
-        moves = self._config.moves if self._filler is None else "direct"
+        nothing = self._config.learner == "ppo" and self._config.start == "nothing"
+        whole = (len(self.stages), 2 * self.stages.models + 1, self._seen.size)
+        zeros = np.zeros(whole, np.float32)
+        if nothing and not self.stages.answered:
+            return Heads(self._seen, zeros, zeros, tau), None
+        filled = self._filler is not None
+        stages = Stages(self.stages.models, 1, "direct") if filled else self.stages
+        recorded = recorded_contexts(part, self._state, self._unit, stages)
         with threads(1):
-            quality, cost = regress(
-                self._seen, recorded, part.tasks, moves, self.alphas, self._config.seed
+            fit = regress(
+                self._seen, recorded, part.tasks, stages.moves, self.alphas, self._config.seed
             )
-        if self._filler is not None:
-            quality, cost = _as_if_direct(quality, cost, stage_count(models, hops))
-        return Heads(self._seen, quality, cost, tau)
+        quality, cost = (zeros, zeros) if nothing else (fit.quality, fit.cost)
+        if filled and not nothing:
+            quality, cost = _as_if_direct(quality, cost, len(self.stages))
+        return Heads(self._seen, quality, cost, tau, fit.belief), fit.returned
 
 
 def _as_if_direct(

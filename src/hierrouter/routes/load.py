@@ -12,10 +12,11 @@ from hierrouter.errors import HierRouterError
 from hierrouter.files import sha256_text
 from hierrouter.progress import say
 from hierrouter.quality.score import METRICS
+from hierrouter.quality.stated import stated_answer
 from hierrouter.routes.embed import embeddings_folder, read_embeddings, replies_of
 from hierrouter.routes.imported.store import imported_info, is_imported, load_imported
 from hierrouter.routes.nodes import NodeKey
-from hierrouter.routes.outcomes import Outcomes, context_paths
+from hierrouter.routes.outcomes import SIGNALS, Outcomes, context_paths
 from hierrouter.routes.scores import NodeScore, read_scores
 from hierrouter.routes.tree import RouteTree, read_info
 from hierrouter.routes.views import known_state
@@ -44,7 +45,7 @@ def load_outcomes(
         tree: the folder of a route tree.
         metric: the quality metric that answers are held to.
         view: what the encoder sees of a context.
-        moves: which routes are wanted. `direct` takes one hop and needs direct answers only; the
+        moves: which routes are wanted. `direct` and `escalate` need direct answers only; the
             others need the full tree, as their baselines do.
         whole: of imported outcomes, whether only queries with the outcomes of all models are
             wanted; else training queries with some are taken, too (`imported.store`).
@@ -68,17 +69,18 @@ def load_outcomes(
             f"{tree} was scored for other queries than it holds now; finish `hierrouter collect`"
         )
     hops = 1 if moves == "direct" else pool.hops
-    reader = _Reader(opened, pool, metric, scores, view, hops)
+    analysed = moves not in ("direct", "escalate")
+    reader = _Reader(opened, pool, metric, scores, view, hops if analysed else 1)
     complete = [query for query in opened.queries if reader.take(query)]
     if not complete:
         raise HierRouterError(
             f"{tree}: no query has all its nodes, scores and embeddings for moves {moves} and view "
             f"{view} (encoded: {', '.join(pool.encoder.views)}); "
             "run `hierrouter collect` again to finish it"
-            + (", or take training.moves=direct" if hops > 1 else "")
+            + (", or take training.moves=direct" if analysed and hops > 1 else "")
         )
     if left_out := len(opened.queries) - len(complete):
-        wanted = "direct answers" if hops == 1 else "nodes"
+        wanted = "nodes" if analysed and hops > 1 else "direct answers"
         say(
             f"{tree}: {left_out} of {len(opened.queries)} queries left out, "
             f"not all of their {wanted} are recorded"
@@ -96,7 +98,9 @@ def load_outcomes(
         analyze_cost=np.stack(reader.analyze_cost),
         solve_cost=np.stack(reader.solve_cost),
         solve_quality=np.stack(reader.solve_quality),
-        signals=np.array(reader.signals),
+        analysed=analysed or hops == 1,
+        signals=np.stack(reader.signals),
+        said=np.stack(reader.said),
         choices=np.array([int(query.metadata.get("choices", 0)) for query in complete]),
         references=references,
         reference_quality=np.array(reader.reference_quality) if references else None,
@@ -145,7 +149,8 @@ class _Reader:
         self.analyze_cost: list[NDArray[np.float64]] = []
         self.solve_cost: list[NDArray[np.float64]] = []
         self.solve_quality: list[NDArray[np.float64]] = []
-        self.signals: list[list[tuple[float, ...]]] = []
+        self.signals: list[NDArray[np.float64]] = []
+        self.said: list[NDArray[np.int64]] = []
         self.reference_quality: list[list[float]] = []
         self.reference_cost: list[list[float]] = []
 
@@ -176,7 +181,7 @@ class _Reader:
         self.analyze_cost.append(analyze)
         self.solve_cost.append(cost)
         self.solve_quality.append(quality)
-        self.signals.append([self._signals(query, name) for name in self.models])
+        self._look_at_answers(query)
         self.reference_cost.append([pair[0] for pair in measured if pair is not None])
         self.reference_quality.append([pair[1] for pair in measured if pair is not None])
         return True
@@ -193,11 +198,24 @@ class _Reader:
             lambda text: self._vectors.get(sha256_text(text)),
         )
 
-    def _signals(self, query: Query, model: str) -> tuple[float, ...]:
-        """What a direct answer shows of itself, in the order of `SIGNALS`."""
-        node = self._tree.nodes[NodeKey(query.query_id, (model,), "solve")]
-        finished = float(node.finish_reason == "stop")
-        return node.logprob_mean, node.logprob_min, float(node.tokens_out), finished
+    def _look_at_answers(self, query: Query) -> None:
+        """Adds what each answer shows of itself, in the order of `SIGNALS`, and what it says."""
+        shape = (len(self._paths), len(self.models))
+        signals, said = np.full((*shape, len(SIGNALS)), np.nan), np.full(shape, -1)
+        number: dict[str, int] = {}
+        for row, path in enumerate(self._paths):
+            for column, model in enumerate(self.models):
+                node = self._tree.nodes[NodeKey(query.query_id, (*path, model), "solve")]
+                signals[row, column] = (
+                    node.logprob_mean,
+                    node.logprob_min,
+                    node.tokens_out,
+                    node.finish_reason == "stop",
+                )
+                if (answer := stated_answer(node.reply)) is not None:
+                    said[row, column] = number.setdefault(answer, len(number))
+        self.signals.append(signals)
+        self.said.append(said)
 
     def _score(
         self, query: Query, models: tuple[str, ...], role: Role

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
-Moves = Literal["direct", "paper", "early_exit"]
+Moves = Literal["direct", "paper", "early_exit", "cascade", "escalate"]
 SIGNALS = ("logprob_mean", "logprob_min", "tokens_out", "finished")
 """What an answer shows of itself: mean and least log-probability of its tokens, how many there are,
 and whether it came to its end (1) or was cut off (0)."""
@@ -36,6 +36,25 @@ def context_paths(models: int, hops: int) -> tuple[tuple[int, ...], ...]:
     )
 
 
+def cascade_routes(
+    contexts: Sequence[tuple[int, ...]], models: int, hops: int
+) -> Iterator[tuple[tuple[int, ...], tuple[int, ...], int]]:
+    """Every route with two answers or more: who analyses, who answers, and whose is returned."""
+    for analyses in contexts:
+        for count in range(2, min(hops - len(analyses), models) + 1):
+            for answers in itertools.permutations(range(models), count):
+                for returned in answers:
+                    yield analyses, answers, returned
+
+
+def cascade_name(
+    analyses: Sequence[int], answers: Sequence[int], returned: int, models: Sequence[str]
+) -> str:
+    """A route such as `A:B` (A analyses, B answers) or `A!B=A` (both answer, A's is returned)."""
+    name = ":".join([*(models[step] for step in analyses), "!".join(models[a] for a in answers)])
+    return name if returned == answers[-1] else f"{name}={models[returned]}"
+
+
 def _mean(values: NDArray[np.float64]) -> float:
     """The mean of what is known; 0 if nothing is."""
     known = values[~np.isnan(values)]
@@ -52,7 +71,7 @@ class RouteTable:
     names: tuple[str, ...]
     """R names such as "A" (a direct answer) and "A:B" (A analyses, B solves)."""
     paths: tuple[tuple[int, ...], ...]
-    """R tuples of model indices; the last model solves."""
+    """R tuples of model indices, in the order of the calls; the last model solves."""
     quality: NDArray[np.float64]
     """N x R."""
     cost: NDArray[np.float64]
@@ -93,9 +112,14 @@ class Outcomes:
     """N x C x M, dollars of a `solve` call; NaN where its outcome is not known."""
     solve_quality: NDArray[np.float64]
     """N x C x M, quality of the answer; NaN where it is not known."""
+    analysed: bool = True
+    """Whether contexts with analyses are there; else C is 1, and they are the bare queries."""
     signals: NDArray[np.float64] | None = None
-    """N x M x S, what each direct answer shows of itself (`SIGNALS`), NaN where it is not known;
-    none where no replies are recorded."""
+    """N x C x M x S, what each answer shows of itself (`SIGNALS`), NaN where it is not known; none
+    where no replies are recorded."""
+    said: NDArray[np.int64] | None = None
+    """N x C x M, a number for what each answer says: among the answers to one query the same for
+    the same, -1 where it says nothing; none where no replies are recorded."""
     choices: NDArray[np.int64] | None = None
     """N numbers of choices, 0 where a query has none to guess among; none where that is not
     known."""
@@ -112,7 +136,7 @@ class Outcomes:
     @cached_property
     def contexts(self) -> tuple[tuple[int, ...], ...]:
         """The C contexts, as the models that have analysed so far."""
-        return context_paths(len(self.models), self.hops)
+        return context_paths(len(self.models), self.hops if self.analysed else 1)
 
     @cached_property
     def depth(self) -> NDArray[np.int64]:
@@ -154,7 +178,12 @@ class Outcomes:
         return state_of(queries, self.embeddings)
 
     def routes(self, moves: Moves) -> RouteTable:
-        """The routes that `moves` allow (section 3.1 for `paper`: exactly L calls)."""
+        """The routes that `moves` allow (section 3.1 for `paper`: exactly L calls).
+
+        Those that end with their first answer: what a cascade gives depends on who chooses among
+        its answers (`every_route`), and one that is played blindly gives no more than the call that
+        it returns, and costs more.
+        """
         names, paths, quality, cost = [], [], [], []
         for context, path in enumerate(self.contexts):
             if moves == "paper" and len(path) != self.hops - 1:
@@ -167,6 +196,32 @@ class Outcomes:
                 cost.append(self.spent[:, context] + self.solve_cost[:, context, model])
         return RouteTable(
             tuple(names), tuple(paths), np.stack(quality, axis=1), np.stack(cost, axis=1)
+        )
+
+    def every_route(self, moves: Moves) -> RouteTable:
+        """As `routes`, and after them the cascades, each with each answer that it may return.
+
+        `A!B` asks A, then B, and returns B's answer; `A!B=A` does the same and returns A's.
+        """
+        plain = self.routes(moves)
+        if moves not in ("cascade", "escalate"):
+            return plain
+        names, paths = list(plain.names), list(plain.paths)
+        quality, cost = [plain.quality], [plain.cost]
+        for analyses, answers, returned in cascade_routes(
+            self.contexts, len(self.models), self.hops
+        ):
+            context = self.contexts.index(analyses)
+            names.append(cascade_name(analyses, answers, returned, self.models))
+            paths.append((*analyses, *answers))
+            quality.append(self.solve_quality[:, context, returned, None])
+            paid = self.solve_cost[:, context, list(answers)].sum(axis=1)
+            cost.append((self.spent[:, context] + paid)[:, None])
+        return RouteTable(
+            tuple(names),
+            tuple(paths),
+            np.concatenate(quality, axis=1),
+            np.concatenate(cost, axis=1),
         )
 
     def direct(self) -> RouteTable:
@@ -185,14 +240,20 @@ class Outcomes:
 
     def first_hop(self) -> Outcomes:
         """The same queries with their direct answers alone (L = 1)."""
+        return replace(self.bare(), hops=1, analysed=True)
+
+    def bare(self) -> Outcomes:
+        """The same queries without the contexts in which analyses stand."""
         root = slice(0, 1)
         return replace(
             self,
-            hops=1,
+            analysed=False,
             embeddings=self.embeddings[:, root],
             analyze_cost=np.zeros_like(self.analyze_cost[:, root]),
             solve_cost=self.solve_cost[:, root],
             solve_quality=self.solve_quality[:, root],
+            signals=None if self.signals is None else self.signals[:, root],
+            said=None if self.said is None else self.said[:, root],
         )
 
     def select(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> Outcomes:
@@ -210,6 +271,7 @@ class Outcomes:
             solve_quality=self.solve_quality[index],
             choices=None if self.choices is None else self.choices[index],
             signals=None if self.signals is None else self.signals[index],
+            said=None if self.said is None else self.said[index],
             reference_quality=None
             if self.reference_quality is None
             else self.reference_quality[index],

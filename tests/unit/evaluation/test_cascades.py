@@ -26,7 +26,8 @@ def with_signals(outcomes, seed=0):
         ],
         axis=2,
     )
-    return replace(outcomes, signals=shown)
+    contexts = outcomes.solve_quality.shape[1]
+    return replace(outcomes, signals=np.repeat(shown[:, None], contexts, axis=1))
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.1, 1.0])
@@ -43,8 +44,8 @@ def test_the_threshold_is_the_best_that_there_is(make_outcomes, seed, alpha) -> 
 
     best = -np.inf
     for name in ("logprob_mean", "logprob_min"):
-        signal = train.signals[:, 0, SIGNALS.index(name)]
-        finished = train.signals[:, 0, SIGNALS.index("finished")] > 0
+        signal = train.signals[:, 0, 0, SIGNALS.index(name)]
+        finished = train.signals[:, 0, 0, SIGNALS.index("finished")] > 0
         for least in [*signal, np.inf]:
             best = max(best, gained((signal >= least) & finished))
         best = max(best, gained(np.ones(len(train), dtype=bool)))
@@ -72,7 +73,7 @@ def test_both_answers_are_paid_for_where_the_first_is_not_accepted(
 
 def test_cut_off_answers_and_unknown_probabilities_are_doubtful(make_outcomes) -> None:
     outcomes = with_signals(make_outcomes(4, 1, 1))
-    outcomes.signals[:, 0] = [[-1, -2, 9, 1], [-1, -2, 9, 0], [np.nan, -2, 9, 1], [-3, -9, 9, 1]]
+    outcomes.signals[:, 0, 0] = [[-1, -2, 9, 1], [-1, -2, 9, 0], [np.nan, -2, 9, 1], [-3, -9, 9, 1]]
     assert Threshold("logprob_mean", -2.0).accepts(outcomes, 0).tolist() == [
         True,
         False,
@@ -93,7 +94,7 @@ def test_without_what_answers_show_there_are_none(make_outcomes, make_arena) -> 
     outcomes = make_outcomes(12, 2, 1)
     assert cascades(make_arena(outcomes), 0.1) == []
     unknown = with_signals(outcomes)
-    unknown.signals[:, 0, :2] = np.nan
+    unknown.signals[:, 0, 0, :2] = np.nan
     names = [name for name in play_all(make_arena(unknown), 0.1) if name.startswith("cascade")]
     assert names == ["cascade:B:A"]
 

@@ -21,7 +21,7 @@ from hierrouter.learning.actions import allowed_actions
 from hierrouter.learning.ascent import HeadsExtractor
 from hierrouter.learning.heads import Heads
 from hierrouter.learning.router import Router
-from hierrouter.learning.stages import depth_of, stage_count, stage_of
+from hierrouter.learning.stages import Stages, depth_of, stage_count, stage_of
 from hierrouter.routes.outcomes import Outcomes, context_paths
 
 if TYPE_CHECKING:
@@ -196,7 +196,9 @@ def test_ppo_moves_the_same_policy_that_decides() -> None:
 def test_a_loaded_policy_is_the_same_to_the_last_bit(tmp_path: Path) -> None:
     policy = heads(models=3, hops=3, seed=4)
     arrays = policy.arrays()
-    assert {name: each.shape for name, each in arrays.items()} == policy.shapes(3, 3, WIDTH)
+    assert {name: each.shape for name, each in arrays.items()} == policy.shapes(
+        Stages(3, 3, "early_exit"), WIDTH
+    )
     router_of(policy, 3, 3).save(tmp_path / "r", [], "card")
     loaded = Router.load(tmp_path / "r").policy
     assert isinstance(loaded, Heads)

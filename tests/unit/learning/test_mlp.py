@@ -12,7 +12,7 @@ from sb3_contrib import MaskablePPO
 from hierrouter.learning.environment import TreeVecEnv
 from hierrouter.learning.mlp import WEIGHTS, Mlp
 from hierrouter.learning.projection import Projection
-from hierrouter.learning.stages import stage_count
+from hierrouter.learning.stages import Stages, stage_count
 from hierrouter.learning.trunk import SharedTrunk
 
 
@@ -101,7 +101,9 @@ def test_copied_weights_do_not_follow_the_policy(make_outcomes, make_game) -> No
 def test_arrays_go_and_come_back(make_outcomes, make_router) -> None:
     before = make_router(make_outcomes(), policy="mlp", activation="relu").policy
     named = before.arrays()
-    assert {name: array.shape for name, array in named.items()} == before.shapes(2, 2, 4)
+    assert {name: array.shape for name, array in named.items()} == before.shapes(
+        Stages(2, 2, "early_exit"), 4
+    )
     after = Mlp.from_arrays(named, "relu")
     assert after.activation == "relu"
     assert {each.name for each in fields(Mlp)} == {"projection", "activation", *WEIGHTS}

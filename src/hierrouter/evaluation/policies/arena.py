@@ -21,7 +21,7 @@ class Chooser(Protocol):
     """What evaluation needs of a router: the route that it takes for each query."""
 
     def follow(self, outcomes: Outcomes, alpha: float) -> NDArray[np.int64]:
-        """N columns of `outcomes.routes(moves)`."""
+        """N columns of `outcomes.every_route(moves)`."""
         ...
 
 

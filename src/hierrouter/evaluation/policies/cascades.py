@@ -41,8 +41,8 @@ def confidence(outcomes: Outcomes, model: int, signal: str) -> NDArray[np.float6
     """N values of a signal of a model's direct answers; minus infinity where one was cut off."""
     signals = outcomes.signals
     assert signals is not None
-    shown = signals[:, model, SIGNALS.index(signal)]
-    finished = signals[:, model, SIGNALS.index("finished")] > 0
+    shown = signals[:, 0, model, SIGNALS.index(signal)]
+    finished = signals[:, 0, model, SIGNALS.index("finished")] > 0
     return np.where(finished & ~np.isnan(shown), shown, -np.inf)
 
 
@@ -53,7 +53,7 @@ def known_signals(outcomes: Outcomes, model: int) -> list[str]:
     return [
         name
         for name in DOUBTS
-        if np.isfinite(outcomes.signals[:, model, SIGNALS.index(name)]).any()
+        if np.isfinite(outcomes.signals[:, 0, model, SIGNALS.index(name)]).any()
     ]
 
 

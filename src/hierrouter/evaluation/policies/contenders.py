@@ -85,7 +85,7 @@ class Workshop:
         if "one_hop" in self._recipes and outcomes.hops > 1:
             direct = self._recipe.model_copy(update={"moves": "direct", "fill": False})
             found.append(self._contender("one_hop", direct, outcomes.first_hop(), name))
-        if "router_ppo_paper" in self._recipes and outcomes.hops > 1:
+        if "router_ppo_paper" in self._recipes and outcomes.hops > 1 and outcomes.analysed:
             recipe = self._recipe
             paper = PAPER_RECIPE.model_copy(update={"metric": recipe.metric, "view": recipe.view})
             found.append(self._contender("router_ppo_paper", paper, outcomes, name))

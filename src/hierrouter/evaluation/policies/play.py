@@ -78,12 +78,13 @@ def random_chances(table: RouteTable, models: int, hops: int, moves: Moves) -> N
     """The chance of each route when every hop draws a model, then a role, uniformly.
 
     Before the last hop `early_exit` has two roles to draw from and `paper` one; on the last hop
-    there is one in both. A route's chance is the product over its calls.
+    there is one in both. A route's chance is the product over its calls. The first answer is
+    accepted.
 
     Returns:
         R probabilities that sum to 1.
     """
-    roles = 2 if moves == "early_exit" else 1
+    roles = 2 if moves in ("early_exit", "cascade") else 1
     calls = np.array([len(path) for path in table.paths])
     draws_of_role = np.minimum(calls, hops - 1)
     return np.asarray(1.0 / (float(models) ** calls * float(roles) ** draws_of_role))
@@ -240,7 +241,7 @@ def play_contender(contender: Contender, test: Outcomes, alpha: float) -> tuple[
     A router that foretells quality and cost would put `predicted` here; ours tells neither yet.
     """
     seen = test.first_hop() if contender.hops < test.hops else test
-    table = seen.routes(contender.moves)
+    table = seen.every_route(contender.moves)
     return tuple(
         play(contender.name, table, router.follow(seen, alpha)) for router in contender.routers
     )

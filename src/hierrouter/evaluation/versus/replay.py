@@ -52,7 +52,7 @@ def replay(
             f"the tree holds all of its routes for only {len(known)} of {len(query_ids)} queries"
         )
     seen = of_pool(outcomes.select(np.array(known, dtype=np.int64)), info.models, info.hops)
-    table = seen.routes(info.moves)
+    table = seen.every_route(info.moves)
     played = [play("router", table, router.follow(seen, alpha)) for alpha in alphas]
     return (
         np.stack([each.quality for each in played]),
@@ -84,7 +84,7 @@ def of_pool(outcomes: Outcomes, models: Sequence[str], hops: int) -> Outcomes:
         return outcomes
     chosen = [outcomes.models.index(name) for name in models]
     at = {path: number for number, path in enumerate(outcomes.contexts)}
-    paths = context_paths(len(models), hops)
+    paths = context_paths(len(models), hops if outcomes.analysed else 1)
     contexts = [at[tuple(chosen[step] for step in path)] for path in paths]
     analyze_cost = outcomes.analyze_cost[:, contexts][:, :, chosen]
     analyze_cost[:, [len(path) == hops - 1 for path in paths]] = 0.0
@@ -96,5 +96,6 @@ def of_pool(outcomes: Outcomes, models: Sequence[str], hops: int) -> Outcomes:
         analyze_cost=analyze_cost,
         solve_cost=outcomes.solve_cost[:, contexts][:, :, chosen],
         solve_quality=outcomes.solve_quality[:, contexts][:, :, chosen],
-        signals=None if outcomes.signals is None else outcomes.signals[:, chosen],
+        signals=None if outcomes.signals is None else outcomes.signals[:, contexts][:, :, chosen],
+        said=None if outcomes.said is None else outcomes.said[:, contexts][:, :, chosen],
     )
