@@ -48,6 +48,13 @@ def test_an_alpha_out_of_range_is_noted_and_told_as_it_was_used(router_folder, t
     assert "alpha 1\n" in asked.stderr
 
 
+def test_a_name_in_mlflow_that_is_none_is_told_as_such() -> None:
+    command = [str(HIERROUTER), "ask", QUESTION, "--router", "models:hierrouter"]
+    asked = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert asked.returncode == 2
+    assert "name models:/NAME@ALIAS or models:/NAME/VERSION" in asked.stderr
+
+
 def test_told_to_stop_it_says_that_there_is_no_answer(tmp_path) -> None:
     with Upstream() as upstream:
         pool = load_config(ROOT / "configs" / "scripted.yaml", []).pool

@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -111,3 +112,20 @@ def test_a_server_that_is_stopped_before_it_is_up_does_not_say_that_anything_was
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert said == "stopped before the server was up\n"
+
+
+def test_a_port_that_is_taken_while_it_starts_ends_it_with_a_plain_line(router_folder) -> None:
+    """It looks whether the port is free, then says who answers for a model, then listens."""
+    with socket.socket() as port:
+        port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        port.bind(("127.0.0.1", 0))
+        number = port.getsockname()[1]
+        command = [str(HIERROUTER), "serve", "--router", str(router_folder), "--port", str(number)]
+        command += ["--endpoint", "small=http://127.0.0.1:9/v1"]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        assert "small is answered for by" in process.stderr.readline()
+        port.listen()
+        *_, last = process.communicate(timeout=60)[1].splitlines()
+    assert process.returncode == 2
+    assert last.startswith(f"error: --host 127.0.0.1 --port {number} cannot be listened at")

@@ -192,6 +192,25 @@ def test_a_wrong_tensor_is_named_with_what_is_wanted(guarded, name) -> None:
     assert all(word in error for word in words), error
 
 
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"max_cost": 1e-9}, "'max_cost' would do nothing beside inputs; settings are parameters"),
+        ({"parameters": {"alhpa": 1}}, "'alhpa' is no setting; there are alpha, max_cost"),
+        ({"parameters": {"models": "small"}}, "'models' is no setting"),
+        ({"parameters": {"models": ["small"]}}, "parameters.models has to be"),
+        ({"parameters": {"replies": 1}}, "query: replies has to be true or false, not 1"),
+    ],
+)
+def test_a_setting_of_a_v2_request_is_heeded_or_refused(guarded, more, words) -> None:
+    status, _, body = guarded.send("POST", V2, {"inputs": [tensor()], **more}, **ALLOWED)
+    assert status == 400, body
+    error = json.loads(body)["error"]
+    assert words in error
+    assert "hierrouter" not in error
+    assert SECRET not in error
+
+
 def test_an_output_that_there_is_not_is_named_and_others_are_left_out(guarded) -> None:
     asked = {"inputs": [tensor()], "outputs": [{"name": "anwser"}]}
     status, _, body = guarded.send("POST", V2, asked, **ALLOWED)
@@ -241,6 +260,9 @@ def test_tensors_that_follow_the_json_are_read_or_refused_by_name(guarded) -> No
     for body, length in wrong:
         status, answer = ask(body, length)
         assert (status, "'query'" in answer["error"]) == (400, True), answer
+    misplaced = json.dumps({"inputs": [tensor()], "max_cost": 1e-9}).encode()
+    status, answer = ask(misplaced, len(misplaced))
+    assert (status, "'max_cost'" in answer["error"]) == (400, True), answer
     body, length = binary(raw, len(raw))
     for said in ("much", "-1", length + 10**6, 0):
         status, answer = ask(body, said)
@@ -259,6 +281,10 @@ def test_tensors_that_follow_the_json_are_read_or_refused_by_name(guarded) -> No
         ({"instances": [7]}, "instances.0"),
         ({"instances": [SECRET, {"qurey": SECRET}]}, "instances.1"),
         ({"instances": [{"query": SECRET, "alpha": "much"}]}, "alpha"),
+        ({"instances": [{"query": SECRET, "qurey": 1}]}, "instances.0: 'qurey' is no setting"),
+        ({"instances": [{"query": SECRET, "alpha": -1}]}, "instances.0: alpha has to be"),
+        # A limit in the wrong place would hold nothing.
+        ({"instances": [SECRET], "max_cost": 1e-9}, "'max_cost' is not known beside instances"),
         ({"instances": []}, "1 to 64"),
         ({"instances": ["a"] * 65}, "1 to 64"),
     ],

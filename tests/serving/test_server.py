@@ -192,6 +192,11 @@ def test_earlier_replies_are_told_only_when_asked_for(start_server, paper_router
     first, last = hops(replies=True)
     assert first["reply"].startswith("Plan: add the two numbers.")
     assert "reply" not in last
+    tensor = {"name": "query", "datatype": "BYTES", "shape": [1], "data": [QUESTION]}
+    asked = {"inputs": [tensor], "parameters": {"replies": True}, "outputs": [{"name": "detail"}]}
+    _, _, body = server.send("POST", V2.format(model_name="hierrouter"), asked)
+    (detail,) = json.loads(body)["outputs"][0]["data"]
+    assert json.loads(detail)["hops"][0]["reply"] == first["reply"]
 
 
 def test_knobs_and_presets_reach_the_policy(client) -> None:
@@ -671,7 +676,7 @@ def refused(*arguments: str, **variables: str) -> str:
 def test_it_does_not_start_open_to_all_or_with_wrong_settings(
     router_folder, server, tmp_path
 ) -> None:
-    router = ("--router", str(router_folder))
+    router = ("--router", str(router_folder), "--port", "0")
     assert "--no-auth" in refused(*router, "--host", "0.0.0.0")
     assert "nothing-here" in refused("--router", str(tmp_path / "nothing-here"))
     taken = str(urlsplit(server.url).port)

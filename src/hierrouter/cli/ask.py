@@ -78,9 +78,15 @@ async def _play(player: Player, question: str, alpha: float) -> Route:
 
 
 def router_folder(where: str) -> Path:
-    """The router's folder, fetched from MLflow where it is named by a URI."""
-    if not where.startswith("models:/"):
+    """The router's folder, fetched from MLflow where it is named by a URI.
+
+    Raises:
+        ConfigError: it begins like such a URI, and is none.
+    """
+    if not where.startswith("models:"):
         return Path(where)
+    if not where.startswith("models:/"):
+        raise ConfigError(f"--router {where}: name models:/NAME@ALIAS or models:/NAME/VERSION")
     # MLflow takes a second to import, which a folder does not need.
     from hierrouter.tracking.resolve import fetch_router
 

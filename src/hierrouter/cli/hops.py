@@ -6,7 +6,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from hierrouter.progress import say
-from hierrouter.serving.events import Hop, Route
+from hierrouter.serving.events import Accepted, Hop, Route
 
 if TYPE_CHECKING:
     from hierrouter.serving.calls import Question
@@ -29,6 +29,8 @@ async def play_on_screen(player: Player, question: Question, terms: Terms) -> Ro
             told = len(route.failures)
             if isinstance(event, Hop):
                 say_hop(event)
+            elif isinstance(event, Accepted) and len(route.hops) > 1:
+                say(f"accepted: the answer of hop {event.hop}, {event.model}")
     return route
 
 

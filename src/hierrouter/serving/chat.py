@@ -48,8 +48,12 @@ class Message(BaseModel):
 class StreamOptions(BaseModel):
     """What a stream holds beside the answer."""
 
+    model_config = ConfigDict(extra="forbid")
+
     include_usage: bool = False
     """Whether the last chunk tells the token counts."""
+    include_obfuscation: bool | None = None
+    """Whether pieces are padded to one length; they never are."""
 
 
 class ChatRequest(BaseModel):

@@ -13,7 +13,7 @@ from hierrouter.serving.chat import ChatRequest
 from hierrouter.serving.gate import OPEN, REFUSED
 from hierrouter.serving.knobs import Knobs
 from hierrouter.serving.shapes import schemas
-from hierrouter.serving.tensors import MOST_QUERIES, NUMBERS, OUTPUTS, QUERY, WHOLE
+from hierrouter.serving.tensors import MOST_QUERIES, NUMBERS, OUTPUTS, QUERY, REPLIES, WHOLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +55,8 @@ TOLD = {
     "completions have in `hierrouter`.",
     V2: f"Answers 1 to {MOST_QUERIES} queries (KServe's v2). The tensor `{QUERY}` (BYTES) holds "
     f"them. {', '.join(f'`{name}`' for name in NUMBERS)} are tensors of one number or one for each "
-    "query, or parameters of the request. A shape is [N] or [N, 1]. The answer has the tensors "
+    f"query, or parameters of the request; `{REPLIES}` is a parameter. A shape is [N] or [N, 1]. "
+    "The answer has the tensors "
     f"{', '.join(f'`{name}` ({kind})' for name, kind in OUTPUTS.items())}, one element a query; "
     "`detail` is the `hierrouter` object of chat completions as JSON. `outputs` picks some.",
 }
@@ -188,6 +189,7 @@ def _bodies() -> dict[str, Any]:
         "V1Request": {
             "type": "object",
             "required": ["instances"],
+            "additionalProperties": False,
             "properties": {
                 "instances": {
                     **flat,
@@ -202,7 +204,10 @@ def _bodies() -> dict[str, Any]:
             "required": ["inputs"],
             "properties": {
                 "id": {"type": "string"},
-                "parameters": {"type": "object", "properties": number},
+                "parameters": {
+                    "type": "object",
+                    "properties": {**number, REPLIES: {"type": "boolean"}},
+                },
                 "inputs": {"type": "array", "items": tensor},
                 "outputs": {
                     "type": "array",

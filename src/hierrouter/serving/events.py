@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from hierrouter.errors import HierRouterError
+from hierrouter.routes.outcomes import cascade_name
 
 if TYPE_CHECKING:
     from hierrouter.pool.backend import Completion
@@ -55,6 +56,16 @@ class Hop:
     """Seconds from the decision's begin to the reply's first piece; none where it came whole."""
 
 
+@dataclass(frozen=True)
+class Accepted:
+    """An answer in hand was accepted: no other model is asked."""
+
+    model: str
+    """Whose answer it is."""
+    hop: int
+    """The hop index of its call."""
+
+
 @dataclass
 class Route:
     """What a request took so far; whole once its last hop is done."""
@@ -77,11 +88,19 @@ class Route:
     """The answer, stop sequences applied."""
     finish_reason: str = ""
     """"stop" or "length"."""
+    returned: int | None = None
+    """The hop index of the call whose answer this is, once one is there."""
 
     @property
     def path(self) -> str:
-        """The route as it is written: the models with colons between."""
-        return ":".join(hop.decision.model for hop in self.hops)
+        """The route as it is written: `A:B`, and where answers were asked for anew `A!B`."""
+        names = [hop.decision.model for hop in self.hops]
+        analyses = [at for at, hop in enumerate(self.hops) if hop.decision.role == "analyze"]
+        answers = [at for at, hop in enumerate(self.hops) if hop.decision.role == "solve"]
+        if not answers:
+            return ":".join(names)
+        returned = answers[-1] if self.returned is None else self.returned
+        return cascade_name(analyses, answers, returned, names)
 
     @property
     def lost_usd(self) -> float:

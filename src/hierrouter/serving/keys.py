@@ -37,10 +37,13 @@ class Keys:
             clock: seconds that only grow.
 
         Raises:
-            ConfigError: the file cannot be read, or holds no key, or one that is too short.
+            ConfigError: the file cannot be read, or one of the two holds no key, or one that is
+                too short.
         """
         self._file, self._clock = file, clock
         self._fixed = _digests(_split(text), VARIABLE)
+        if text.strip() and not self._fixed:
+            raise ConfigError(f"{VARIABLE} holds no key; write them with commas between")
         self._read = self._from_file() if file is not None else []
         self._looked = clock()
 
@@ -83,7 +86,7 @@ def find_keys(file: Path | None) -> Keys | None:
     """The keys that the file and the variable give; none where neither is given.
 
     Raises:
-        ConfigError: a key is too short, or the file cannot be read or holds none.
+        ConfigError: a key is too short, the file cannot be read, or one of the two holds none.
     """
     text = os.environ.get(VARIABLE, "")
     if file is None and not text.strip():

@@ -2,7 +2,7 @@
 
 v1: `{"instances": ["question", {"query": "…", "alpha": 0.2}]}`.
 v2: a BYTES tensor `query`, and by request parameters, or a tensor each of one number or one for
-each query, `alpha`, `max_cost`, `max_hops`, `deadline_ms`, `max_tokens`.
+each query, `alpha`, `max_cost`, `max_hops`, `deadline_ms`, `max_tokens`; by a parameter, `replies`.
 """
 
 from __future__ import annotations
@@ -19,15 +19,18 @@ from hierrouter.serving.events import Route
 from hierrouter.serving.knobs import KnobError, Knobs, parse_knobs, terms_of
 from hierrouter.serving.kserve_import import no_arguments
 from hierrouter.serving.problems import RequestError
+from hierrouter.serving.refusals import SHOWN
 from hierrouter.serving.tensors import (
     MOST_QUERIES,
     NUMBERS,
     OUTPUTS,
+    REPLIES,
     input_types,
     number,
     output_types,
     read_binary,
     read_tensors,
+    require_no_settings_beside,
     wanted_outputs,
 )
 from hierrouter.serving.told import route_object
@@ -37,12 +40,19 @@ with no_arguments():
     from kserve.constants.constants import INFERENCE_CONTENT_LENGTH_HEADER, PredictorProtocol
     from kserve.errors import InvalidInput
     from kserve.protocol.dataplane import DataPlane
+    from kserve.protocol.rest.v2_datamodels import InferenceRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hierrouter.serving.knobs import Terms
     from hierrouter.serving.service import Service
 
 Asked = list[tuple[Question, Knobs]]
+V1_SETTINGS = ("query", *Knobs.model_fields, "max_tokens")
+"""What an instance may hold."""
+V2_SETTINGS = (*NUMBERS, REPLIES)
+"""What a request's parameters may set."""
 LOADING = "model_repository_extension"
 """What KServe's server tells of itself, and the gate refuses."""
 
@@ -84,6 +94,8 @@ class RouterPlane(DataPlane):  # type: ignore[misc]
                     f"after the JSON the header {INFERENCE_CONTENT_LENGTH_HEADER}"
                 )
             return read_binary(body, length, model_name or ""), {}
+        if isinstance(body, InferenceRequest):
+            require_no_settings_beside(body)
         # KServe knows content types without parameters only.
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         try:
@@ -210,6 +222,12 @@ def _v1_questions(payload: Any) -> Asked:
     instances = payload.get("instances") if isinstance(payload, dict) else None
     if not isinstance(instances, list):
         raise RequestError('the body has to be {"instances": [QUESTION, …]}', "instances")
+    for name in payload.keys() - {"instances"}:
+        raise RequestError(
+            f"{name[:SHOWN]!r} is not known beside instances; settings stand in an instance: "
+            '{"query": QUESTION, "alpha": 0.2}',
+            name,
+        )
     return [_v1_question(instance, place) for place, instance in enumerate(instances)]
 
 
@@ -220,10 +238,16 @@ def _v1_question(instance: Any, place: int) -> tuple[Question, Knobs]:
     if not isinstance(instance, dict):
         raise RequestError(f"{where} is neither a question nor an object with `query`", where)
     settings = dict(instance)
-    return _question(settings.pop("query", None), settings, where)
+    return _question(settings.pop("query", None), settings, where, V1_SETTINGS)
 
 
-def _question(text: Any, settings: dict[str, Any], where: str) -> tuple[Question, Knobs]:
+def _question(
+    text: Any, settings: dict[str, Any], where: str, known: Sequence[str]
+) -> tuple[Question, Knobs]:
+    for name in settings:
+        if name not in known:
+            line = f"{where}: {name[:SHOWN]!r} is no setting; there are {', '.join(known)}"
+            raise RequestError(line, where)
     if not isinstance(text, str) or not text.strip():
         raise RequestError(f"{where}: the query is missing or empty", where)
     most = settings.pop("max_tokens", None)
@@ -232,7 +256,9 @@ def _question(text: Any, settings: dict[str, Any], where: str) -> tuple[Question
     try:
         knobs = parse_knobs(settings)
     except KnobError as error:
-        raise RequestError(f"{where}: {error}", where) from error
+        # Here no object is called so.
+        told = str(error).removeprefix("hierrouter.")
+        raise RequestError(f"{where}: {told}", where) from error
     return Question(text, max_tokens=most), knobs
 
 
@@ -250,7 +276,10 @@ def _v2_questions(request: InferRequest) -> Asked:
     }
     return [
         _question(
-            text, {**shared, **{name: each[place] for name, each in columns.items()}}, "query"
+            text,
+            {**shared, **{name: each[place] for name, each in columns.items()}},
+            "query",
+            V2_SETTINGS,
         )
         for place, text in enumerate(texts)
     ]

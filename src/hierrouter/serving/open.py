@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from hierrouter.config import EncoderConfig, Endpoint, PoolConfig
 from hierrouter.errors import ConfigError, DamagedFileError
 from hierrouter.pool.live.fleet import Fleet
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from hierrouter.learning.router import Router
+
+LONGEST = 80
+"""Characters of a wrong field's name, and of what is wrong with it, that are shown."""
 
 
 def open_player(
@@ -67,12 +72,23 @@ def _described(router: Router) -> tuple[PoolConfig, EncoderConfig, dict[str, Any
         if names != info.models or info.hops > pool.hops or not set(names) <= set(info.weights):
             raise ValueError("its pool is not the one that its policy chooses from")
     except (KeyError, TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = _reason(error)
         raise DamagedFileError(
             f"the router's router.json does not describe what it needs ({reason}); copy the router "
             "again or train it anew"
         ) from error
     return pool, encoder, identity
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with a description, in one line."""
+    if not isinstance(error, ValidationError):
+        return str(error).splitlines()[0]
+    first = error.errors()[0]
+    # The file chose both, and the screen shows them.
+    place = ascii(".".join(map(str, first["loc"]))[:LONGEST])
+    told = "".join(filter(str.isprintable, first["msg"]))[:LONGEST]
+    return f"{place}: {told}"
 
 
 def with_endpoints(pool: PoolConfig, endpoints: Mapping[str, Endpoint]) -> PoolConfig:

@@ -12,9 +12,10 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from hierrouter.serving.chat import Asked, ChatRequest, parse_chat
-from hierrouter.serving.events import Decision, Route, Text
+from hierrouter.serving.events import Accepted, Decision, Hop, Route, Text
 from hierrouter.serving.problems import RequestError, ending, problem_of
 from hierrouter.serving.told import (
+    accepted_event,
     decision_event,
     hop_event,
     route_headers,
@@ -182,6 +183,8 @@ class Completion:
         if isinstance(event, Decision):
             before = [hop.decision.model for hop in self._route.hops]
             self._path = ":".join([*before, event.model])
+        elif isinstance(event, Accepted):
+            self._path = self._route.path
 
     def _headers(self, whole: bool) -> dict[str, str]:
         # The first decision of several is no route yet.
@@ -240,11 +243,7 @@ class Completion:
                         yield b"".join((held, b"data: ", before, text, after, b"\n\n"))
                         held = b""
                     elif self._asked.terms.progress:
-                        told = (
-                            decision_event(event)
-                            if isinstance(event, Decision)
-                            else hop_event(event)
-                        )
+                        told = _progress(event)
                         yield held + _data({**head, "choices": [], "hierrouter": told})
                         held = b""
         except asyncio.CancelledError:
@@ -269,6 +268,12 @@ class Completion:
             async for event in events:
                 self._follow(event)
                 yield event
+
+
+def _progress(event: Decision | Hop | Accepted) -> dict[str, Any]:
+    if isinstance(event, Decision):
+        return decision_event(event)
+    return hop_event(event) if isinstance(event, Hop) else accepted_event(event)
 
 
 def _choice(delta: dict[str, Any], finish_reason: str | None) -> dict[str, Any]:

@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 import numpy as np
 
 from hierrouter.errors import DamagedFileError, HierRouterError, RefusedError
-from hierrouter.learning.actions import ANALYZE, ROLES, SOLVE, action_name
-from hierrouter.learning.stages import stage_of
+from hierrouter.learning.actions import ACCEPT, ANALYZE, ROLES, SOLVE, action_name
 from hierrouter.pool.backend import Completion
 from hierrouter.pool.live.backend import WindowError
 from hierrouter.pool.live.member import Bill
@@ -28,6 +27,7 @@ from hierrouter.routes.costs import call_cost
 from hierrouter.routes.views import state_of, texts_of
 from hierrouter.serving.calls import Calls
 from hierrouter.serving.events import (
+    Accepted,
     BrokenOffError,
     Decision,
     Hop,
@@ -39,10 +39,11 @@ from hierrouter.serving.events import (
     TooDearError,
     TooLongError,
 )
+from hierrouter.serving.hand import Answer, Hand
 from hierrouter.serving.trim import Trim
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+    from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
     from hierrouter.serving.knobs import Terms
     from hierrouter.serving.vectors import Vectors
 
-Event = Decision | Text | Hop
+Event = Decision | Text | Hop | Accepted
 P = ParamSpec("P")
 T = TypeVar("T")
 RETRY_S = 1.0
@@ -76,6 +77,10 @@ class _Play:
     began: float = field(default_factory=perf_counter)
     query: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     """The question's vector, once it was encoded."""
+    context: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    """The context's vector, once a decision was made in it."""
+    hand: Hand = field(default_factory=Hand)
+    """Answers that may be accepted."""
     failed: set[int] = field(default_factory=set)
     """Models that failed."""
     refused: set[int] = field(default_factory=set)
@@ -123,12 +128,13 @@ class Player:
             pieces: whether the answer is wanted as it comes.
 
         Yields:
-            Each decision, the pieces of the answer, and each finished hop.
+            Each decision, the pieces of the answer, and each finished hop. Where another model may
+            be asked after an answer, the one that is returned comes whole, once it is accepted.
 
         Raises:
             TooDearError, TooLongError, NobodyAnswersError: nothing of an answer was there yet.
             BrokenOffError: it was, and the model failed.
-            LateError: the deadline has passed, whatever was there.
+            LateError: the deadline has passed, and no whole answer was there.
         """
         now = asyncio.get_running_loop().time()
         play = _Play(
@@ -147,31 +153,48 @@ class Player:
                 async with aclosing(self._hop(play, index)) as events:
                     async for event in events:
                         yield event
-                last = route.hops[-1]
-                if last.decision.role == "solve":
+                if route.returned is not None:
                     return
-                play.calls.replies.append((last.decision.role, last.completion.reply))
+                if len(route.hops) == index:
+                    break  # what is in hand is accepted
+                last = route.hops[-1]
+                if last.decision.role == "analyze":
+                    play.calls.replies.append((last.decision.role, last.completion.reply))
+            for event in self._accept(play):
+                yield event
         except TimeoutError as error:
+            if play.hand:
+                for event in self._accept(play):
+                    yield event
+                return
             line = f"no whole answer within the {terms.deadline_s:g} s of hierrouter.deadline_ms"
             raise LateError(f"{line}; allow more, or fewer hops") from error
 
     def _allowed(self, terms: Terms) -> NDArray[np.bool_]:
-        """Which actions the terms leave at each hop that may be made."""
+        """Which calls the terms leave at each hop that may be made."""
         allowed = self.router.allowed[: terms.hops].copy()
+        allowed[:, ACCEPT] = False
         if terms.hops < self.router.info.hops:
             allowed[-1, ANALYZE::2] = False
         return _without(allowed, set(range(len(self.members))) - terms.models)
 
     async def _hop(self, play: _Play, index: int) -> AsyncGenerator[Event, None]:
-        """One hop: again with another model while the chosen one fails before it says anything."""
+        """One hop: again with another model while the chosen one fails before it says anything.
+
+        Ends without a hop where what is in hand is accepted.
+        """
         route = play.route
+        # Whether it is known of an answer that it will be returned; else it is held.
+        last = not self.router.stages.answered or (index == play.terms.hops - 1 and not play.hand)
         while True:
             started = perf_counter()
             action, decision = await self._decide(play, index)
             decided = perf_counter()
-            yield decision
             if decision.fallback:
                 route.degraded = True
+            if action == 2 * len(self.members):
+                return
+            yield decision
             member = self.members[action // 2]
             route.asking = member.spec.name
             solves = action % 2 == SOLVE
@@ -182,14 +205,16 @@ class Player:
             bill = Bill() if play.terms.max_cost is None else Bill(1)
             try:
                 left = self._left(play)
-                prompt = await self._off_loop(play, play.calls.prompt, action, index, left)
+                prompt = await self._off_loop(
+                    play, play.calls.prompt, action, len(play.calls.replies), left
+                )
                 await self.fleet.ready(member)
                 asked = perf_counter()
                 calling = member.call(
                     prompt,
                     play.calls.limit(action),
                     decision.role,
-                    pieces=solves and (play.pieces or bool(play.trim.stops)),
+                    pieces=solves and ((play.pieces and last) or bool(play.trim.stops)),
                     stop=play.trim.stops if solves else (),
                     deadline=play.deadline,
                     bill=bill,
@@ -201,13 +226,13 @@ class Player:
                             break
                         first = first or perf_counter()
                         said += piece
-                        if solves and (text := play.trim.add(piece)):
+                        if solves and (text := play.trim.add(piece)) and last:
                             yield Text(text)
                         if play.trim.stopped:
                             break
             except HierRouterError as error:
                 self._note_failure(play, action, error, prompt)
-                if play.trim.said and play.pieces:
+                if play.trim.said and play.pieces and last:
                     raise BrokenOffError(
                         f"model {member.spec.name} broke its answer off"
                     ) from error
@@ -221,10 +246,15 @@ class Player:
                 completion = self._cut(play, action, prompt, said, perf_counter() - asked)
             if solves:
                 text = "" if said else play.trim.add(completion.reply)
-                if text := text + play.trim.finish():
+                if (text := text + play.trim.finish()) and last:
                     yield Text(text)
-                route.answer = play.trim.said
-                route.finish_reason = "stop" if play.trim.stopped else completion.finish_reason
+                reason = "stop" if play.trim.stopped else completion.finish_reason
+                answer = Answer(len(route.hops), completion, play.trim.said, reason)
+                if last:
+                    self._return(route, answer)
+                else:
+                    play.hand.add(action // 2, answer)
+                    play.trim = Trim(play.trim.stops)
             spec = member.spec
             # As the model took it, however slowly the pieces were read.
             latency_s = asked - started + completion.latency_s
@@ -243,31 +273,58 @@ class Player:
             yield hop
             return
 
+    def _accept(self, play: _Play) -> Iterator[Event]:
+        """Returns the answer in hand that is believed in most."""
+        model, *others = play.hand.models
+        if others:
+            stage, seen = self._stage(play), play.hand.shown(self.router.stages.most_answers)
+            belief = self.router.beliefs(play.query[None], play.context[None], stage, seen)
+            model = int(belief[0].argmax())
+        answer = play.hand[model]
+        self._return(play.route, answer)
+        play.route.asking = ""
+        yield Accepted(self.router.info.models[model], answer.hop)
+        if answer.text:
+            yield Text(answer.text)
+
+    @staticmethod
+    def _return(route: Route, answer: Answer) -> None:
+        route.answer, route.finish_reason = answer.text, answer.finish_reason
+        route.returned = answer.hop
+
     async def _decide(self, play: _Play, index: int) -> tuple[int, Decision]:
         """The policy's choice among what is possible now."""
+        # An answer is not shown to those who are asked after it: to them the hop is the same.
+        index = len(play.calls.replies)
         allowed, terms = play.allowed[index], play.terms
         dead = {
             model
             for model in terms.models
             if model in play.failed or self.members[model].breaker.wait_s > 0
         }
-        able = _without(play.allowed, dead | play.refused)
+        able = _without(play.allowed, dead | play.refused | set(play.hand.models))
         possible = able[index]
-        if terms.max_cost is not None:
+        if play.hand:
+            possible = await self._possible_after(play, able, index)
+        elif terms.max_cost is not None:
             possible = await self._off_loop(play, self._affordable, play, able, index, dead)
         elif not possible.any():
             raise self._nobody(play, dead)
-        possible = self._in_time(play, able, index, possible)
-        context = await self._state(play)
+        seen = None
+        if play.hand:
+            seen = play.hand.shown(self.router.stages.most_answers)
+        else:
+            possible = self._in_time(play, able, index, possible)
+            play.context = await self._state(play)
         if not index:
-            play.query = context
+            play.query = play.context
         # Every decision sees the bare question, too.
-        vectors = (play.query[None], context[None])
-        stage = self._stage(play.route)
+        vectors = (play.query[None], play.context[None])
+        stage = self._stage(play)
         spent = np.array([play.route.cost_usd])
 
         def scores(among: NDArray[np.bool_]) -> NDArray[np.float32]:
-            every = self.router.scores(*vectors, stage, spent, play.route.alpha, among)
+            every = self.router.scores(*vectors, stage, spent, play.route.alpha, among, seen)
             row: NDArray[np.float32] = every[0]
             return row
 
@@ -283,18 +340,40 @@ class Player:
             wished = int(scores(asked_for).argmax())
         order = [int(each) for each in np.argsort(-found) if np.isfinite(found[each])]
         names = self.router.info.models
+        accepts = action == 2 * len(names)
         return action, Decision(
-            index=index,
-            model=names[action // 2],
+            index=len(play.route.hops),
+            model="" if accepts else names[action // 2],
             role=ROLES[action % 2],
             chances={action_name(each, names): float(np.exp(found[each])) for each in order},
             fallback=wished // 2 in dead,
         )
 
-    def _stage(self, route: Route) -> int:
+    def _stage(self, play: _Play) -> int:
         """Where on the route the next decision is made."""
         models = self.router.info.models
-        return stage_of([models.index(hop.decision.model) for hop in route.hops], len(models))
+        analysts = [
+            models.index(hop.decision.model)
+            for hop in play.route.hops
+            if hop.decision.role == "analyze"
+        ]
+        return self.router.stages.of(analysts, play.hand.models)
+
+    async def _possible_after(
+        self, play: _Play, able: NDArray[np.bool_], index: int
+    ) -> NDArray[np.bool_]:
+        """With answers in hand: to accept, and to ask those who stay within cost and time."""
+        able[:, ANALYZE:-1:2] = False
+        possible: NDArray[np.bool_] = able[index].copy()
+        if play.terms.max_cost is not None:
+            left = self._left(play)
+            possible, _ = await self._off_loop(play, play.calls.affordable, able, index, left)
+        if play.deadline is not None:
+            left = play.deadline - asyncio.get_running_loop().time()
+            for action in map(int, possible.nonzero()[0]):
+                possible[action] = self.members[action // 2].expected_s("solve") <= left
+        possible[ACCEPT] = True
+        return possible
 
     async def _wished(
         self,

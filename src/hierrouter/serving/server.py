@@ -14,6 +14,9 @@ import signal
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from uvicorn.config import STARTUP_FAILURE
+
+from hierrouter.errors import ConfigError
 from hierrouter.interrupts import end_at_once
 from hierrouter.serving.bounded import BoundedHeads
 from hierrouter.serving.description import describe
@@ -53,6 +56,9 @@ def run_server(
         port: its port; 0: any that is free.
         grace_s: seconds for requests under way when it is told to end.
         said: what to say once it listens, after its address.
+
+    Raises:
+        ConfigError: others have taken the port meanwhile.
     """
     with no_arguments():
         from kserve import ModelServer
@@ -134,7 +140,16 @@ def run_server(
 
         uvloop.install()
     asyncio.set_event_loop(asyncio.new_event_loop())
-    server.start([RouterModel(service)])
+    try:
+        server.start([RouterModel(service)])
+    except SystemExit as error:
+        if error.code != STARTUP_FAILURE:
+            raise
+        # It was free when the models began to load.
+        raise ConfigError(
+            f"--host {host} --port {port} cannot be listened at any more, as the line before says; "
+            "choose another"
+        ) from error
 
 
 def prepare_app(

@@ -50,7 +50,7 @@ class HopTold(Shape):
     first_token_ms: float = 0
     """From the decision's begin to the reply's first piece, where it came in pieces."""
     reply: str = ""
-    """An analysis's text, where `replies` asks for it."""
+    """The text, where `replies` asks for it and it is not the answer."""
 
 
 class RouteTold(Shape):
@@ -58,7 +58,8 @@ class RouteTold(Shape):
 
     router: RouterIdentity
     route: str
-    """The models in order, with colons between; the last one solves."""
+    """The models in order. `A:B`: A analyses, B answers. `A!B`: A answers, then B; the last answer
+    is returned, or in `A!B=A` that of A."""
     alpha: float
     """What was decided at."""
     cost_usd: float
@@ -68,6 +69,8 @@ class RouteTold(Shape):
     degraded: bool
     """Whether a failure changed the route."""
     hops: list[HopTold]
+    returned: int
+    """The index of the hop whose answer it is."""
     lost_usd: float = 0
     """The part of `cost_usd` of calls that gave no reply, where there were any."""
     max_cost: float = 0

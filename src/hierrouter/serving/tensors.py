@@ -25,6 +25,8 @@ MOST_QUERIES = 64
 QUERY = "query"
 NUMBERS = ("alpha", "max_cost", "max_hops", "deadline_ms", "max_tokens")
 """What a query may set by a number."""
+REPLIES = "replies"
+"""A parameter, true or false: whether `detail` has the texts of earlier hops."""
 WHOLE = ("max_hops", "deadline_ms", "max_tokens")
 """Which of these are whole numbers."""
 OUTPUTS = {
@@ -41,6 +43,11 @@ NUMERIC = frozenset(
     [f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)]
     + ["FP16", "FP32", "FP64"]
 )
+
+
+# KServe leaves out what it does not know, so that nobody would see a limit in the wrong place.
+InferenceRequest.model_config["extra"] = "allow"
+InferenceRequest.model_rebuild(force=True)
 
 
 class _Tensor(RequestInput):  # type: ignore[misc]
@@ -129,6 +136,18 @@ def number(name: str, value: Any) -> int | float:
     return int(found) if name in WHOLE and found.is_integer() else found
 
 
+def require_no_settings_beside(request: InferenceRequest) -> None:
+    """Refuses settings beside `inputs`: KServe heeds none there, and clients write other things.
+
+    Raises:
+        RequestError: there is one.
+    """
+    for name in request.model_extra or ():
+        if name in (*NUMBERS, REPLIES):
+            line = "would do nothing beside inputs; settings are parameters, or tensors of inputs"
+            raise RequestError(f"{name!r} {line}", name)
+
+
 def read_binary(body: bytes, length: str, model: str) -> InferRequest:
     """A request whose tensors follow its JSON as bytes.
 
@@ -150,6 +169,7 @@ def read_binary(body: bytes, length: str, model: str) -> InferRequest:
         read = _Request.model_validate_json(body[:end])
     except ValidationError as error:
         raise RequestError(*unreadable(error.errors(), None)) from error
+    require_no_settings_beside(read)
     inputs = []
     for tensor in read.inputs:
         _check(tensor.name, tensor.datatype, tensor.shape)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hierrouter.serving.events import Decision, Hop, Route
+    from hierrouter.serving.events import Accepted, Decision, Hop, Route
     from hierrouter.serving.knobs import Terms
 
 
@@ -19,12 +20,17 @@ def hop_event(hop: Hop) -> dict[str, Any]:
     return {"event": "hop", **hop_object(hop, replies=False)}
 
 
+def accepted_event(accepted: Accepted) -> dict[str, Any]:
+    """That an answer was accepted, as a progress event tells it."""
+    return {"event": "accepted", "model": accepted.model, "hop": accepted.hop}
+
+
 def hop_object(hop: Hop, replies: bool) -> dict[str, Any]:
     """One hop of an answer.
 
     Args:
         hop: the hop.
-        replies: whether the text of an analysis is told.
+        replies: whether its text is told.
     """
     completion = hop.completion
     told = {
@@ -38,7 +44,7 @@ def hop_object(hop: Hop, replies: bool) -> dict[str, Any]:
     }
     if hop.first_s is not None:
         told["first_token_ms"] = _ms(hop.first_s)
-    if replies and hop.decision.role == "analyze":
+    if replies:
         told["reply"] = completion.reply
     return told
 
@@ -66,8 +72,13 @@ def route_object(
         "cost_usd": route.cost_usd,
         "relative_cost": route.cost_usd / cost_unit_usd,
         "degraded": route.degraded,
-        "hops": [hop_object(hop, terms.replies) for hop in route.hops],
+        "hops": [
+            hop_object(hop, terms.replies and at != route.returned)
+            for at, hop in enumerate(route.hops)
+        ],
     }
+    if route.returned is not None:
+        told["returned"] = route.returned
     if route.lost:
         told["lost_usd"] = route.lost_usd
     if terms.max_cost is not None:
@@ -129,7 +140,7 @@ def route_headers(
     }
     if path:
         told["x-hierrouter-route"] = path
-        told["x-hierrouter-hops"] = str(path.count(":") + 1)
+        told["x-hierrouter-hops"] = str(len(re.findall("[:!]", path)) + 1)
     if whole:
         told["x-hierrouter-cost-usd"] = f"{route.cost_usd:.9f}"
     if route.degraded:

@@ -20,6 +20,8 @@ WANTED = {
     "model": "an object",
 }
 """What a field has to be, by the begin of the kind of error."""
+TYPES = ("str", "int", "float", "bool")
+"""What pydantic writes behind a place to tell alternatives apart; no field is called so."""
 
 
 def wrong(errors: Sequence[Any], *framing: str) -> tuple[tuple[str | int, ...], str]:
@@ -48,7 +50,7 @@ def _place(loc: Sequence[str | int], framing: Sequence[str]) -> tuple[str | int,
     return tuple(
         part
         for part in loc
-        if isinstance(part, int) or (part not in ("str", *framing) and "[" not in part)
+        if isinstance(part, int) or (part not in (*TYPES, *framing) and "[" not in part)
     )
 
 
@@ -62,6 +64,8 @@ def _other(error: Any) -> str:
     match error["type"]:
         case "missing":
             return "is missing"
+        case "extra_forbidden":
+            return "is not known; leave it out"
         case "too_short" if limits.get("min_length") == 1:
             return "is empty; give at least one"
         case "greater_than":

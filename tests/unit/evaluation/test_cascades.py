@@ -109,3 +109,30 @@ def test_nothing_of_the_test_queries_is_used_to_tune(make_outcomes, make_arena) 
         before = play_all(make_arena(outcomes), 0.1)[policy][0].taken
         after = play_all(make_arena(changed), 0.1)[policy][0].taken
         assert before.tolist() == after.tolist()
+
+
+def test_the_majority_is_returned_and_everybody_paid(make_outcomes, make_arena) -> None:
+    outcomes = make_outcomes(30, 3, 1)
+    quality, said = outcomes.solve_quality.copy(), np.full((30, 1, 3), -1)
+    quality[:, 0] = np.array([0.2, 0.9, 0.4])
+    for row, (answers, returned) in enumerate(MAJORITIES * 6):
+        said[row, 0] = answers
+        quality[row, 0, returned] += 0.01
+    arena = make_arena(replace(outcomes, solve_quality=quality, said=said))
+    played = play_all(arena, 0.1)["majority"][0]
+    wanted = [returned for _, returned in MAJORITIES * 6]
+    assert list(played.taken) == [
+        each for each, train in zip(wanted, outcomes.train, strict=True) if not train
+    ]
+    np.testing.assert_allclose(played.cost, arena.test.solve_cost[:, 0].sum(axis=1))
+    assert played.routes == ("A!B!C=A", "A!B!C=B", "A!B!C")
+    assert "majority" not in play_all(make_arena(outcomes), 0.1)
+
+
+MAJORITIES = [
+    ([0, 1, 0], 2),  # of the two that agree, the better one
+    ([0, 0, 1], 1),
+    ([0, 1, 2], 1),  # all differ: the best one
+    ([-1, -1, 3], 2),  # what says nothing agrees with nobody
+    ([-1, -1, -1], 1),
+]

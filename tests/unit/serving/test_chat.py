@@ -160,6 +160,11 @@ def test_what_asks_for_nothing_passes_and_what_is_not_heeded_is_told() -> None:
         ({"max_tokens": "many"}, "max_tokens", "has to be a whole number, not 'many'"),
         ({"stop": [str(i) for i in range(17)]}, "stop", "16"),
         ({"stream": "perhaps"}, "stream", "stream has to be true or false, not 'perhaps'"),
+        (
+            {"stream_options": {"include_usge": True}},
+            "stream_options",
+            "stream_options.include_usge is not known; leave it out",
+        ),
         ({"stop": 5}, "stop", "stop has to be a text or a list, not 5"),
         ({"stop": ["a", 5]}, "stop", "stop.1 has to be a text, not 5"),
         ({"hierrouter": {"alpha": -1}}, "hierrouter.alpha", "has to be at least 0, not -1"),

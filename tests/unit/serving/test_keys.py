@@ -73,6 +73,18 @@ def test_a_file_without_usable_keys_is_refused(tmp_path, text) -> None:
         find_keys(file)
 
 
+@pytest.mark.parametrize("text", [",", " , \n", "# none"])
+def test_a_variable_without_any_key_is_refused_also_beside_a_file(
+    tmp_path, monkeypatch, text
+) -> None:
+    file = tmp_path / "keys"
+    file.write_text(ONE)
+    monkeypatch.setenv(VARIABLE, text)
+    for given in (None, file):
+        with pytest.raises(ConfigError, match=f"{VARIABLE} holds no key"):
+            find_keys(given)
+
+
 def test_a_missing_file_is_named(tmp_path) -> None:
     with pytest.raises(ConfigError, match="nowhere"):
         find_keys(tmp_path / "nowhere")

@@ -95,6 +95,29 @@ def test_a_description_that_does_not_hold_together_is_damage(router, change) -> 
     assert "\n" not in str(caught.value)
 
 
+def test_a_field_of_a_description_that_is_wrong_is_named(router) -> None:
+    hostile = changed(router, lambda raw: raw["encoder"]["config"].update(trust_remote_code=True))
+    with pytest.raises(DamagedFileError, match=r"\('trust_remote_code': "):
+        open_player(hostile)
+    escape = "\x1b[2J" + "x" * 500
+    hostile = changed(router, lambda raw: raw["config"]["pool"]["models"][0].update({escape: 1}))
+    with pytest.raises(DamagedFileError, match=r"\('models\.0\.\\x1b\[2Jx+': ") as caught:
+        open_player(hostile)
+    assert "\x1b" not in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+    def quote_itself(raw) -> None:
+        endpoint = {"url": "http://x/v1", "api_key_env": "\x1b[2J" + "x" * 500}
+        raw["config"]["pool"]["models"][0].update(
+            backend="openai", scripted=None, endpoint=endpoint
+        )
+
+    with pytest.raises(DamagedFileError) as caught:
+        open_player(changed(router, quote_itself))
+    assert "\x1b" not in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
 def test_other_weights_and_another_encoder_are_refused(router) -> None:
     other = changed(router, lambda raw: raw["weights"].update(A="0" * 64))
     with pytest.raises(HierRouterError, match="other weights"):

@@ -16,6 +16,7 @@ import numpy as np
 
 from hierrouter.evaluation.policies.arena import Arena, Played
 from hierrouter.evaluation.policies.cascades import tune
+from hierrouter.routes.outcomes import cascade_name
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -177,6 +178,30 @@ def cascades(arena: Arena, alpha: float) -> list[Played]:
     return played
 
 
+def majority(arena: Arena, alpha: float) -> list[Played]:
+    """All models answer, and what most of them say is returned; all are paid for.
+
+    Where as many say one thing as another, the model that is best on train decides.
+    """
+    said, count = arena.test.said, len(arena.test.models)
+    if said is None or count < 3:
+        return []
+    direct = said[:, 0]
+    votes = ((direct[:, :, None] == direct[:, None, :]) & (direct >= 0)[:, :, None]).sum(axis=2)
+    merit = arena.train.solve_quality[:, 0].mean(axis=0)
+    returned = np.lexsort((np.broadcast_to(merit, votes.shape), votes), axis=1)[:, -1]
+    everybody = tuple(range(count))
+    return [
+        Played(
+            "majority",
+            arena.test.solve_quality[np.arange(len(direct)), 0, returned],
+            arena.test.solve_cost[:, 0].sum(axis=1),
+            tuple(cascade_name((), everybody, each, arena.test.models) for each in everybody),
+            returned.astype(np.int64),
+        )
+    ]
+
+
 def references(arena: Arena, alpha: float) -> list[Played]:
     """`reference:X` for every model measured beside the pool."""
     quality, cost = arena.test.reference_quality, arena.test.reference_cost
@@ -216,6 +241,7 @@ POLICIES: dict[str, Policy] = {
     "single": singles,
     "path": paths,
     "cascade": cascades,
+    "majority": majority,
     "reference": references,
     "oracle_corrected": oracle_corrected,
     "oracle": oracle,
