@@ -17,6 +17,7 @@ from hierrouter.learning.environment import Game, TreeVecEnv
 from hierrouter.learning.greedy import rewards_of
 from hierrouter.learning.heads import Heads
 from hierrouter.learning.mlp import Mlp
+from hierrouter.learning.proof import surely_better
 from hierrouter.learning.router import Router, RouterInfo
 from hierrouter.learning.threads import threads
 from hierrouter.learning.trunk import SharedTrunk
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
     from hierrouter.learning.contexts import Contexts
     from hierrouter.learning.projection import Projection
 
-SURE = 2.0
-"""Standard errors on validation by which a checkpoint must beat a learned start: with one, luck on
-a hundred queries is enough, and many checkpoints are compared."""
 CURVES = {
     "train/policy_gradient_loss": "policy_loss",
     "train/value_loss": "value_loss",
@@ -254,17 +252,13 @@ class _Keeper(BaseCallback):
         return reward
 
     def _beats_start(self, rewards: NDArray[np.float64]) -> bool:
-        """Whether these rewards are above those of a learned start by `SURE` standard errors."""
+        """Whether these rewards are surely above those of a learned start."""
         if self._config.start != "regression":
             return True
         if self._first is None:
             self._first = rewards
             return True
-        gained = rewards - self._first
-        if len(gained) < 2:
-            return False  # one query shows no spread
-        error = float(gained.std()) / max(len(gained) - 1, 1) ** 0.5
-        return bool(gained.mean() > SURE * error)
+        return surely_better(rewards, self._first)
 
 
 def _batch_size(minibatches: int, transitions: int) -> int:

@@ -42,6 +42,8 @@ class Fit:
     returned: NDArray[np.int64] | None
     """R: whose answer is believed in most, by beliefs that were fitted without the query; none
     where an answer ends the route."""
+    played: NDArray[np.float64]
+    """N rewards, averaged over the alphas, each query played by what was fitted without it."""
 
 
 def regress(
@@ -107,7 +109,8 @@ def regress(
             index = np.arange(len(here))
             later_quality[number, here] = gained[number][index, chosen]
             later_cost[number, here] = paid[number][index, chosen]
-    return Fit(quality, cost, belief, returned)
+    played = later_quality[:, contexts.roots] - grid[:, None] * later_cost[:, contexts.roots]
+    return Fit(quality, cost, belief, returned, played.mean(axis=0))
 
 
 def _fit_quality(

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hierrouter.learning.actions import ANALYZE, SOLVE
+from hierrouter.learning.actions import ACCEPT, ANALYZE, SOLVE
 from hierrouter.learning.answers import AnswerScale
 from hierrouter.learning.cascading import recorded_contexts
 from hierrouter.learning.contexts import FilledContexts, sampled_embeddings
 from hierrouter.learning.features import Features
 from hierrouter.learning.heads import Heads
 from hierrouter.learning.projection import Projection
-from hierrouter.learning.regression import regress
+from hierrouter.learning.proof import surely_better
+from hierrouter.learning.regression import Fit, regress
 from hierrouter.learning.stages import Stages
 from hierrouter.learning.threads import present, threads
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from hierrouter.config import TrainingConfig
     from hierrouter.learning.contexts import Contexts
     from hierrouter.routes.fill import Filler
-    from hierrouter.routes.outcomes import Outcomes
+    from hierrouter.routes.outcomes import Moves, Outcomes
 
 GRID = 6
 """Alphas at which analyses are played on in the regression."""
@@ -117,15 +118,45 @@ class Workbench:
             return Heads(self._seen, zeros, zeros, tau), None
         filled = self._filler is not None
         stages = Stages(self.stages.models, 1, "direct") if filled else self.stages
-        recorded = recorded_contexts(part, self._state, self._unit, stages)
-        with threads(1):
-            fit = regress(
-                self._seen, recorded, part.tasks, stages.moves, self.alphas, self._config.seed
-            )
+        fit = self._regress(self._seen, part, stages)
         quality, cost = (zeros, zeros) if nothing else (fit.quality, fit.cost)
+        if stages.answered and not nothing:
+            # The best of several uncertain gains looks better than it is: routes go on after an
+            # answer only if that was better on queries that it was fitted without.
+            ending = part if part.analysed and part.hops > 1 else part.first_hop()
+            moves: Moves = "early_exit" if stages.moves == "cascade" else "direct"
+            ends = Stages(stages.models, ending.hops, moves)
+            first = self._regress(self._seen, ending, ends)
+            if not surely_better(fit.played, first.played):
+                quality, cost = _first_accepted(fit, first, stages)
         if filled and not nothing:
             quality, cost = _as_if_direct(quality, cost, len(self.stages))
         return Heads(self._seen, quality, cost, tau, fit.belief), fit.returned
+
+    def _regress(self, features: Features, part: Outcomes, stages: Stages) -> Fit:
+        with threads(1):
+            recorded = recorded_contexts(part, self._state, self._unit, stages)
+            return regress(
+                features, recorded, part.tasks, stages.moves, self.alphas, self._config.seed
+            )
+
+
+def _first_accepted(
+    fit: Fit, first: Fit, stages: Stages
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Heads by which a route ends with its first answer.
+
+    Args:
+        fit: of routes that may go on.
+        first: of those that do not.
+        stages: of the former.
+    """
+    quality, cost = fit.quality.copy(), fit.cost.copy()
+    quality[: stages.before], cost[: stages.before] = first.quality, first.cost
+    answered = slice(stages.before, None)
+    quality[answered, SOLVE:-1:2] = quality[answered, ACCEPT:]
+    quality[answered, SOLVE:-1:2, 0] -= 1.0  # as if another answer took a whole point
+    return quality, cost
 
 
 def _as_if_direct(
