@@ -150,6 +150,8 @@ class Router:
                 )
         raw = read_json(folder / "router.json")
         version = raw.get("format_version") if isinstance(raw, dict) else None
+        if version is None:
+            raise HierRouterError(f"{folder} holds no router: its router.json is something else")
         if version != FORMAT_VERSION:
             raise HierRouterError(
                 f"{folder} has router format {version}, this version ({__version__}) reads "

@@ -5,6 +5,7 @@ No code from either is run.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tempfile
 from pathlib import Path
@@ -52,7 +53,18 @@ def fetch_router(uri: str, dest: Path) -> Path:
         Router.load(Path(uri))
         return Path(uri)
     named = _parts(uri)
+    fresh = not dest.exists()
     claim_folder(dest, "router.json")
+    try:
+        return _fetched(uri, named, dest)
+    except BaseException:
+        if fresh:
+            with contextlib.suppress(OSError):  # something came into it: that stays
+                dest.rmdir()
+        raise
+
+
+def _fetched(uri: str, named: tuple[str, str | None, str | None], dest: Path) -> Path:
     with connected() as client:
         version = _version(client, uri, *named)
         note = _note(version)
@@ -60,7 +72,11 @@ def fetch_router(uri: str, dest: Path) -> Path:
             return dest
         with tempfile.TemporaryDirectory(prefix=".tmp-", dir=dest.parent) as scratch:
             found = _download(uri, version, Path(scratch))
-            Router.load(found)
+            try:
+                Router.load(found)
+            except HierRouterError as error:
+                # Where it was looked at is gone by the time that this is read.
+                raise HierRouterError(str(error).replace(str(found), uri)) from error
             (dest / NOTE).unlink(missing_ok=True)
             # The description goes first: cut short, the folder is still known as a router's.
             for file in ROUTER_FILES:

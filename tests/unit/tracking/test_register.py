@@ -343,6 +343,23 @@ def test_fetching_what_is_not_there(here: Path, stage: Stage, tmp_path: Path) ->
         fetch_router("models:/hierrouter@champion", tmp_path / "busy")
 
 
+def test_a_registered_router_that_cannot_be_read_is_named_by_its_address(
+    here: Path, stage: Stage, tmp_path: Path
+) -> None:
+    register_router(CONFIG, stage.router, stage.evaluation)
+    for stored in (here / "mlruns").rglob("router.json"):
+        said = json.loads(stored.read_text())
+        stored.write_text(json.dumps(said | {"format_version": 1}))
+    dest = tmp_path / "fetched"
+    with pytest.raises(HierRouterError, match=r"^models:/hierrouter@champion has router format 1"):
+        fetch_router("models:/hierrouter@champion", dest)
+    assert not dest.exists()
+    dest.mkdir()
+    with pytest.raises(HierRouterError):
+        fetch_router("models:/hierrouter@champion", dest)
+    assert dest.is_dir()
+
+
 def test_a_real_server(server: str, stage: Stage, tmp_path: Path) -> None:
     done = register_router(CONFIG, stage.router, stage.evaluation, stage.tree)
     assert done.aliases == ("challenger", "champion")
