@@ -16,7 +16,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from _report import print_header
@@ -26,6 +26,7 @@ from hierrouter.evaluation.statistics.crossed import Crossed, compare, differenc
 from hierrouter.evaluation.statistics.intervals import Bootstrap, intervals
 from hierrouter.learning.train import fit
 from hierrouter.routes.load import load_outcomes, tree_info
+from hierrouter.routes.outcomes import Moves
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,7 +48,7 @@ So the figure flatters it, if anything."""
 
 def rewards(router: Router, part: Outcomes, unit: float) -> NDArray[np.float64]:
     """Mean over the alpha grid of the reward for each query."""
-    routes = part.routes(router.info.moves)
+    routes = part.every_route(router.info.moves)
     rows = np.arange(len(part))
     each = [routes.reward(a, unit)[rows, router.follow(part, a)] for a in ALPHA_GRID]
     return np.asarray(np.mean(each, axis=0))
@@ -57,7 +58,7 @@ def main() -> None:
     """Trains, judges and prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tree", type=Path, default=Path("studies/small_pool"))
-    parser.add_argument("--moves", default="direct", choices=["direct", "paper", "early_exit"])
+    parser.add_argument("--moves", default="direct", choices=get_args(Moves))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--iterations", type=int, default=TrainingConfig().iterations)
     options = parser.parse_args()

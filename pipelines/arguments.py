@@ -12,7 +12,7 @@ import yaml
 from hierrouter.config import DataConfig, EvaluationConfig, PoolConfig, TrainingConfig
 from hierrouter.configfile import load_part
 from hierrouter.errors import ConfigError
-from hierrouter.stages.train import parse_seeds, refuse_filling
+from hierrouter.stages.settings import parse_seeds, refuse_filling
 
 KINDS = {
     "STRING": (str, "text"),

@@ -17,7 +17,7 @@ from hierrouter.configfile import join_parts, load_config, load_part
 from hierrouter.errors import ConfigError
 from hierrouter.files import atomic_path
 from hierrouter.serving.manifests import refuse_folders
-from hierrouter.stages.train import refuse_filling
+from hierrouter.stages.settings import refuse_filling
 from pipelines.arguments import PARTS, declared_parameters, read_arguments
 from pipelines.definition import RECORDINGS, Compiled, build
 

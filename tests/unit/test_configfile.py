@@ -138,7 +138,8 @@ def test_later_overrides_win_and_keep_what_was_written(minimal: Path) -> None:
         ("evaluation.alphas=[0, .5]", "evaluation: alpha 0.1 must be one of alphas"),
         (
             "training.moves=jump",
-            "training.moves: \"jump\" is not allowed; should be 'direct', 'paper' or 'early_exit'",
+            "training.moves: \"jump\" is not allowed; should be 'direct', 'paper', 'early_exit', "
+            "'cascade' or 'escalate'",
         ),
         ("pool.models.0.name=a b", 'pool.models.0.name: "a b" is not allowed; should be text that'),
         ("pool.models.0.model=7", "pool.models.0.model: 7 is not allowed; should be text"),

@@ -12,9 +12,6 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pandas.util import hash_array
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -164,6 +161,8 @@ def _mixed(values: NDArray[np.uint64], mixer: np.uint64) -> NDArray[np.uint64]:
 
 def _shingle_hashes(texts: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     """The distinct shingles of each text as sorted hashes, one text after the other; how many."""
+    from pandas.util import hash_array  # half a second, which most commands do not need
+
     words = [_WORD.findall(text) for text in texts]
     counts = np.array([len(each) for each in words])
     flat = np.array(list(chain.from_iterable(words)), dtype=object)
@@ -225,6 +224,9 @@ def _joined(
     group: NDArray[np.int64], one: NDArray[np.int64], two: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """The group of each text once pairs are joined."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     count = len(group)
     edges = coo_array((np.ones(len(one), np.int8), (group[one], group[two])), shape=(count, count))
     _, label = connected_components(edges, directed=False)

@@ -46,7 +46,7 @@ class Walks:
 
 
 def walk(router: Router, contexts: Contexts, alphas: Sequence[float]) -> Walks:
-    """Plays every query at every alpha, all at once: a step for each hop.
+    """Plays every query at every alpha, all at once: a step for each hop, and one to accept.
 
     Args:
         router: the router.
@@ -64,7 +64,7 @@ def walk(router: Router, contexts: Contexts, alphas: Sequence[float]) -> Walks:
     answers: list[tuple[int, ...]] = [()] * len(row)
     returned = np.full(len(row), -1)
     going = np.arange(len(row))
-    while len(going):
+    for _ in range(contexts.hops + 1):
         at = row[going]
         scores = router.state_scores(
             contexts.state[at],
@@ -97,6 +97,8 @@ def walk(router: Router, contexts: Contexts, alphas: Sequence[float]) -> Walks:
         cost[done] = paid[ends]
         row[going] = np.where(ends, at, onward)
         going = going[~ends]
+        if not len(going):
+            break
     shape = (count, queries)
     routes = [Taken(*each) for each in zip(analyses, answers, returned.tolist(), strict=True)]
     each = [routes[start : start + queries] for start in range(0, len(routes), queries)]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from hierrouter.config import EvaluationConfig
 from hierrouter.configfile import load_part
-from hierrouter.stages.train import parse_seeds
+from hierrouter.stages.settings import parse_seeds
 from hierrouter.tracking.pipeline_runs import open_pipeline_run
 from hierrouter.tracking.store import use_tracking
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from hierrouter.config import EvaluationConfig, TrainingConfig
 from hierrouter.configfile import load_part
-from hierrouter.errors import ConfigError, HierRouterError
+from hierrouter.errors import HierRouterError
 from hierrouter.evaluation.forewarn import forewarn
 from hierrouter.learning.router import Router
 from hierrouter.learning.train import is_trained, train_router
 from hierrouter.progress import say
+from hierrouter.stages.settings import parse_seeds, refuse_filling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -68,36 +69,6 @@ def train_seeds(training: str, seeds: str, tree: Path, out: Path) -> dict[str, A
         for each in routers_in([out])
         if each.reward is not None
     }
-
-
-def refuse_filling(training: TrainingConfig) -> None:
-    """Makes sure that training needs no more than what was recorded.
-
-    Raises:
-        ConfigError: it would record while it trains, into a tree that no other task sees.
-    """
-    if training.fill:
-        raise ConfigError(
-            "training.fill: a pipeline's tasks share no tree that training could fill; record all "
-            "that the moves need (training.fill: false), or train with `hierrouter run`"
-        )
-
-
-def parse_seeds(text: str) -> list[int]:
-    """Reads "42, 43".
-
-    Raises:
-        ConfigError: it is no such list, or a seed stands twice.
-    """
-    try:
-        seeds = [int(part) for part in text.split(",")]
-    except ValueError:
-        seeds = []
-    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        raise ConfigError(
-            f"seeds {text!r}: give whole numbers, each once, separated by commas: 42,43"
-        )
-    return seeds
 
 
 def routers_in(folders: Iterable[Path]) -> list[Trained]:

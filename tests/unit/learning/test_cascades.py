@@ -123,7 +123,7 @@ def test_ppo_finds_it_from_nothing(learned, doubtful) -> None:
 
 
 def test_returns_what_two_of_three_say(learned, agreeing) -> None:
-    router = learned(agreeing, learner="regression", alpha=0.1, cost_unit_usd=1.0)
+    router = learned(agreeing, learner="regression", moves="escalate", alpha=0.1, cost_unit_usd=1.0)
     names, reward = names_and_rewards(router, agreeing, 0.1)
     # Two that agree are right; else the third decides, whichever of the two it agrees with.
     assert reward == pytest.approx(1 - 0.1 * 0.001 * (2 + 2 / 3), abs=1e-4)
@@ -284,7 +284,7 @@ def test_too_many_stages_are_refused(make_outcomes, learned, tmp_path: Path) -> 
 
 
 def test_a_router_comes_back_the_same(make_outcomes, learned, tmp_path: Path) -> None:
-    world = with_answers(make_outcomes(n=30, models=3, hops=3))
+    world = with_answers(make_outcomes(n=30, models=2, hops=2))
     router = learned(world, learner="regression")
     router.save(tmp_path / "one", [], "card")
     learned(world, learner="regression").save(tmp_path / "two", [], "card")

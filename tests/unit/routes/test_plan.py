@@ -91,7 +91,7 @@ def test_storage_of_a_finished_tree_is_the_size_of_its_files(world) -> None:
     "first", [Part(per_task=2), Part(per_task=1), Part(per_task=3), Part(per_task=4, direct=True)]
 )
 def test_what_is_left_is_what_collecting_then_makes(world, first) -> None:
-    queries = world.sample(12)
+    queries = world.sample(6)
     collect_routes(world.pool(), queries, world.tree, first)
     early = RouteTree(world.tree)
     plan = plan_recording(world.pool(), early.queries, tree=early)
