@@ -91,9 +91,15 @@ def paper_router(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _saved(tmp_path_factory.mktemp("paper"), "paper")
 
 
-def _saved(folder: Path, moves: str) -> Path:
+@pytest.fixture(scope="session")
+def cascade_router(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One that asks small, then medium, and returns small's answer to the page's question."""
+    return _saved(tmp_path_factory.mktemp("cascade"), "cascade", seed=21)
+
+
+def _saved(folder: Path, moves: str, seed: int = 4) -> Path:
     pool = load_config(ROOT / "configs" / "scripted.yaml", []).pool
-    arbitrary_router(pool, moves, seed=4).save(folder / "router", [], "A router for tests.")
+    arbitrary_router(pool, moves, seed).save(folder / "router", [], "A router for tests.")
     return folder / "router"
 
 

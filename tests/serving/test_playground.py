@@ -218,6 +218,30 @@ def test_a_second_hop_follows_the_first_and_no_single_model_is_asked(
     assert not page.seen("#alone")
 
 
+def test_which_of_two_answers_is_returned_is_shown(
+    visit: Callable[..., Page],
+    start_server: Callable[..., Server],
+    cascade_router: Path,
+    upstream: Upstream,
+) -> None:
+    server = start_server("--endpoint", f"medium={upstream.url}", router=cascade_router)
+    told = answer(server)
+    assert told["hierrouter"]["route"] == "small!medium=small"
+    page = visit(server)
+    ask(page)
+    page.until(ENDED)
+    hops = "#routed .route > *"
+    assert texts(page, f"{hops} .note") == ["Its answer is returned.", ""]
+    assert told["choices"][0]["message"]["content"] in texts(page, "#routed .answer")[0]
+    # A model that fails after an answer: the answer stays.
+    upstream.behaviour["medium"] = "gateway"
+    ask(page, models=("small", "medium"))
+    page.until(ENDED)
+    notes = texts(page, f"{hops} .note")
+    assert notes == ["Its answer is returned.", "It failed, or was too slow."]
+    assert told["choices"][0]["message"]["content"] in texts(page, "#routed .answer")[0]
+
+
 def test_replies_are_shown_as_text_and_nothing_in_them_runs(
     visit: Callable[..., Page], paper_server: Server, upstream: Upstream
 ) -> None:

@@ -89,6 +89,7 @@ class Column {
     const told = event.hierrouter;
     if (told?.event === "decision") this.decide(told);
     if (told?.event === "hop") this.complete(told);
+    if (told?.event === "accepted") this.accept(told);
     const said = event.choices?.[0]?.delta?.content;
     if (said) {
       this.answer.hidden = false;
@@ -162,6 +163,18 @@ class Column {
     }
   }
 
+  // An answer at hand is returned, of a router that may ask another model after one.
+  accept(told) {
+    const last = this.hops.at(-1);
+    if (!last.done) {
+      last.element.classList.replace("running", "failed");
+      show(last.note, "It failed, or was too slow.");
+      last.done = true;
+      this.hops.pop();
+    }
+    if (this.route.children.length > 1) show(this.hops[told.hop].note, "Its answer is returned.");
+  }
+
   finish(told) {
     for (const hop of told.hops) this.complete(hop);
     this.end();
@@ -170,7 +183,8 @@ class Column {
     this.summary = { cost: told.cost_usd, ms };
     this.answer.hidden = false;
     if (!this.text.textContent) show(this.note, "The answer is empty.");
-    if (told.hops.at(-1)?.finish_reason === "length") show(this.note, "Cut off at the token limit.");
+    const cut = (told.hops[told.returned] ?? told.hops.at(-1))?.finish_reason === "length";
+    if (cut) show(this.note, "Cut off at the token limit.");
     if (told.hops.length > 1) {
       fill(this.totals, {
         Route: told.route,
