@@ -96,7 +96,8 @@ export HOME=$work MLFLOW_TRACKING_URI=http://127.0.0.1:$port HIERROUTER_HOME=$wo
   --backend-store-uri "sqlite:///$work/mlflow.db" --artifacts-destination "$work/served" \
   >"$work/mlflow.log" 2>&1 &
 pids+=($!)
-curl --silent --retry 60 --retry-delay 1 --retry-connrefused "$MLFLOW_TRACKING_URI/health"
+curl --silent --retry 60 --retry-delay 1 --retry-connrefused "$MLFLOW_TRACKING_URI/health" ||
+  { tail -n 5 "$work/mlflow.log" >&2; echo "MLflow does not start (can user 1000 run $PYTHON?)" >&2; exit 1; }
 echo " $MLFLOW_TRACKING_URI"
 
 step "the pipeline, in the image"
@@ -132,7 +133,7 @@ key=$("$PYTHON" -c 'import secrets; print(secrets.token_hex(24))')
 server=$("$engine" run --detach --read-only --tmpfs /tmp --cap-drop ALL --network host \
   --env MLFLOW_TRACKING_URI="$MLFLOW_TRACKING_URI" --env HIERROUTER_API_KEYS="$key" "$IMAGE" \
   hierrouter serve --router models:/hierrouter@champion --port "$port")
-curl --silent --show-error --fail --output /dev/null \
+curl --silent --fail --output /dev/null \
   --retry 120 --retry-delay 1 --retry-connrefused "$url/v2/health/ready" ||
   { "$engine" logs "$server" >&2; exit 1; }
 "$engine" exec "$server" python -m hierrouter.serving.health
