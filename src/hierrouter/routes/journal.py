@@ -8,12 +8,15 @@ import sys
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from hierrouter.errors import DamagedFileError
 from hierrouter.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 JOURNAL = "recordings.json"
 PACKAGES = ("hierrouter", "openvino-genai", "transformers", "torch", "openai")
@@ -29,13 +32,28 @@ def note_recording(folder: Path, nodes: int, seconds: float) -> None:
     """
     entry = {
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": command_line(sys.argv),
         "nodes": nodes,
         "seconds": round(seconds, 1),
         "machine": machine(),
         "versions": _versions(),
     }
     write_json(folder / JOURNAL, [*read_journal(folder), entry])
+
+
+def command_line(arguments: Sequence[str]) -> str:
+    """A command as it may be passed on with a tree: of whole paths the last part alone.
+
+    Where somebody keeps things, and under which name, is nobody else's business.
+
+    Args:
+        arguments: the program, and what it was given.
+    """
+    told = []
+    for argument in arguments:
+        option, sign, value = argument.rpartition("=")
+        told.append(option + sign + (Path(value).name if Path(value).is_absolute() else value))
+    return shlex.join(told)
 
 
 def read_journal(folder: Path) -> list[dict[str, Any]]:
