@@ -26,16 +26,17 @@ if TYPE_CHECKING:
 
 
 MOST = 1000
-"""Stages of a router, at most: each has a row of numbers for every action."""
+"""Stages of a cascade, at most: each has a row of numbers for every action."""
 
 
 def too_many_stages(models: int, hops: int, moves: Moves) -> str | None:
-    """Why there cannot be a router with so many stages; none where there can."""
-    count = stage_count(models, hops) if moves != "escalate" else 1
-    if moves in ("cascade", "escalate"):
-        for depth in range(hops if moves == "cascade" else 1):
-            hands = sum(comb(models, answers) for answers in range(1, hops - depth + 1))
-            count += hands * (models if depth else 1)
+    """Why sets of answers are too many to tell apart; none where they are not, or are not told."""
+    if moves not in ("cascade", "escalate"):
+        return None
+    count = 1 if moves == "escalate" else stage_count(models, hops)
+    for depth in range(hops if moves == "cascade" else 1):
+        hands = sum(comb(models, answers) for answers in range(1, hops - depth + 1))
+        count += hands * (models if depth else 1)
     if count <= MOST:
         return None
     return (

@@ -149,13 +149,13 @@ def fit(
     unit = train.cost_unit_usd() if config.cost_unit_usd == "auto" else config.cost_unit_usd
     workbench = Workbench(config, train, unit, filler)
     stages = workbench.stages
+    if too_many := too_many_stages(stages.models, stages.hops, stages.moves):
+        raise ConfigError(f"training.{too_many}")
     if stages.answered and train.signals is None:
         raise ConfigError(
             f"training.moves: {config.moves} looks at answers, and imported outcomes have none; "
             "set training.moves=direct"
         )
-    if too_many := too_many_stages(stages.models, stages.hops, stages.moves):
-        raise ConfigError(f"training.{too_many}")
     game_contexts, kept_back = workbench.contexts(fitting), workbench.contexts(validation)
     low, high = (alpha / (1 + alpha) for alpha in config.alpha_range)
     game = Game(game_contexts, config.moves, low, high, config.limited_share)

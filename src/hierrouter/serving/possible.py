@@ -206,11 +206,9 @@ class Possible:
         if least == math.inf:
             raise TooLongError("the question is too long for every allowed model")
         lower = "" if play.question.max_tokens is None else ", or lower max_tokens"
-        most = play.terms.max_cost
-        rest = f", {left:.3g} of them left" if most != left else ""
         raise TooDearError(
-            f"hierrouter.max_cost is {most:.3g} dollars{rest}; the cheapest route may cost "
-            f"{least:.3g}: raise it{lower}"
+            f"hierrouter.max_cost is {left:.3g} dollars; the cheapest route may cost {least:.3g}: "
+            f"raise it{lower}"
         )
 
     def _in_time(

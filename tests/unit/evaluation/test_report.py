@@ -15,7 +15,7 @@ from hierrouter.config import EvaluationConfig
 from hierrouter.evaluation.measure import measure
 from hierrouter.evaluation.report import render_report
 from hierrouter.evaluation.report.bars import differences, task_bars
-from hierrouter.evaluation.report.examples import Call, Example, Side
+from hierrouter.evaluation.report.examples import Call, Example, Side, _places
 from hierrouter.evaluation.report.learning import learning, read_curves
 from hierrouter.evaluation.report.plane import plane
 from hierrouter.evaluation.report.sankey import sankey, steps
@@ -345,6 +345,18 @@ def test_a_route_is_read_call_by_call():
     assert steps("A") == [("A", "answers")]
     assert steps("A:B") == [("A", "analyses"), ("B", "answers")]
     assert steps("A:B!C") == [("A", "analyses"), ("B", "is checked"), ("C", "answers")]
+    # An analysis by the model whose answer is returned stays one.
+    assert steps("B:A!B=A") == [("B", "analyses"), ("A", "answers"), ("B", "is checked")]
+    assert steps("A!B=A") == [("A", "answers"), ("B", "is checked")]
+
+
+def test_where_the_replies_of_a_route_stand() -> None:
+    def places(route: str) -> list[tuple[str, ...]]:
+        return [(*key.models, key.role) for key, _ in _places("q", route)]
+
+    assert places("A:B") == [("A", "analyze"), ("A", "B", "solve")]
+    assert places("A!B=A") == [("A", "solve"), ("B", "solve")]
+    assert places("A:B!C") == [("A", "analyze"), ("A", "B", "solve"), ("A", "C", "solve")]
 
 
 @pytest.mark.parametrize("width", [WIDE, NARROW])

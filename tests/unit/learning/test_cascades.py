@@ -139,6 +139,15 @@ def test_nothing_is_learned_from_permuted_outcomes(learned, doubtful) -> None:
     assert names_and_rewards(router, luck, 0.3)[1] == pytest.approx(0.7, abs=0.05)
 
 
+def test_no_route_goes_on_after_an_answer_for_luck_alone(learned, make_outcomes) -> None:
+    """All outcomes are coins and cost next to nothing: somebody always looks better."""
+    for seed in range(3):
+        world = with_answers(make_outcomes(n=60, hops=2, seed=seed), seed)
+        cheap = replace(world, solve_cost=np.full_like(world.solve_cost, 1e-6))
+        router = learned(cheap, learner="regression", moves="escalate")
+        assert names_and_rewards(router, cheap, 0.0)[0] <= {"A", "B"}
+
+
 def arbitrary(models: int, hops: int, moves: str, seed: int = 0) -> Router:
     policy = arbitrary_policy(4, models, hops, seed, moves=moves)
     return Router(arbitrary_info("ABCD"[:models], hops, policy, moves=moves), policy)

@@ -166,11 +166,11 @@ def _side(tree: RouteTree, query: Query, played: Played, row: int, unit: float) 
 
 
 def _places(query_id: str, route: str) -> list[tuple[NodeKey, str]]:
-    """Where the replies of a route stand: after an answer that was checked, all begins anew."""
+    """Where the replies of a route stand: whoever is asked after an answer does not see it."""
     found: list[tuple[NodeKey, str]] = []
     before: tuple[str, ...] = ()
     for model, does in steps(route):
         role: Role = "analyze" if does == "analyses" else "solve"
         found.append((NodeKey(query_id, (*before, model), role), does))
-        before = (*before, model) if role == "analyze" else ()
+        before = (*before, model) if role == "analyze" else before
     return found

@@ -65,10 +65,16 @@ def steps(route: str) -> list[tuple[str, str]]:
     """The calls of a route: the model, and what it is called for.
 
     Args:
-        route: such as `A`, `A:B` or `A!B`.
+        route: such as `A`, `A:B` or `A!B`; in `A!B=A` A's answer is the one that is returned.
     """
-    found = re.findall(r"([^:!]+)([:!]?)", route)
-    return [(name, ENDS[after]) for name, after in found]
+    calls, _, returned = route.partition("=")
+    found = [(name, ENDS[after]) for name, after in re.findall(r"([^:!]+)([:!]?)", calls)]
+    if not returned:
+        return found
+    return [
+        (name, does if does == ENDS[":"] else ENDS["" if name == returned else "!"])
+        for name, does in found
+    ]
 
 
 def sankey(routes: Mapping[str, Mapping[str, float]], models: Sequence[str], width: int) -> Sankey:
