@@ -46,10 +46,27 @@ study-full: $(INSTALLED) ## the same with five seeds, cross-fitted, and each tas
 
 study-record: $(INSTALLED) ## record what is missing of the study, in the background at low priority
 	@mkdir -p runs/record
-	@$(BIN)/hierrouter sample --config $(STUDY) --out runs/record/queries
-	@nohup nice -n 19 $(BIN)/hierrouter collect --config $(STUDY) --queries runs/record/queries \
-	  --out $(RECORDED) --part-size 10 $(ARGS) >>runs/record/log 2>&1 & \
-	  printf 'recording into $(RECORDED); look: tail -f runs/record/log; stop: kill %s\n' "$$!"
+	@$(BIN)/hierrouter sample --config $(STUDY) --out runs/record/queries --tree $(RECORDED)
+	@touch runs/record/log; from=$$(wc -c <runs/record/log); \
+	  nohup nice -n 19 $(BIN)/hierrouter collect --config $(STUDY) --queries runs/record/queries \
+	    --out $(RECORDED) --part-size 10 $(ARGS) >>runs/record/log 2>&1 & pid=$$!; \
+	  $(call until_recording,runs/record/log)
+
+# Until the process $$pid says in the log, after its first $$from bytes, that it records, or it ends.
+# Models may have to be downloaded first: what still runs after two minutes is taken to go on.
+define until_recording
+looks=0; \
+while kill -0 "$$pid" 2>/dev/null && [ "$$looks" -lt 600 ] \
+  && ! tail -c "+$$((from + 1))" $(1) | grep -q '^record'; do looks=$$((looks + 1)); sleep 0.2; done; \
+if kill -0 "$$pid" 2>/dev/null; then \
+  printf 'recording into $(RECORDED); look: tail -f $(1); stop: kill %s\n' "$$pid"; \
+elif wait "$$pid"; then \
+  printf 'nothing is missing in $(RECORDED); see $(1)\n'; \
+else \
+  printf 'make: recording into $(RECORDED) failed: %s; see $(1)\n' "$$(tail -n 1 $(1))" >&2; \
+  exit 1; \
+fi
+endef
 
 pipeline: $(INSTALLED) ## compile the Kubeflow pipeline of CONFIG=… into pipeline.yaml (ARGS='--image …')
 	@$(BIN)/python pipelines/train_eval.py compile --config $(CONFIG) --out pipeline.yaml $(ARGS)

@@ -182,10 +182,11 @@ class Endpoint(Section):
     """Calls under way at the same time."""
     timeout_s: Annotated[float, Field(gt=0)] = 300.0
     """Seconds that one try of a call may take, until the reply is complete."""
-    retries: Annotated[int, Field(ge=0, le=100)] = 6
-    """Further tries after a refused or broken connection, a time-out, and 408, 409, 429 and 5xx:
-    after growing waits of up to 8 seconds, or when the server's Retry-After of up to 2 minutes
-    says; where it says more the call fails at once."""
+    retries: Annotated[int, Field(ge=0, le=100)] = 20
+    """Further tries after a refused or broken connection, a time-out (6 at most), and 408, 409, 429
+    and 5xx: after growing waits of up to 8 seconds, some 2 minutes in all, or when the server's
+    Retry-After of up to 2 minutes says; where it says more the call fails at once. Live, where
+    somebody waits, 2 at most."""
 
     @field_validator("url")
     @classmethod

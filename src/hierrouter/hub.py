@@ -1,7 +1,8 @@
 """Where models come from: a local folder, the Hugging Face hub, or else a mirror.
 
 The hub is asked once in a process. When it is not reached, what the Hugging Face cache holds
-serves, and then a mirror (`hierrouter.mirror`, `docs/mirrors.md`).
+serves, and then a mirror (`hierrouter.mirror`, `docs/mirrors.md`). What was recorded with a
+mirror's weights goes on with them wherever it is used, since the hub has others.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ __all__ = [
     "home",
     "mirror_serves",
     "reason",
+    "take_again",
 ]
 
 TIMEOUT_S = 5.0
@@ -56,6 +58,7 @@ HTTPError = cast("type[Exception]", HfHubHTTPError.__bases__[0])
 
 _not_reached: str | None = None
 _said = False
+_said_again = False
 
 
 @dataclass(frozen=True)
@@ -93,13 +96,15 @@ def reason() -> str | None:
     return _not_reached
 
 
-def fetch_model(model: str, revision: str = "main") -> Snapshot:
+def fetch_model(model: str, revision: str = "main", known: str | None = None) -> Snapshot:
     """Brings a model's files to this machine, if they are not here.
 
     Args:
         model: a local folder, or a Hugging Face model id.
         revision: commit, tag or branch on the hub. A mirror holds one version only, so it serves
             for "main" alone.
+        known: the digest that a tree or router remembers of it. If it is that of the mirror's
+            copy, this copy is taken and the hub is not asked.
 
     Raises:
         ConfigError: the folder does not exist.
@@ -110,6 +115,8 @@ def fetch_model(model: str, revision: str = "main") -> Snapshot:
     local = _local_folder(model)
     if local is not None:
         return _snapshot(local, "folder", model, None)
+    if (again := _remembered(model, revision, known)) is not None:
+        return Snapshot(take_again(again), "mirror", model, None, again.sha256)
     info = _ask_model(model, revision)
     if info is not None:
         return _from_hub(model, revision, info)
@@ -121,8 +128,10 @@ def fetch_model(model: str, revision: str = "main") -> Snapshot:
     return Snapshot(folder, "mirror", model, None, asset.sha256)
 
 
-def describe(model: str, revision: str = "main") -> Source:
+def describe(model: str, revision: str = "main", known: str | None = None) -> Source:
     """Where `fetch_model` would take a model from, and how many bytes it would download.
+
+    Its arguments are those of `fetch_model`.
 
     Raises:
         HierRouterError: as `fetch_model`, as far as can be told without downloading.
@@ -131,6 +140,8 @@ def describe(model: str, revision: str = "main") -> Source:
     if local is not None:
         _require_weights(local, model)
         return Source("folder", 0)
+    if (again := _remembered(model, revision, known)) is not None:
+        return Source("mirror", mirror.bytes_to_download(again), again.remark)
     info = _ask_model(model, revision)
     if info is not None:
         if _from_hf_cache(model, str(info.sha)) is not None:
@@ -140,6 +151,22 @@ def describe(model: str, revision: str = "main") -> Source:
         return Source("hub", 0)
     asset = _in_mirror(model, f"model {model}", revision)
     return Source("mirror", mirror.bytes_to_download(asset), asset.remark)
+
+
+def take_again(asset: mirror.Asset) -> Path:
+    """The folder of a mirror's asset that something was recorded with; says once why it is taken.
+
+    Raises:
+        HierRouterError: as `mirror.take`.
+    """
+    global _said_again
+    if mirror.bytes_to_download(asset) and not _said_again:
+        say(
+            "what was recorded came from the mirror, so the same is taken from there and not from "
+            f"the Hugging Face hub; see {mirror.READ_MORE}"
+        )
+        _said_again = True
+    return mirror.take(asset)
 
 
 def dataset_revision(repo: str, revision: str = "main") -> str | None:
@@ -172,6 +199,12 @@ def _local_folder(model: str) -> Path | None:
         what = "is a file" if path.exists() else "does not exist"
         raise ConfigError(f"the model folder {model} {what}; name a folder or a hub id")
     return None
+
+
+def _remembered(model: str, revision: str, known: str | None) -> mirror.Asset | None:
+    """The mirror's copy of a model, if `known` is its digest and no version is pinned."""
+    asset = mirror.find(model) if known and revision == "main" else None
+    return asset if asset is not None and asset.sha256 == known else None
 
 
 def _ask_model(model: str, revision: str) -> ModelInfo | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
 from contextlib import suppress
@@ -10,6 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
+from rich.console import Console
+
+from hierrouter import progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -161,3 +165,28 @@ def endpoint() -> Iterator[Endpoint]:
             server.let_go.set()
             server.shutdown()
             thread.join()
+
+
+class Said(io.StringIO):
+    """What is said to people, which another thread may wait for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._news = threading.Condition()
+
+    def write(self, text: str) -> int:
+        with self._news:
+            self._news.notify_all()
+            return super().write(text)
+
+    def wait_for(self, words: str) -> None:
+        with self._news:
+            assert self._news.wait_for(lambda: words in self.getvalue(), 60)
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> Said:
+    """Takes what is said."""
+    heard = Said()
+    monkeypatch.setattr(progress, "console", Console(file=heard, highlight=False, width=400))
+    return heard

@@ -1,23 +1,19 @@
-"""Models from a folder, from a hub (a small server here speaks its protocol) and from a mirror.
+"""Models from a folder, from a hub (a small server speaks its protocol) and from a mirror.
 
-The hub's client reads its settings when it is imported, and our own answer "not reached" is kept
-for the life of a process, so each case runs in a process of its own.
+Each case runs in a process of its own (`tests/hubs.py`).
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import subprocess
 import sys
-import threading
 import zipfile
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.hubs import CLOSED, COMMIT, model_hub, offer, settings, sha
 
 from hierrouter import hub
 from hierrouter.errors import ConfigError, HierRouterError
@@ -25,7 +21,6 @@ from hierrouter.errors import ConfigError, HierRouterError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FILES = {
     "config.json": b"{}",
     "model.safetensors": b"weights" * 100,
@@ -39,70 +34,10 @@ PICKLED = {"config.json": b"{}", "pytorch_model.bin": b"pickle"}
 REPOS = {"org/model": FILES, "org/pickled": PICKLED}
 
 
-def sha(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-class HubServer(BaseHTTPRequestHandler):
-    """As much of the Hugging Face hub's protocol as reading a model takes."""
-
-    def log_message(self, *_: object) -> None:
-        """Keeps the test's output clean."""
-
-    def answer(self, code: int, body: bytes, **headers: str) -> None:
-        self.send_response(code)
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def do_GET(self) -> None:
-        path = self.path.split("?")[0].strip("/")
-        if path.startswith("api/models/"):
-            named = path.removeprefix("api/models/")
-            if "/tree/" in named:
-                files = REPOS[named.partition("/tree/")[0]].items()
-                tree = [
-                    {"type": "file", "path": name, "size": len(content), "oid": sha(content)[:40]}
-                    for name, content in files
-                ]
-                self.answer(200, json.dumps(tree).encode(), Content_Type="application/json")
-                return
-            repo, _, revision = named.partition("/revision/")
-            if repo == "org/gated":
-                self.answer(403, b"{}", X_Error_Code="GatedRepo")
-            elif repo == "org/broken":
-                self.answer(500, b"{}")
-            elif repo not in REPOS:
-                self.answer(404, b"{}", X_Error_Code="RepoNotFound")
-            elif revision not in ("main", COMMIT):
-                self.answer(404, b"{}", X_Error_Code="RevisionNotFound")
-            else:
-                siblings = [
-                    {"rfilename": name, "size": len(content)}
-                    for name, content in REPOS[repo].items()
-                ]
-                info = {"id": repo, "modelId": repo, "sha": COMMIT, "siblings": siblings}
-                self.answer(200, json.dumps(info).encode(), Content_Type="application/json")
-            return
-        repo, _, rest = path.partition("/resolve/")
-        content = REPOS.get(repo, {}).get(rest.partition("/")[2])
-        if content is None:
-            self.answer(404, b"", X_Error_Code="EntryNotFound")
-        else:
-            self.answer(200, content, ETag=f'"{sha(content)}"', X_Repo_Commit=COMMIT)
-
-    do_HEAD = do_GET  # noqa: N815
-
-
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), HubServer)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
+    with model_hub(REPOS) as url:
+        yield url
 
 
 CODE = """
@@ -120,23 +55,11 @@ for call in json.loads(sys.argv[1]):
 
 def ask(home: Path, endpoint: str, *calls: list[str], **more: str) -> tuple[list[Any], str]:
     """Makes calls to `hub` in a new process; returns their results and what people read."""
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("HF_")},
-        "HF_HOME": str(home / "hf"),
-        "HF_ENDPOINT": endpoint,
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "HIERROUTER_HOME": str(home / "own"),
-        "HIERROUTER_MIRRORS": "",
-        "no_proxy": "127.0.0.1",
-        **more,
-    }
     command = [sys.executable, "-c", CODE, json.dumps(calls)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        command, env=settings(home, endpoint, **more), capture_output=True, text=True, check=True
+    )
     return [json.loads(line) for line in done.stdout.splitlines()], done.stderr
-
-
-CLOSED = "http://127.0.0.1:9"  # the discard port: nothing listens there
 
 
 def test_model_from_the_hub_then_from_its_cache(tmp_path: Path, endpoint: str) -> None:
@@ -191,7 +114,7 @@ def test_what_the_hub_refuses(
 
 
 @pytest.mark.parametrize(
-    ("settings", "why"),
+    ("closed", "why"),
     [
         ({"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE is set"),
         ({"HF_ENDPOINT": CLOSED}, "refused"),
@@ -199,10 +122,10 @@ def test_what_the_hub_refuses(
     ],
 )
 def test_neither_hub_nor_mirror(
-    tmp_path: Path, endpoint: str, settings: dict[str, str], why: str
+    tmp_path: Path, endpoint: str, closed: dict[str, str], why: str
 ) -> None:
     calls = ["fetch_model", "org/model"], ["describe", "org/model"]
-    for got in ask(tmp_path, endpoint, *calls, **settings)[0]:
+    for got in ask(tmp_path, endpoint, *calls, **closed)[0]:
         assert got["error"] == "UnreachableError"
         assert f"not reached ({why}" in got["text"] or why in got["text"]
         assert "no mirror has it" in got["text"]
@@ -252,18 +175,48 @@ def test_mirror_serves_and_says_so_once(tmp_path: Path) -> None:
         for name in names
     ]
     (index / "mirrors" / "own.yaml").write_text(json.dumps({"assets": entries}))
-    settings = {
+    offered = {
         "HIERROUTER_MIRRORS": str(index / "mirrors"),
         "PIP_NO_INDEX": "1",
         "PIP_FIND_LINKS": str(index),
     }
     calls = [["fetch_model", name] for name in names]
-    got, said = ask(tmp_path, CLOSED, *calls, **settings)
+    got, said = ask(tmp_path, CLOSED, *calls, **offered)
     for one, name in zip(got, names, strict=True):
         assert (one["source"], one["repo"], one["revision"]) == ("mirror", name, None)
         assert one["digest"] == sha(b"x" * 500)
         assert [path.name for path in Path(one["folder"]).iterdir()] == ["a.gguf"]
     assert said.count("the mirror serves; see docs/mirrors.md") == 1
+
+
+def test_what_came_from_the_mirror_is_taken_from_there_though_the_hub_is_reached(
+    tmp_path: Path, endpoint: str
+) -> None:
+    folder = tmp_path / "other"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"other weights")
+    offered = offer(tmp_path / "index", {"org/model": folder})
+    entry = json.loads((tmp_path / "index" / "mirrors" / "own.yaml").read_text())["assets"][0]
+    known = entry["sha256"]
+    calls = [
+        ["describe", "org/model", "main", known],
+        ["fetch_model", "org/model", "main", known],
+        ["describe", "org/model", "main", known],
+        # A version that is pinned, other weights, and nothing that is remembered: the hub's.
+        ["fetch_model", "org/model", COMMIT, known],
+        ["fetch_model", "org/model", "main", "0" * 64],
+        ["fetch_model", "org/model"],
+    ]
+    (before, got, after, *others), said = ask(tmp_path, endpoint, *calls, **offered)
+    assert (before["source"], before["download_bytes"]) == ("mirror", entry["download_bytes"])
+    assert (after["source"], after["download_bytes"]) == ("mirror", 0)
+    assert (got["source"], got["revision"], got["digest"]) == ("mirror", None, known)
+    assert (Path(got["folder"]) / "model.safetensors").read_bytes() == b"other weights"
+    assert said.count("came from the mirror, so the same is taken from there") == 1
+    assert "is not reached" not in said
+    for other in others:
+        assert (other["source"], other["revision"]) == ("hub", COMMIT)
+        assert other["digest"] != known
 
 
 def test_a_file_is_told_to_be_one(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def _package(name: str) -> Finding:
     except PackageNotFoundError:
         extra = {"kfp": "kubeflow", "kserve": "serving"}.get(name)
         if extra:
-            return name, None, f"not installed; comes with `pip install hierrouter[{extra}]`"
+            return name, None, f"not installed; `pip install -e '.[{extra}]'` in the clone adds it"
         return name, False, "not installed; run `make install`"
 
 

@@ -90,7 +90,7 @@ def fresh_queries(tree: Path, count: int) -> list[Query]:
     per_task = -(-count // len(config.tasks))
     larger = config.model_copy(update={"queries_per_task": config.queries_per_task + per_task})
     known = {query.query_id for query in opened.queries}
-    queries, _ = choose(larger, load_questions(larger))
+    queries, _ = choose(larger, load_questions(larger, opened.info["data"].get("tasks", {})))
     return [query for query in queries if query.query_id not in known][:count]
 
 

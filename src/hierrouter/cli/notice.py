@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hierrouter import hub
 from hierrouter.config import DataConfig, PoolConfig
 from hierrouter.data.sources import download_bytes
+from hierrouter.pool.weights import mirrored
 from hierrouter.progress import duration, say
 from hierrouter.routes.calls import Part
 from hierrouter.routes.encoder import HASHING, IMPORTED
@@ -15,6 +16,7 @@ from hierrouter.routes.plan import plan_recording, stand_ins
 from hierrouter.routes.tree import read_info
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from hierrouter.config import Config
@@ -33,7 +35,8 @@ def announce(config: Config, out: Path) -> None:
     """
     sampled = (out / "queries" / "queries.parquet").exists()
     models = needed_models(config.pool)
-    conversions = _say_downloads(models, 0 if sampled else download_bytes(config.data))
+    known = _mirrored(read_info(out / "tree")) if (out / "tree" / "tree.json").exists() else {}
+    conversions = _say_downloads(models, 0 if sampled else download_bytes(config.data), known)
     device = _device() if models else "cpu"
     training = config.training
     steps = training.steps or config.pool.hops
@@ -60,17 +63,36 @@ def announce_live(tree: Path) -> None:
     """
     info = read_info(tree)
     sampled = info["data"].get("config")
-    benchmarks = download_bytes(DataConfig.model_validate(sampled)) if sampled else 0
+    recorded = info["data"].get("tasks", {})
+    benchmarks = download_bytes(DataConfig.model_validate(sampled), recorded) if sampled else 0
     models = needed_models(PoolConfig.model_validate(info["pool"]))
-    if conversions := _say_downloads(models, benchmarks):
+    if conversions := _say_downloads(models, benchmarks, _mirrored(info)):
         say(f"and {duration(conversions * CONVERT_SECONDS)} to prepare models, once")
 
 
-def _say_downloads(models: set[tuple[str, str]], benchmarks: int) -> int:
-    """Says what is to be downloaded; how many models will have to be converted then."""
+def _mirrored(info: dict[str, Any]) -> dict[str, str]:
+    """The digests of mirrors' copies that a tree goes on with, by the hub's name."""
+    pool, encoder = info["pool"], info["encoder"]
+    made = info["made"]["models"]
+    digests = {
+        spec["model"]: mirrored(spec["model"], made.get(spec["name"], {}).get("weights"))
+        for spec in (*pool["models"], *pool["references"])
+    }
+    digests[encoder["model"]] = encoder.get("digest")
+    return {model: digest for model, digest in digests.items() if digest is not None}
+
+
+def _say_downloads(models: set[tuple[str, str]], benchmarks: int, known: Mapping[str, str]) -> int:
+    """Says what is to be downloaded; how many models will have to be converted then.
+
+    Args:
+        models: name and revision of each.
+        benchmarks: bytes of the benchmarks.
+        known: digests that are remembered of models.
+    """
     downloads, remarks, conversions = {"the benchmarks": benchmarks}, {}, 0
     for model, revision in sorted(models):
-        source = hub.describe(model, revision)
+        source = hub.describe(model, revision, known.get(model))
         downloads[model] = source.download_bytes
         remarks[model] = source.remark
         conversions += bool(source.download_bytes and source.source == "mirror")

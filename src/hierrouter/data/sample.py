@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hierrouter.config import DataConfig
-    from hierrouter.data.sources import TaskQuestions
+    from hierrouter.data.sources import Recorded, TaskQuestions
     from hierrouter.data.tasks import Question
 
 FORMAT_VERSION = 1
@@ -52,7 +52,7 @@ class _Chosen:
     text: str
 
 
-def sample_queries(config: DataConfig, out: Path) -> Path:
+def sample_queries(config: DataConfig, out: Path, recorded: Recorded | None = None) -> Path:
     """Samples queries of every configured task and gives each its split and fold.
 
     Near-duplicates, over all tasks, share the split and the fold of the one that comes first. A
@@ -61,6 +61,7 @@ def sample_queries(config: DataConfig, out: Path) -> Path:
     Args:
         config: the data part of the configuration.
         out: a new or empty folder, or an earlier output.
+        recorded: where a tree's questions came from, as for `load_questions`.
 
     Returns:
         The table, `out/queries.parquet`; `out/queries.json` says where the queries came from.
@@ -72,10 +73,10 @@ def sample_queries(config: DataConfig, out: Path) -> Path:
     """
     claim_folder(out, SUMMARY)
     table, summary_path = out / TABLE, out / SUMMARY
-    if _is_done(config, out):
+    if _is_done(config, out, recorded or {}):
         say(f"queries: those in {out} are kept")
         return table
-    sources = load_questions(config)
+    sources = load_questions(config, recorded)
     queries, tasks = choose(config, sources)
     summary = {
         "format_version": FORMAT_VERSION,
@@ -93,7 +94,7 @@ def sample_queries(config: DataConfig, out: Path) -> Path:
     return table
 
 
-def _is_done(config: DataConfig, out: Path) -> bool:
+def _is_done(config: DataConfig, out: Path, recorded: Recorded) -> bool:
     """Whether the folder holds this very sample, whole. Asks neither hub nor mirror."""
     if not (out / SUMMARY).exists() or not (out / TABLE).exists():
         return False
@@ -103,6 +104,11 @@ def _is_done(config: DataConfig, out: Path) -> bool:
             summary["format_version"] == FORMAT_VERSION
             and summary["config"] == config.model_dump(mode="json")
             and all(still_same(task) for task in summary["tasks"].values())
+            and all(
+                task.get(key) == recorded.get(name, task).get(key)
+                for name, task in summary["tasks"].items()
+                for key in ("source", "revision", "sha256")
+            )
             and summary["digest"] == digest_queries(read_queries(out / TABLE))
         )
     except (DamagedFileError, KeyError, TypeError, AttributeError):

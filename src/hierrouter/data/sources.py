@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +11,17 @@ from hierrouter.data.mirrored import ASSET, mirrored_rows
 from hierrouter.data.own import count_lines, has_changed, own_questions
 from hierrouter.data.scripted import scripted_questions
 from hierrouter.data.tasks import TASKS, known_tasks, questions_of
-from hierrouter.errors import ConfigError, UnreachableError
+from hierrouter.errors import ConfigError, HierRouterError, UnreachableError
 from hierrouter.progress import say
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from hierrouter.config import DataConfig
     from hierrouter.data.tasks import Question, Row, Task
 
+Recorded = Mapping[str, Mapping[str, Any]]
+"""Where the questions of a tree came from, by task."""
 MAIN = "main"
 """The revision of a data set for which none is named."""
 SPARE = 1.2
@@ -33,8 +38,14 @@ class TaskQuestions:
     balanced_by: str = ""
 
 
-def load_questions(config: DataConfig) -> list[TaskQuestions]:
+def load_questions(config: DataConfig, recorded: Recorded | None = None) -> list[TaskQuestions]:
     """All questions of the configured tasks.
+
+    Args:
+        config: the data part of the configuration.
+        recorded: where a tree's questions came from, by task (`tasks` of queries.json). They are
+            taken from there again: the mirror's from the mirror and the hub's at their commit, and
+            only where that is not to be had from the other.
 
     Raises:
         ConfigError: a task is unknown or named twice, or a file of one's own is wrong.
@@ -50,7 +61,7 @@ def load_questions(config: DataConfig) -> list[TaskQuestions]:
     own = {name: _own(name, config) for name in config.tasks if name in config.own}
     if unused := [name for name in config.own if name not in own]:
         say(f"not sampled, as data.tasks does not name it: {', '.join(unused)}")
-    return [own[name] if name in own else _public(name, config) for name in config.tasks]
+    return [own[name] if name in own else _public(name, config, recorded) for name in config.tasks]
 
 
 def _own(name: str, config: DataConfig) -> TaskQuestions:
@@ -60,12 +71,12 @@ def _own(name: str, config: DataConfig) -> TaskQuestions:
     return TaskQuestions(name, read.questions, read.provenance)
 
 
-def _public(name: str, config: DataConfig) -> TaskQuestions:
+def _public(name: str, config: DataConfig, recorded: Recorded | None) -> TaskQuestions:
     if config.source == "scripted":
         wanted = max(round(config.queries_per_task * SPARE), config.queries_per_task + 5)
         questions = scripted_questions(name, wanted, config.seed)
         return TaskQuestions(name, questions, scripted_provenance())
-    return _load(TASKS[name], config.revisions.get(name, MAIN))
+    return _load(TASKS[name], config.revisions.get(name, MAIN), (recorded or {}).get(name, {}))
 
 
 def most_queries(config: DataConfig) -> dict[str, int]:
@@ -101,23 +112,50 @@ def still_same(provenance: dict[str, Any]) -> bool:
     return asset is not None and mirror_provenance(asset).items() <= provenance.items()
 
 
-def _load(task: Task, revision: str) -> TaskQuestions:
-    commit = hub.dataset_revision(task.repo, revision)
-    cached = None if commit is not None or revision == MAIN else _cached(task, revision)
-    provenance: dict[str, Any]
+def _load(task: Task, revision: str, recorded: Mapping[str, Any]) -> TaskQuestions:
+    if (asset := _mirrored(revision, recorded)) is not None:
+        try:
+            rows = _mirror_rows(task, hub.take_again(asset))
+            return _questions(task, rows, mirror_provenance(asset))
+        except HierRouterError as error:
+            say(f"{task.name}: the mirror does not serve ({error}); the hub is asked")
+    at = str(recorded["revision"]) if _of_hub(task, revision, recorded) else revision
+    commit = hub.dataset_revision(task.repo, at)
+    cached = None if commit is not None or at == MAIN else _cached(task, at)
     if commit is not None:
         say(f"{task.name}: from the hub, {task.repo} at {commit[:12]}")
         rows_by_config = {config: _hub_rows(task, config, commit) for config in task.configs}
-        provenance = {"source": "hub", "repo": task.repo, "revision": commit}
+        provenance: dict[str, Any] = {"source": "hub", "repo": task.repo, "revision": commit}
     elif cached is not None:
-        say(f"{task.name}: from the Hugging Face cache, {task.repo} at {revision[:12]}")
+        say(f"{task.name}: from the Hugging Face cache, {task.repo} at {at[:12]}")
         rows_by_config = cached
-        provenance = {"source": "hub", "repo": task.repo, "revision": revision}
+        provenance = {"source": "hub", "repo": task.repo, "revision": at}
     else:
         asset = hub.mirror_serves(ASSET, f"data set {task.repo}", revision)
-        folder = mirror.take(asset)
-        rows_by_config = {config: mirrored_rows(folder, task, config) for config in task.configs}
+        rows_by_config = _mirror_rows(task, mirror.take(asset))
         provenance = mirror_provenance(asset)
+    return _questions(task, rows_by_config, provenance)
+
+
+def _mirrored(revision: str, recorded: Mapping[str, Any]) -> mirror.Asset | None:
+    """The mirror's copy, if these questions came from it and no version is pinned."""
+    asset = mirror.find(ASSET) if recorded.get("source") == "mirror" and revision == MAIN else None
+    return asset if asset is not None and asset.sha256 == recorded.get("sha256") else None
+
+
+def _of_hub(task: Task, revision: str, recorded: Mapping[str, Any]) -> bool:
+    """Whether the hub's commit is known that these questions came from."""
+    repo = recorded.get("repo") if recorded.get("source") == "hub" else None
+    return repo == task.repo and revision == MAIN and bool(recorded.get("revision"))
+
+
+def _mirror_rows(task: Task, folder: Path) -> dict[str, list[Row]]:
+    return {config: mirrored_rows(folder, task, config) for config in task.configs}
+
+
+def _questions(
+    task: Task, rows_by_config: dict[str, list[Row]], provenance: dict[str, Any]
+) -> TaskQuestions:
     questions = [
         question
         for config, rows in rows_by_config.items()
@@ -159,8 +197,10 @@ def _cached(task: Task, commit: str) -> dict[str, list[Row]] | None:
         return None  # Another part of the data set was downloaded, or a part of this one.
 
 
-def download_bytes(config: DataConfig) -> int:
+def download_bytes(config: DataConfig, recorded: Recorded | None = None) -> int:
     """Bytes that sampling has to download from a mirror; 0 where the hub or a cache serves.
+
+    Its arguments are those of `load_questions`.
 
     Raises:
         ConfigError: a task is unknown.
@@ -172,6 +212,9 @@ def download_bytes(config: DataConfig) -> int:
     needed = 0
     for task in known_tasks(config.tasks, config.own):
         revision = config.revisions.get(task.name, MAIN)
+        if (again := _mirrored(revision, (recorded or {}).get(task.name, {}))) is not None:
+            needed = mirror.bytes_to_download(again)
+            continue
         if hub.dataset_revision(task.repo, revision) is not None:
             continue
         if revision == MAIN or hub.cached_dataset(task.repo, revision) is None:

@@ -132,7 +132,12 @@ class RecordedContexts(Contexts):
 
 
 class FilledContexts(Contexts):
-    """Contexts of queries whose direct answers are recorded; all else when it is reached."""
+    """Contexts of queries whose direct answers are recorded; all else when it is reached.
+
+    A call that its model refuses, as too long for instance, is refused to a served route as well:
+    as an answer it is a wrong one, and after an analysis that was refused every answer is one. It
+    costs what the model's direct answer does, so that no router learns to save by being refused.
+    """
 
     def __init__(
         self,
@@ -169,6 +174,7 @@ class FilledContexts(Contexts):
         self.child = np.full((count, self.models), -1)
         self.price = direct.solve_cost[:, 0] / cost_unit_usd
         self.quality = direct.solve_quality[:, 0].copy()
+        self._lost: set[int] = set()
 
     def bounds(self) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
         """None: what will be reached is not known."""
@@ -190,6 +196,9 @@ class FilledContexts(Contexts):
         edges = [
             (int(row), int(model), int(role)) for row, model, role in np.unique(wanted, axis=0)
         ]
+        # After a refused analysis nothing is asked any more.
+        lost = [edge for edge in edges if edge[0] in self._lost]
+        edges = [edge for edge in edges if edge[0] not in self._lost]
         calls = []
         for row, model, role in edges:
             names = tuple(self._specs[step].name for step in (*self._path[row], model))
@@ -205,9 +214,25 @@ class FilledContexts(Contexts):
             ]
         )
         for (row, model, role), gain in zip(edges, gains, strict=True):
-            if role == SOLVE:
+            if role != SOLVE:
+                if gain.refused:
+                    lost.append((row, model, role))
+            elif gain.refused:
+                self.price[row, model] = self.price[self.query[row], model]
+                self.quality[row, model] = 0.0
+            else:
                 self.price[row, model] = gain.cost_usd / self._unit
                 self.quality[row, model] = gain.quality
+        self._lose(lost)
+
+    def _lose(self, edges: list[tuple[int, int, int]]) -> None:
+        """Adds contexts after analyses that were not made: seen as the query, worth nothing."""
+        first = len(self._path)
+        self._add([(row, model, 0.0, self._root[self.query[row]]) for row, model, _ in edges])
+        rows = np.arange(first, len(self._path))
+        self._lost.update(rows.tolist())
+        self.price[rows] = self.price[self.query[rows]]
+        self.quality[rows] = 0.0
 
     def _add(self, fresh: list[tuple[int, int, float, NDArray[np.float32]]]) -> None:
         """Adds the contexts after some analyses: (row, model, dollars, embedding) each."""
@@ -255,7 +280,7 @@ def sampled_embeddings(
         model_threads: threads that language models and encoder get.
 
     Returns:
-        N L x D.
+        N L x D; fewer rows where a model refused an analysis, which ends its route.
 
     Raises:
         HierRouterError: as `Filler.gains`.
@@ -263,6 +288,7 @@ def sampled_embeddings(
     specs, hops = filler.pool.models, filler.pool.hops
     steps = np.random.default_rng([seed, 2]).integers(len(specs), size=(len(direct), hops - 1))
     found = [direct.embeddings[:, 0]]
+    routes = list(zip(direct.query_ids, steps, strict=True))
     for depth in range(1, hops):
         calls = [
             Call(
@@ -271,11 +297,12 @@ def sampled_embeddings(
                 "analyze",
                 specs[route[depth - 1]],
             )
-            for name, route in zip(direct.query_ids, steps, strict=True)
+            for name, route in routes
         ]
         with threads(model_threads):
             gains = filler.gains(calls)
-        found.append(np.stack([gain.state for gain in gains if gain.state is not None]))
+        routes = [each for each, gain in zip(routes, gains, strict=True) if not gain.refused]
+        found += [gain.state[None] for gain in gains if gain.state is not None]
     return np.concatenate(found)
 
 

@@ -22,7 +22,7 @@ class Completion:
     reply: str
     tokens_in: int
     tokens_out: int
-    finish_reason: str  # "stop" or "length"
+    finish_reason: str  # "stop" or "length"; "content_filter" where a server cut it
     latency_s: float
     logprob_mean: float
     logprob_min: float

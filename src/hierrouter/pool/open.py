@@ -33,8 +33,8 @@ def open_backend(
         spec: the model.
         prompts: the pool's instructions (a scripted model knows an analysis by them).
         batch_tokens: bound on a batch's tokens, prompt and reply with padding.
-        weights: the weights digest that a tree or router remembers of it; with `backend: auto`
-            what has these weights is opened.
+        weights: the weights digest that a tree or router remembers of it: what has these weights
+            is opened, where there is a choice (the mirror or the hub; `backend: auto`).
 
     Raises:
         ConfigError: it is to run on openvino, which is not installed.
@@ -51,8 +51,8 @@ def open_backend(
     if kind == "openvino":
         from hierrouter.pool.openvino_backend import OpenVINOBackend
 
-        return OpenVINOBackend(prepare_openvino(spec), spec.name)
-    prepared = prepare(spec)
+        return OpenVINOBackend(prepare_openvino(spec, weights), spec.name)
+    prepared = prepare(spec, weights)
     # Takes seconds to import, which a pool of scripted models and `identity` do not need.
     from hierrouter.pool.transformers_backend import TransformersBackend
 
@@ -92,7 +92,7 @@ def identity(spec: ModelSpec, weights: str | None = None) -> dict[str, Any]:
             "generation": {"decoding": "greedy", "prompt": "chat message"},
             "provenance": {"source": "endpoint", "repo": spec.model, "revision": spec.revision},
         }
-    prepared = prepare(spec)
+    prepared = prepare(spec, weights)
     if choose_kind(spec, weights) == "openvino":
         return {
             "weights_digest": openvino_digest(prepared.weights_digest),
@@ -135,13 +135,13 @@ def choose_kind(spec: ModelSpec, weights: str | None = None) -> Kind:
         if not installed:
             raise ConfigError(
                 f"model {spec.name} is to run on openvino, which is not installed; "
-                "pip install 'hierrouter[openvino]'"
+                "`pip install -e '.[openvino]'` in the clone"
             )
         return "openvino"
     if spec.dtype != "auto":
         return "transformers"
     if weights is not None:
-        plain = prepare(spec).weights_digest
+        plain = prepare(spec, weights).weights_digest
         if weights == plain:
             return "transformers"
         if weights == openvino_digest(plain) and installed:

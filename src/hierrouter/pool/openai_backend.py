@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 import threading
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from hierrouter.errors import HierRouterError, RefusedError, UnreachableError
 from hierrouter.pool.backend import Completion
 from hierrouter.pool.openai_line import CONNECT_S, Line
+from hierrouter.pool.openai_waiting import QUIET_S, Waiting
 from hierrouter.pool.openai_words import KEPT, Words, server_said
 from hierrouter.progress import say
 
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 TEMPLATE_TOKENS = 64
 """A cautious guess of what the server's chat template adds to a message."""
 HOPELESS = 20
-"""So many refusals before the first reply, and the fault is not the calls'."""
+"""If so many calls, the first of all, are refused, the fault is not the calls'."""
+ENDS = {reason: reason for reason in ("length", "content_filter")}
+"""How a reply may end before its own end."""
 BYTES_PER_TOKEN = 3
 """A cautious guess where a server's tokenizer is not at hand: real text has about 4."""
 
@@ -44,22 +47,27 @@ class OpenAIBackend:
     device = "endpoint"
     dtype = "unknown"
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: ModelSpec, answered: bool = False, quiet_s: float = QUIET_S) -> None:
         """Connects to nothing yet.
 
         Args:
             spec: a model with an `endpoint`.
+            answered: whether it is known to have answered before: refusals then are the calls' own.
+            quiet_s: seconds without any answer after which it is said what is being waited for.
         """
         if spec.endpoint is None:
             raise HierRouterError(f"model {spec.name} has no endpoint")
-        self._endpoint = spec.endpoint
+        self.concurrency = spec.endpoint.concurrency
+        self._endpoint, self._quiet_s = spec.endpoint, quiet_s
         self._words = Words(spec, spec.endpoint)
         self._served = self._words.served
         # What this server refused once it is not asked again. Each only ever changes one way, so
         # calls that run at the same time cannot undo what another one found out.
         self._with_logprobs = True
         self._limit_name = "max_tokens"
-        self._answered, self._refused = False, 0
+        self._answered, self._begun, self._refused = answered, 0, 0
+        self._stopped = False
+        self._waiting = Waiting(spec.name)
         self._line: Line | None = None
         self._opening = threading.Lock()
 
@@ -91,8 +99,10 @@ class OpenAIBackend:
             ConfigError: the variable of the key holds what cannot be a key.
             UnreachableError: the server still does not answer, or refuses, after all retries. Calls
                 that are under way then are waited for and told to `on_reply`; no new ones are made.
+                So it is where `on_reply` fails.
             RefusedError: it refuses some calls, as too long for instance; all others were made.
-            HierRouterError: it refuses every call, or what it answers is no chat completion.
+            HierRouterError: it refuses every call, what it answers is no chat completion, or `stop`
+                was called.
             KeyboardInterrupt: pressed by the user; calls under way are treated in the same way.
         """
         line = self._connected()
@@ -104,14 +114,21 @@ class OpenAIBackend:
         # loop then waits for ever.
         answered: SimpleQueue[Future[Completion | None]] = SimpleQueue()
 
+        def tell(position: int, completion: Completion) -> None:
+            try:
+                if on_reply is not None:
+                    on_reply(position, completion)
+            except Exception as error:  # whatever it is: calls under way are paid for, too
+                halt.set()
+                failures.append(error)
+
         def take(future: Future[Completion | None]) -> None:
             position, error = waiting[future], future.exception()
             if error is not None:
                 failures.append(error)
             elif (completion := future.result()) is not None:
                 done[position] = completion
-                if on_reply is not None:
-                    on_reply(position, completion)
+                tell(position, completion)
             # Last: a reply whose telling was interrupted is rather told twice than never.
             del waiting[future]
 
@@ -119,7 +136,11 @@ class OpenAIBackend:
             for future in list(waiting):
                 future.add_done_callback(answered.put)  # at once for one that is done
             while waiting:
-                future = answered.get()
+                try:
+                    future = answered.get(timeout=self._quiet_s)
+                except Empty:
+                    self._waiting.tell()
+                    continue
                 if future in waiting:
                     take(future)
 
@@ -140,6 +161,8 @@ class OpenAIBackend:
                 future.cancel()
         if failures:
             raise _worst(failures, len(prompts))
+        if len(done) < len(prompts):
+            raise HierRouterError(f"{self._words.at} is not asked any further; {KEPT}")
         return [done[position] for position in range(len(prompts))]
 
     def listed_models(self) -> list[str]:
@@ -151,7 +174,7 @@ class OpenAIBackend:
         line = self._connected()
 
         async def ask() -> list[str]:
-            with self._words.translating(1, CONNECT_S):
+            with self._words.translating(CONNECT_S):
                 asked = line.client.with_options(max_retries=0, timeout=CONNECT_S)
                 answer = await asked.models.with_raw_response.list(extra_headers=line.headers)
                 try:
@@ -162,9 +185,14 @@ class OpenAIBackend:
         names: list[str] = line.start(ask()).result()
         return names
 
+    def stop(self) -> None:
+        """Lets no new calls begin: `generate`, in another thread, waits for others and fails."""
+        self._stopped = True
+
     def close(self) -> None:
         """Closes the connections; calls under way are given up."""
         with self._opening:
+            self._stopped = False
             if self._line is not None:
                 self._line.close()
                 self._line = None
@@ -172,7 +200,7 @@ class OpenAIBackend:
     def _connected(self) -> Line:
         with self._opening:
             if self._line is None:
-                self._line = Line(self._endpoint, self._words.key())
+                self._line = Line(self._endpoint, self._words.key(), self._waiting.failed)
             return self._line
 
     async def _call(
@@ -180,13 +208,17 @@ class OpenAIBackend:
     ) -> Completion | None:
         """One call when its turn comes; none if `halt` is set by then."""
         async with line.places:
+            if halt.is_set() or self._stopped:
+                return None
+            early = self._begun < HOPELESS
+            self._begun += 1
             try:
-                if halt.is_set():
-                    return None
-                completion = await self._ask(line, prompt, limit)
+                with self._waiting.call():
+                    completion = await self._ask(line, prompt, limit)
             except RefusedError as error:
-                self._refused += 1
-                if self._answered or self._refused < HOPELESS:
+                # Only of those: refusing is faster than answering.
+                self._refused += early
+                if self._answered or not early or self._refused < HOPELESS:
                     raise
                 halt.set()
                 raise HierRouterError(str(error)) from error
@@ -203,7 +235,7 @@ class OpenAIBackend:
             with_logprobs, limit_name = self._with_logprobs, self._limit_name
             settings: dict[str, Any] = {"logprobs": True} if with_logprobs else {}
             settings[limit_name] = limit
-            with self._words.translating(self._endpoint.retries + 1, self._endpoint.timeout_s):
+            with self._words.translating(self._endpoint.timeout_s):
                 try:
                     answer = await line.client.chat.completions.with_raw_response.create(
                         model=self._served,
@@ -245,7 +277,7 @@ class OpenAIBackend:
                 reply=reply,
                 tokens_in=int(body.usage.prompt_tokens),
                 tokens_out=int(body.usage.completion_tokens),
-                finish_reason="length" if choice.finish_reason == "length" else "stop",
+                finish_reason=ENDS.get(choice.finish_reason, "stop"),
                 # Of the try that succeeded: waits after a refusal say nothing about the model.
                 latency_s=answer.elapsed.total_seconds(),
                 logprob_mean=sum(told) / len(told) if told else math.nan,

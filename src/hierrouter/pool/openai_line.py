@@ -12,23 +12,29 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from concurrent.futures import Future
 
     from hierrouter.config import Endpoint
 
 CONNECT_S = 10.0
 """Seconds until a machine that is not there is given up; a reply may take much longer."""
+SLOW_RETRIES = 6
+"""Most retries after which a try that takes too long is made again: it may be paid for."""
+PASSING = (408, 409, 429)
+"""Answers, beside those of 500 and more, that may be others when the call is made again."""
 
 
 class Line:
     """The client of one endpoint, and the event loop that its calls live on."""
 
-    def __init__(self, endpoint: Endpoint, key: str) -> None:
+    def __init__(self, endpoint: Endpoint, key: str, failed: Callable[[str], None]) -> None:
         """Starts the loop; connects to nothing yet.
 
         Args:
             endpoint: the server.
             key: what to authenticate with; empty: nothing is sent.
+            failed: told, on the loop, of every try that failed and may be made again: in a word.
         """
         import openai
 
@@ -42,7 +48,9 @@ class Line:
             api_key=key or "none",
             timeout=timeout,
             max_retries=endpoint.retries,
-            http_client=_on_time(endpoint.timeout_s, base_url=endpoint.url, timeout=timeout),
+            http_client=_on_time(
+                endpoint.timeout_s, failed, base_url=endpoint.url, timeout=timeout
+            ),
         )
         self.places = asyncio.Semaphore(endpoint.concurrency)
         self._loop = asyncio.new_event_loop()
@@ -70,7 +78,7 @@ class Line:
         self._loop.close()
 
 
-def _on_time(most_s: float, **settings: Any) -> Any:
+def _on_time(most_s: float, failed: Callable[[str], None], **settings: Any) -> Any:
     """The openai package's HTTP client, with a bound on each whole request.
 
     A time-out of HTTP is one of silence: a server that sends a space now and then never meets it.
@@ -81,10 +89,26 @@ def _on_time(most_s: float, **settings: Any) -> Any:
         async def send(self, request: Any, *more: Any, **options: Any) -> Any:
             try:
                 async with asyncio.timeout(most_s):
-                    return await super().send(request, *more, **options)
-            except TimeoutError as error:
+                    answer = await super().send(request, *more, **options)
+            except Exception as error:
+                kind = type(error).__name__
+                slow = kind in ("TimeoutError", "ReadTimeout", "WriteTimeout")
+                failed("time-out" if slow else "no connection")
+                if not slow:
+                    raise
+                if tries_of(request) > SLOW_RETRIES:
+                    # The package passes its own errors on, and makes no further try.
+                    raise openai.APITimeoutError(request=request) from error
                 # The package takes httpx or its successor; the request is of the one it took.
                 http = import_module(type(request).__module__.partition(".")[0])
                 raise http.ReadTimeout(f"no answer in {most_s:g} s", request=request) from error
+            if answer.status_code in PASSING or answer.status_code >= 500:
+                failed(str(answer.status_code))
+            return answer
 
     return OnTime(**settings)
+
+
+def tries_of(request: Any) -> int:
+    """How many tries of its call were made by then, this one among them."""
+    return int(request.headers.get("x-stainless-retry-count", "0")) + 1

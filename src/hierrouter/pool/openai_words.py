@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from hierrouter.errors import ConfigError, HierRouterError, RefusedError, UnreachableError
+from hierrouter.pool.openai_line import PASSING, tries_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,11 +48,10 @@ class Words:
         return key
 
     @contextmanager
-    def translating(self, tries: int, timeout_s: float) -> Iterator[None]:
+    def translating(self, timeout_s: float) -> Iterator[None]:
         """Turns what the client raises into one line that names the culprit and the remedy."""
         import openai
 
-        times = "1 try" if tries == 1 else f"{tries} tries"
         try:
             yield
         except openai.APIStatusError as error:
@@ -59,6 +59,8 @@ class Words:
             line = f"{self.at} refused the call ({said}); {self._remedy(error)}"
             raise self._kind(error)(line) from error
         except openai.APIConnectionError as error:
+            tries = tries_of(error.request)
+            times = "1 try" if tries == 1 else f"{tries} tries"
             at_once = type(error.__cause__).__name__ == "ConnectTimeout"
             if isinstance(error, openai.APITimeoutError) and not at_once:
                 raise UnreachableError(
@@ -75,7 +77,7 @@ class Words:
 
     def _kind(self, error: Any) -> type[HierRouterError]:
         """Whether a refusal is of the one call, of all calls, or passes."""
-        if error.status_code >= 500 or error.status_code in (408, 409, 429):
+        if error.status_code >= 500 or error.status_code in PASSING:
             return UnreachableError
         # Too long, mostly. A model of another name is none of the call's fault.
         own = error.status_code in (400, 413, 422) and self.served not in server_said(error)

@@ -13,13 +13,13 @@ import gc
 import time
 from typing import TYPE_CHECKING, Any
 
-from hierrouter.errors import RefusedError
+from hierrouter.errors import HierRouterError, RefusedError
 from hierrouter.pool.backend import Completion
 from hierrouter.pool.checkpoint import Checkpoint
 from hierrouter.pool.openvino_pipeline import add_request, open_pipeline
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from hierrouter.pool.backend import OnReply
@@ -65,7 +65,8 @@ class OpenVINOBackend:
             on_reply: called with every reply when it ends.
 
         Raises:
-            HierRouterError: the model cannot be loaded, or a prompt does not fit into its window.
+            HierRouterError: the model cannot be loaded, a prompt does not fit into its window, or
+                OpenVINO fails.
             RefusedError: prompts do not fit into the cache; all others were answered.
         """
         encoded = self._checkpoint.encode(prompts) if prompts else []
@@ -79,15 +80,15 @@ class OpenVINOBackend:
         started = time.perf_counter()
         running: dict[int, Any] = {}
         try:
-            running |= {
-                position: add_request(pipeline, position, tokens, limit, self._stops)
+            with self._failing():
                 for position, (tokens, limit) in enumerate(
                     zip(encoded, max_new_tokens, strict=True)
-                )
-            }
+                ):
+                    running[position] = add_request(pipeline, position, tokens, limit, self._stops)
             done: dict[int, Completion] = {}
             while running:
-                pipeline.step()
+                with self._failing():
+                    pipeline.step()
                 ended = [at for at, each in running.items() if each.get_status() != status.RUNNING]
                 for at in ended:
                     handle = running.pop(at)
@@ -129,6 +130,24 @@ class OpenVINOBackend:
             logprob_mean=sum(logprobs) / len(logprobs),
             logprob_min=min(logprobs),
         )
+
+    @contextlib.contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Says in one line that OpenVINO failed.
+
+        Raises:
+            HierRouterError: it did.
+        """
+        try:
+            yield
+        except (RuntimeError, MemoryError) as error:
+            # Its first line names a file of OpenVINO's source, a later one the reason.
+            reason = " ".join(str(error).split())[:240] or type(error).__name__
+            raise HierRouterError(
+                f"model {self._checkpoint.label}: OpenVINO failed ({reason}); run the same command "
+                "again: what was answered is kept. If it fails again, look at the memory that is "
+                "free, or set backend: transformers for another recording"
+            ) from error
 
     def _load(self) -> Any:
         if self._pipeline is None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 from safetensors import SafetensorError
 
-from hierrouter import hub
+from hierrouter import hub, mirror
 from hierrouter.errors import HierRouterError
 from hierrouter.files import digest_of
 from hierrouter.progress import say
@@ -49,14 +49,33 @@ class Prepared:
     provenance: dict[str, str]
 
 
-def prepare(spec: ModelSpec) -> Prepared:
+def mirrored(model: str, weights: str | None) -> str | None:
+    """The digest of the mirror's copy of a model, if these are its weights or were made of them.
+
+    Args:
+        model: the hub's name.
+        weights: a weights digest that a tree or router remembers.
+    """
+    asset = mirror.find(model)
+    if asset is None or weights is None:
+        return None
+    plain = asset.sha256, digest_of([CONVERSION, asset.sha256])
+    return asset.sha256 if weights in (*plain, *map(openvino_digest, plain)) else None
+
+
+def prepare(spec: ModelSpec, weights: str | None = None) -> Prepared:
     """Fetches a model's files and converts them if need be; loads no weights when that is done.
+
+    Args:
+        spec: the model.
+        weights: the weights digest that a tree or router remembers of it: if they came from the
+            mirror, they are taken from there again.
 
     Raises:
         HierRouterError: the model does not exist, or what was found is no model.
         UnreachableError: neither hub nor mirror answers.
     """
-    snapshot = hub.fetch_model(spec.model, spec.revision)
+    snapshot = hub.fetch_model(spec.model, spec.revision, mirrored(spec.model, weights))
     provenance = {
         "source": snapshot.source,
         "repo": snapshot.repo,
@@ -83,8 +102,12 @@ def openvino_digest(weights_digest: str) -> str:
     return digest_of([OPENVINO, weights_digest])
 
 
-def prepare_openvino(spec: ModelSpec) -> Path:
+def prepare_openvino(spec: ModelSpec, weights: str | None = None) -> Path:
     """Fetches a model and converts it for OpenVINO, once.
+
+    Args:
+        spec: the model.
+        weights: as for `prepare`.
 
     Returns:
         A folder for `OpenVINOBackend`.
@@ -93,7 +116,7 @@ def prepare_openvino(spec: ModelSpec) -> Path:
         HierRouterError: the model does not exist, or cannot be converted.
         UnreachableError: neither hub nor mirror answers.
     """
-    prepared = prepare(spec)
+    prepared = prepare(spec, weights)
     label = prepared.provenance["repo"].rstrip("/").rsplit("/", 1)[-1]
 
     def make(folder: Path) -> None:

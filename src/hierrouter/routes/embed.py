@@ -8,11 +8,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hierrouter.errors import DamagedFileError
-from hierrouter.files import atomic_path, digest_of, readable, sha256_text
+from hierrouter.data.queries import digest_queries
+from hierrouter.errors import DamagedFileError, HierRouterError
+from hierrouter.files import (
+    atomic_path,
+    digest_of,
+    read_json,
+    readable,
+    sha256_text,
+    write_json,
+)
 from hierrouter.progress import Progress, say
 from hierrouter.routes.encoder import open_encoder
 from hierrouter.routes.nodes import NodeKey
+from hierrouter.routes.unchanged import nodes_mark
 from hierrouter.routes.views import texts_of
 
 if TYPE_CHECKING:
@@ -30,6 +39,8 @@ PART = 128
 """Texts written together: at most so many are lost by a kill."""
 AT_ONCE = 64
 """Texts encoded together."""
+MARK = "embedded.json"
+"""Says of which nodes every context was encoded."""
 STEPS = 127
 """Whole numbers to each side of zero in which a vector is kept."""
 
@@ -51,28 +62,60 @@ def replies_of(
 def embed_tree(tree: RouteTree, config: EncoderConfig) -> None:
     """Encodes the contexts that have no vector yet: queries, analyses, and direct answers.
 
-    Each distinct text is encoded once, whichever contexts and views it stands in.
+    Each distinct text is encoded once, whichever contexts and views it stands in. Where that was
+    done for these very nodes, no reply is read.
 
     Args:
         tree: the tree; vectors go to its `embeddings/`.
         config: the encoder.
     """
     folder = embeddings_folder(tree)
+    # Of a million vectors only the texts' digests are held.
+    known: set[bytes] = set()
     for path in embedding_files(folder):
         try:
-            _read_part(path)
+            known.update(map(bytes.fromhex, read_bytes(path)[0]))
         except DamagedFileError:
             say(f"{path} could not be read back; its contexts are encoded anew")
             path.unlink(missing_ok=True)
-    known = read_embeddings(folder)
+    if (mark := _mark(tree, config, folder)) is not None and mark == _marked(folder):
+        return
     missing = sorted(
-        {text for text in _texts(tree, config) if sha256_text(text) not in known},
+        {text for text in _texts(tree, config) if bytes.fromhex(sha256_text(text)) not in known},
         key=len,
         reverse=True,
     )
-    if not missing:
-        return
-    encoder = open_encoder(config)
+    if missing:
+        _encode(tree, config, folder, missing)
+    if (mark := _mark(tree, config, folder)) is not None and mark != _marked(folder):
+        write_json(folder / MARK, mark)
+
+
+def _mark(tree: RouteTree, config: EncoderConfig, folder: Path) -> dict[str, Any] | None:
+    """What the texts of a tree follow from, and the files that hold their vectors."""
+    nodes = nodes_mark(tree)
+    if nodes is None:
+        return None
+    return {
+        "nodes_mark": nodes,
+        "query_digest": digest_queries(tree.queries),
+        "models": [spec["name"] for spec in tree.info["pool"]["models"]],
+        "views": list(config.views),
+        "max_tokens": config.max_tokens,
+        "files": [path.name for path in embedding_files(folder)],
+    }
+
+
+def _marked(folder: Path) -> Any:
+    """The mark of when all was encoded; none where there is none."""
+    try:
+        return read_json(folder / MARK)
+    except HierRouterError:
+        return None
+
+
+def _encode(tree: RouteTree, config: EncoderConfig, folder: Path, missing: Sequence[str]) -> None:
+    encoder = open_encoder(config, tree.info["encoder"])
     with Progress("embedding", len(missing), "texts") as progress:
         for start in range(0, len(missing), PART):
             part = missing[start : start + PART]

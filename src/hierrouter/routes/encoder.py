@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from hierrouter import hub
+from hierrouter.catalogue import READ_MORE
 from hierrouter.errors import HierRouterError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -35,16 +36,24 @@ class Encoder(Protocol):
         ...
 
 
-def encoder_identity(config: EncoderConfig) -> dict[str, Any]:
+def encoder_identity(
+    config: EncoderConfig, known: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """What tells one encoder from another, without loading it.
 
     Two encoders with the same identity give the same vectors.
+
+    Args:
+        config: the encoder.
+        known: the identity that a tree or router remembers: if it came from the mirror, it is taken
+            from there again.
     """
     if config.model == HASHING:
         return {"model": HASHING, "dimensions": config.dimensions}
     if config.model == IMPORTED:
-        return {"model": IMPORTED, "dimensions": config.dimensions}
-    snapshot = hub.fetch_model(config.model, config.revision)
+        # The name that was given at the import, or a digest of the vectors.
+        return {"model": IMPORTED, "dimensions": config.dimensions, "named": config.revision}
+    snapshot = _fetch(config, known)
     return {
         "model": config.model,
         "revision": snapshot.revision,
@@ -53,8 +62,24 @@ def encoder_identity(config: EncoderConfig) -> dict[str, Any]:
     }
 
 
-def open_encoder(config: EncoderConfig) -> Encoder:
+def _fetch(config: EncoderConfig, known: Mapping[str, Any] | None) -> hub.Snapshot:
+    same = known if known is not None and known.get("model") == config.model else {}
+    return hub.fetch_model(config.model, config.revision, same.get("digest"))
+
+
+def _pinned(config: EncoderConfig, known: Mapping[str, Any] | None) -> EncoderConfig:
+    """The encoder at the hub's commit that is remembered of it: its branch may have moved."""
+    if known is None or known.get("model") != config.model or not known.get("revision"):
+        return config
+    return config.model_copy(update={"revision": known["revision"]})
+
+
+def open_encoder(config: EncoderConfig, known: Mapping[str, Any] | None = None) -> Encoder:
     """Loads the encoder that `config` names.
+
+    Args:
+        config: the encoder.
+        known: as for `encoder_identity`; of the hub, its commit is taken.
 
     Raises:
         HierRouterError: it cannot be had or is no sentence-transformers model.
@@ -63,11 +88,11 @@ def open_encoder(config: EncoderConfig) -> Encoder:
         return HashingEncoder(config.dimensions)
     if config.model == IMPORTED:
         raise HierRouterError(
-            "the vectors of these prompts were imported, and which encoder made them is not known, "
-            "so no new text can be read; import with --same-encoder and that encoder in "
+            "the vectors of these prompts were imported, and the encoder that made them is not "
+            "at hand, so no new text can be read; import with --same-encoder and that encoder in "
             "pool.encoder, or without vectors, and train again"
         )
-    return SentenceEncoder(hub.fetch_model(config.model, config.revision).folder, config.max_tokens)
+    return SentenceEncoder(_fetch(_pinned(config, known), known).folder, config.max_tokens)
 
 
 def open_matching_encoder(config: EncoderConfig, identity: dict[str, Any]) -> Encoder:
@@ -80,12 +105,22 @@ def open_matching_encoder(config: EncoderConfig, identity: dict[str, Any]) -> En
     Raises:
         HierRouterError: what is to be had now is another encoder.
     """
-    if encoder_identity(config) != identity:
+    if config.model == IMPORTED:
+        return open_encoder(config)  # which says why there is none
+    here = encoder_identity(_pinned(config, identity), identity)
+    if here != identity:
         raise HierRouterError(
-            f"{config.model} is not the encoder that this router was trained with (another "
-            "revision or digest); pin pool.encoder.revision, or train the router anew"
+            f"{config.model} is not the encoder that this router was trained with "
+            f"({_told(here)} here, {_told(identity)} then); where that is to be had is said in "
+            f"{READ_MORE}, else collect and train anew"
         )
-    return open_encoder(config)
+    return open_encoder(config, identity)
+
+
+def _told(identity: Mapping[str, Any]) -> str:
+    """What tells an encoder from others, for people."""
+    revision, digest = identity.get("revision"), str(identity.get("digest"))[:12]
+    return f"revision {str(revision)[:12]}" if revision else f"digest {digest}"
 
 
 class HashingEncoder:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hierrouter.config import PoolConfig
-from hierrouter.errors import HierRouterError
+from hierrouter.errors import HierRouterError, RefusedError
 from hierrouter.interrupts import finished_first
 from hierrouter.pool.loaded import LoadedBackends
 from hierrouter.progress import say
@@ -21,7 +21,7 @@ from hierrouter.quality.score import score_replies
 from hierrouter.routes.calls import Call, branches
 from hierrouter.routes.costs import call_cost
 from hierrouter.routes.embed import replies_of
-from hierrouter.routes.journal import note_recording
+from hierrouter.routes.journal import Recording
 from hierrouter.routes.lock import sole_writer
 from hierrouter.routes.maker import Maker
 from hierrouter.routes.orphans import take_out_orphans
@@ -57,6 +57,8 @@ class Gain:
     """Of an answer, its quality."""
     state: NDArray[np.float32] | None = None
     """Of an analysis, the encoder's vector of the context after it, D wide."""
+    refused: bool = False
+    """Whether the model refused the call, as too long for instance; then it gave nothing."""
 
 
 class Filler:
@@ -86,12 +88,15 @@ class Filler:
             if (value := score.metrics[metric]) is not None
         }
         self._scored: dict[NodeKey, Scored] = {}
+        self._refused: set[NodeKey] = set()
         self._fitting = False
         self._spoken = time.monotonic()
-        self.made = 0
+        self._journal = Recording(tree.folder)
+
+    @property
+    def made(self) -> int:
         """Nodes added to the tree so far."""
-        self.seconds = 0.0
-        """How long making them took, loading models included."""
+        return self._journal.nodes
 
     @property
     def spent_usd(self) -> float:
@@ -101,18 +106,23 @@ class Filler:
     def gains(self, calls: Sequence[Call]) -> list[Gain]:
         """What each of these calls gave; those that are missing are made first.
 
-        The calls before each (its analyses) must have been asked for earlier.
+        The calls before each (its analyses) must have been asked for earlier, and not refused.
 
         Raises:
             HierRouterError: the next call might exceed `max_dollars`, or a model fails. What was
                 made until then is in the tree.
         """
-        nodes = self._tree.nodes
-        self._make([call for call in calls if call.place not in nodes])
-        self._score([call for call in calls if call.role == "solve"])
-        states = iter(self._states([call for call in calls if call.role == "analyze"]))
+        nodes, refused = self._tree.nodes, self._refused
+        missing = [call for call in calls if call.place not in nodes]
+        self._make([call for call in missing if call.place not in refused])
+        there = [call for call in calls if call.place not in refused]
+        self._score([call for call in there if call.role == "solve"])
+        states = iter(self._states([call for call in there if call.role == "analyze"]))
         gains = []
         for call in calls:
+            if call.place in refused:
+                gains.append(Gain(0.0, refused=True))
+                continue
             node = nodes[call.place]
             cost = call_cost(call.spec.rate, node.tokens_in, node.tokens_out)
             if call.role == "solve":
@@ -139,11 +149,14 @@ class Filler:
         )
 
     def close(self) -> None:
-        """Frees the models, and writes the scores and vectors of what was made."""
+        """Frees the models, and writes the scores, vectors and journal of what was made."""
         self._backends.close()
+        self._journal.write()
         self._vectors.flush()
         if self.made or self._scored:
             score_tree(self._tree, done=self._scored)
+        if len(self._refused) > 1:
+            say(f"{len(self._refused)} calls were refused in all; each counts as a wrong answer")
 
     def _make(self, missing: Sequence[Call]) -> None:
         if not missing:
@@ -160,22 +173,34 @@ class Filler:
         groups: dict[tuple[str, str], list[Call]] = {}
         for call in missing:
             groups.setdefault(self._maker.loaded_as(call.spec), []).append(call)
-        started = time.monotonic()
-        try:
-            with self._kept() as keep:
-                for loaded_as, group in groups.items():
-                    backend = self._backends.use(loaded_as, group[0].spec)
+        refusal: RefusedError | None = None
+        with self._journal.running(), self._kept() as keep:
+            for loaded_as, group in groups.items():
+                backend = self._backends.use(loaded_as, group[0].spec)
+                try:
                     self._maker.make(backend, group, keep)
-                    if self._maker.out_of_money:
-                        break
-        finally:
-            self.seconds += time.monotonic() - started
+                except RefusedError as error:
+                    refusal = refusal or error
+                if self._maker.out_of_money:
+                    break
         if self._maker.out_of_money:
             raise HierRouterError(
                 f"stopped, since the next call might exceed --max-dollars {self._most:g} "
                 f"(spent: ${self.spent_usd:.4f}); what was recorded is kept: the same command "
                 "goes on from there"
             )
+        if refusal is not None:
+            self._take_refusal(missing, refusal)
+
+    def _take_refusal(self, asked: Sequence[Call], refusal: RefusedError) -> None:
+        """Remembers what was refused: it would be refused again, and nothing else depends on it."""
+        refused = [call.place for call in asked if call.place not in self._tree.nodes]
+        if not self._refused:
+            say(
+                f"{len(refused)} calls were refused, the first for query {refused[0].query_id}; "
+                f"each counts as a wrong answer ({refusal})"
+            )
+        self._refused.update(refused)
 
     @contextlib.contextmanager
     def _kept(self) -> Iterator[Callable[[Call, Node], None]]:
@@ -193,7 +218,7 @@ class Filler:
             if nodes:
                 with finished_first():
                     self._tree.commit(f"{step}-{self.made:08d}", nodes)
-                    self.made += len(nodes)
+                    self._journal.add(len(nodes))
                     nodes.clear()
             committed = time.monotonic()
 
@@ -256,5 +281,3 @@ def filling(
             yield filler
         finally:
             filler.close()
-            if filler.made:
-                note_recording(tree, filler.made, filler.seconds)

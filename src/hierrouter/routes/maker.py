@@ -11,7 +11,11 @@ from hierrouter.errors import RefusedError
 from hierrouter.files import digest_of
 from hierrouter.pool.fit import require_fit
 from hierrouter.pool.open import open_backend
+from hierrouter.pool.openai_backend import OpenAIBackend
 from hierrouter.pool.prompts import build_message, instruction_for, limit_for
+from hierrouter.routes.asking import Generation, Lane, in_turn
+from hierrouter.routes.calls import branches
+from hierrouter.routes.commits import Commits
 from hierrouter.routes.costs import call_cost
 from hierrouter.routes.nodes import Node, NodeKey
 from hierrouter.routes.scores import answer_kind
@@ -62,6 +66,10 @@ class Maker:
         self._backends: dict[str, Backend] = {}
         self._longer: dict[str, float] = {}
         self._spare = {node.key: node for node in spare}
+        self.commits = Commits(tree)
+        """Adds the nodes to the tree."""
+        self.refused: set[NodeKey] = set()
+        """Where the nodes of refused calls would stand."""
         self.spent_usd = 0.0
         """What the calls made so far cost."""
         self.out_of_money = False
@@ -74,6 +82,8 @@ class Maker:
     def open(self, spec: ModelSpec) -> Backend:
         """What answers as `spec`, with the weights that the tree knows it by."""
         weights: str = self._made(spec)["weights"]
+        if spec.backend == "openai":
+            return OpenAIBackend(spec, self._has_answered(weights))
         return open_backend(spec, self._config.prompts, self._config.batch_tokens, weights)
 
     def require_fit(self, calls: Iterable[Call]) -> None:
@@ -107,15 +117,25 @@ class Maker:
                 whatever stops the rest.
 
         Raises:
-            RefusedError: some calls were refused; all others were made.
+            RefusedError: some calls were refused (`refused`); all others were made.
             HierRouterError: the model fails.
         """
+        in_turn(self.making(backend, calls, on_node))
+
+    def making(
+        self,
+        backend: Backend,
+        calls: Sequence[Call],
+        on_node: Callable[[Call, Node], None],
+    ) -> Lane:
+        """What has to be generated for `make`, whose arguments and errors it has."""
         fresh: dict[str, _Asked] = {}
+        spare = self._spare | {node.key: node for node in self.commits.unsaved()}
         for call in calls:
             prompt, limit, key = self._prompt(backend, call)
             if key in fresh:
                 fresh[key].calls.append(call)
-            elif (node := self._tree.nodes.with_key(key) or self._spare.get(key)) is not None:
+            elif (node := self._tree.nodes.with_key(key) or spare.get(key)) is not None:
                 on_node(call, _at(node, call))
             else:
                 fresh[key] = _Asked(prompt, limit, key, [call])
@@ -127,27 +147,51 @@ class Maker:
                 self.out_of_money = True
                 break
             asked, waiting = waiting[:affordable], waiting[affordable:]
+            answered: set[int] = set()
             try:
-                self._generate(backend, asked, on_node)
+                yield self._generation(backend, asked, answered, on_node)
             except RefusedError as error:
                 refusal = error
+                self.refused |= {
+                    call.place
+                    for position, each in enumerate(asked)
+                    if position not in answered
+                    for call in each.calls
+                }
         if refusal is not None:
             raise refusal
 
-    def _generate(
-        self, backend: Backend, asked: Sequence[_Asked], on_node: Callable[[Call, Node], None]
-    ) -> None:
+    def _has_answered(self, weights: str) -> bool:
+        """Whether the tree holds a reply of these weights."""
+        ids = [query.query_id for query in self._tree.queries]
+        return any(
+            self._made(branch.spec)["weights"] == weights
+            and not self._tree.nodes.absent(ids, branch.models, branch.role).all()
+            for branch in branches(self._tree.queries, self._config)
+        )
+
+    def _generation(
+        self,
+        backend: Backend,
+        asked: Sequence[_Asked],
+        answered: set[int],
+        on_node: Callable[[Call, Node], None],
+    ) -> Generation:
         def keep(position: int, completion: Completion) -> None:
             of = asked[position]
             spec = of.calls[0].spec
-            self.spent_usd += call_cost(spec.rate, completion.tokens_in, completion.tokens_out)
+            if position not in answered:  # an interrupted telling is told again
+                self.spent_usd += call_cost(spec.rate, completion.tokens_in, completion.tokens_out)
+            answered.add(position)
             if self._most is not None:
                 longer = completion.tokens_in / max(backend.count_tokens(of.prompt), 1)
                 self._longer[spec.name] = max(self._longer.get(spec.name, 1.0), longer)
             for call in of.calls:
                 on_node(call, _node(call, of.key, completion, backend))
 
-        backend.generate([each.prompt for each in asked], [each.limit for each in asked], keep)
+        return Generation(
+            backend, [each.prompt for each in asked], [each.limit for each in asked], keep
+        )
 
     def _affordable(self, backend: Backend, asked: Sequence[_Asked]) -> int:
         """How many of these calls, from the first, are paid for if all run to their limit."""

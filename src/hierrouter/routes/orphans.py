@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
+from hierrouter.errors import HierRouterError
 from hierrouter.progress import say
-from hierrouter.routes.nodes import NodeKey
+from hierrouter.routes.nodes import NodeKey, read_nodes
 
 if TYPE_CHECKING:
     from hierrouter.routes.nodes import Node
@@ -19,19 +21,24 @@ def take_out_orphans(tree: RouteTree) -> list[Node]:
         tree: the tree, opened for recording.
 
     Returns:
-        The nodes. Each is good again where its prompt turns out to be the same: what is to be
-        asked then has its generation key.
+        These nodes, and those of earlier times that are kept as `.orphans`. Each is good again
+        where its prompt turns out to be the same: what is to be asked then has its generation key.
     """
-    if not any((tree.folder / "nodes").glob("*.damaged")):
-        return []
-    orphans = [node for node in tree.nodes.stream() if _is_orphan(node, tree)]
-    if orphans:
-        say(
-            f"{len(orphans)} nodes stand on analyses that were lost with a damaged file; they are "
-            "made anew unless those come out the same"
-        )
-        tree.take_out({node.place for node in orphans})
-    return orphans
+    folder = tree.folder / "nodes"
+    if any(folder.glob("*.damaged")):
+        places = {node.place for node in tree.nodes.stream() if _is_orphan(node, tree)}
+        if places:
+            say(
+                f"{len(places)} nodes stand on analyses that were lost with a damaged file; they "
+                "are made anew unless those come out the same"
+            )
+            tree.take_out(places)
+    kept: list[Node] = []
+    for path in sorted(folder.glob("*.orphans")):
+        # What cannot be read back is only made again.
+        with contextlib.suppress(HierRouterError):
+            kept += tree.quotes.put_back(read_nodes(path))
+    return kept
 
 
 def _is_orphan(node: Node, tree: RouteTree) -> bool:

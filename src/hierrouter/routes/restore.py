@@ -46,7 +46,7 @@ def restore_queries(table: Path, info: dict[str, Any]) -> list[Query]:
         ) from None
     say(f"{table.parent} was passed on without its questions; they are taken from their source")
     try:
-        queries, _ = choose(config, load_questions(config))
+        queries, _ = choose(config, load_questions(config, info["data"].get("tasks", {})))
     except ConfigError as error:
         raise HierRouterError(
             f"{table} is missing or cannot be read back, and neither can its source: {error}"

@@ -11,14 +11,15 @@ import pyarrow.parquet as pq
 from hierrouter.config import PoolConfig
 from hierrouter.data.queries import digest_queries
 from hierrouter.errors import DamagedFileError, HierRouterError
-from hierrouter.files import atomic_path, readable, sha256_text
+from hierrouter.files import atomic_path, digest_of, readable, sha256_text
 from hierrouter.progress import Progress, say
 from hierrouter.quality.score import METRICS, SCORER_VERSION, Expected, Scored, score_replies
 from hierrouter.routes.costs import call_cost
 from hierrouter.routes.nodes import NodeKey
+from hierrouter.routes.unchanged import nodes_mark
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from hierrouter.config import AnswerKind
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from hierrouter.routes.tree import RouteTree
 
 METADATA = b"hierrouter"
+ROWS = 65_536
+"""Rows that are made or read together."""
 SCHEMA = pa.schema(
     [
         ("query_id", pa.string()),
@@ -73,7 +76,8 @@ def score_tree(
 ) -> None:
     """Writes `scores.parquet`: every node's cost, and every answer by all metrics.
 
-    Answers that the present scorer has already scored are kept; costs are always recomputed.
+    Answers that the present scorer has already scored are kept; costs are recomputed. Where the
+    file is of these very nodes and rates, no reply is read and nothing is written.
 
     Args:
         tree: the tree.
@@ -85,72 +89,103 @@ def score_tree(
     pool = PoolConfig.model_validate(tree.info["pool"])
     rates = {spec.name: spec.rate for spec in (*pool.models, *pool.references)}
     queries = {query.query_id: query for query in tree.queries}
-    nodes = [
-        node
-        for node in tree.nodes.values()
-        if node.query_id in queries and set(node.models) <= rates.keys()
-    ]
     stamp = {
-        "tree_digest": tree.digest(),
         "scorer_version": SCORER_VERSION,
         "query_digest": digest_queries(tree.queries),
+        "nodes_mark": nodes_mark(tree),
+        "rates": digest_of(rates),
     }
-    digests = {node.place: sha256_text(node.reply)[:16] for node in nodes}
-    known: dict[NodeKey, dict[str, Any]] = {}
-    for each in () if anew else (*(other / path.name for other in others), path):
-        known |= _still_good(each, stamp, digests)
+    if not anew and _is_of(path, stamp):
+        return
+    known = [] if anew else [_scored_in(each / path.name, stamp) for each in (tree.folder, *others)]
     scored: dict[NodeKey, Scored] = dict(done or {})
-    fresh = [
-        node
-        for node in nodes
-        if node.role == "solve" and node.place not in known and node.place not in scored
-    ]
+    rows: list[tuple[NodeKey, str, float]] = []
+    fresh: dict[NodeKey, str] = {}
+    # Of the replies only those that are to be scored stay in memory.
+    for node in tree.nodes.stream():
+        place = node.place
+        if place.query_id not in queries or not set(place.models) <= rates.keys():
+            continue
+        digest = sha256_text(node.reply)[:16]
+        rows.append(
+            (place, digest, call_cost(rates[place.models[-1]], node.tokens_in, node.tokens_out))
+        )
+        if place.role != "solve" or place in scored:
+            continue
+        # A reply that was lost and made again may be another one.
+        for each in known:
+            if place in each and each[place][0] == digest:
+                scored[place] = each[place][1]
+                break
+        else:
+            fresh[place] = node.reply
     if fresh:
         with Progress("scoring", len(fresh), "answers") as progress:
             results = score_replies(
-                [(node.reply, expected_of(queries[node.query_id])) for node in fresh],
+                [(reply, expected_of(queries[place.query_id])) for place, reply in fresh.items()],
                 progress.advance,
             )
-        scored |= {node.place: result for node, result in zip(fresh, results, strict=True)}
-    rows = []
-    for node in sorted(nodes, key=lambda node: node.place):
-        row: dict[str, Any] = {
-            "query_id": node.query_id,
-            "models": list(node.models),
-            "role": node.role,
-            "reply_digest": digests[node.place],
-            "cost": call_cost(rates[node.models[-1]], node.tokens_in, node.tokens_out),
-        }
-        for column in ("answer", *METRICS):
-            if node.place in scored:
-                row[column] = getattr(scored[node.place], column)
-            else:
-                row[column] = known[node.place][column] if node.role == "solve" else None
-        rows.append(row)
-    schema = SCHEMA.with_metadata({METADATA: json.dumps(stamp).encode()})
-    with atomic_path(path) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary, compression="zstd")
+        scored |= zip(fresh, results, strict=True)
+    schema = SCHEMA.with_metadata(
+        {METADATA: json.dumps({"tree_digest": tree.digest(), **stamp}).encode()}
+    )
+    rows.sort()
+    with (
+        atomic_path(path) as temporary,
+        pq.ParquetWriter(temporary, schema, compression="zstd") as file,
+    ):
+        for start in range(0, len(rows), ROWS) or (0,):
+            file.write_table(_table(rows[start : start + ROWS], scored, schema))
 
 
-def _still_good(
-    path: Path, stamp: Mapping[str, Any], digests: Mapping[NodeKey, str]
-) -> dict[NodeKey, dict[str, Any]]:
-    """Rows of a file of scores that are of these replies, by the present scorer."""
+def _table(
+    rows: Sequence[tuple[NodeKey, str, float]],
+    scored: Mapping[NodeKey, Scored],
+    schema: pa.Schema,
+) -> pa.Table:
+    # Column by column: a million rows as dictionaries would take minutes.
+    answers = [scored[place] if place.role == "solve" else None for place, _, _ in rows]
+    columns: list[list[Any]] = [
+        [place.query_id for place, _, _ in rows],
+        [list(place.models) for place, _, _ in rows],
+        [place.role for place, _, _ in rows],
+        [digest for _, digest, _ in rows],
+        [each and each.answer for each in answers],
+        [cost for _, _, cost in rows],
+        *([each and getattr(each, metric) for each in answers] for metric in METRICS),
+    ]
+    return pa.table(columns, schema=schema)
+
+
+def _is_of(path: Path, stamp: Mapping[str, Any]) -> bool:
+    """Whether a file of scores is whole, and of the nodes, queries and rates of `stamp`."""
+    if stamp["nodes_mark"] is None or not path.exists():
+        return False
+    try:
+        with_stamp, _ = _read_table(path)
+    except DamagedFileError:
+        return False
+    return all(with_stamp.get(key) == value for key, value in stamp.items())
+
+
+def _scored_in(path: Path, stamp: Mapping[str, Any]) -> dict[NodeKey, tuple[str, Scored]]:
+    """The answers in a file of scores by the present scorer, with their replies' digests."""
     if not path.exists():
         return {}
     try:
-        with_stamp, rows = _read(path)
+        with_stamp, table = _read_table(path)
     except DamagedFileError:
         say(f"{path} could not be read back; every answer is scored anew")
         return {}
     if any(with_stamp.get(key) != stamp[key] for key in ("scorer_version", "query_digest")):
         return {}
-    places = (NodeKey(row["query_id"], tuple(row["models"]), row["role"]) for row in rows)
-    # A reply that was lost and made again may be another one.
     return {
-        place: row
-        for place, row in zip(places, rows, strict=True)
-        if place in digests and row["reply_digest"] == digests[place]
+        NodeKey(row["query_id"], tuple(row["models"]), row["role"]): (
+            row["reply_digest"],
+            Scored(row["answer"], **{metric: row[metric] for metric in METRICS}),
+        )
+        for row in _rows(table)
+        if row["role"] == "solve"
     }
 
 
@@ -166,8 +201,11 @@ def read_scores(tree: Path) -> tuple[dict[str, Any], dict[NodeKey, NodeScore]]:
     """
     path = tree / "scores.parquet"
     if not path.exists():
-        raise HierRouterError(f"{tree} has no scores yet; finish `hierrouter collect` first")
-    stamp, rows = _read(path)
+        raise HierRouterError(
+            f"{tree} has no scores yet; finish `hierrouter collect`, or run it with "
+            "--max-dollars 0, which scores and embeds what is there"
+        )
+    stamp, table = _read_table(path)
     if stamp.get("scorer_version") != SCORER_VERSION:
         raise HierRouterError(
             f"{tree} was scored by another version of the metrics; "
@@ -177,15 +215,21 @@ def read_scores(tree: Path) -> tuple[dict[str, Any], dict[NodeKey, NodeScore]]:
         NodeKey(row["query_id"], tuple(row["models"]), row["role"]): NodeScore(
             row["answer"], row["cost"], {metric: row[metric] for metric in METRICS}
         )
-        for row in rows
+        for row in _rows(table)
     }
 
 
-def _read(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """The rows one by one: as dictionaries all of them would take a kilobyte each."""
+    for batch in table.to_batches(max_chunksize=ROWS):
+        yield from batch.to_pylist()
+
+
+def _read_table(path: Path) -> tuple[dict[str, Any], pa.Table]:
     try:
         table = pq.read_table(readable(path))
         stamp = json.loads((table.schema.metadata or {}).get(METADATA, b"{}"))
-        return stamp, table.cast(SCHEMA).to_pylist()
+        return stamp, table.cast(SCHEMA)
     except (OSError, ValueError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
         raise DamagedFileError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
+from hierrouter.catalogue import READ_MORE
 from hierrouter.config import PoolConfig
 from hierrouter.data.queries import Query, digest_queries, read_queries, write_queries
 from hierrouter.errors import ConfigError, DamagedFileError, HierRouterError
@@ -93,7 +94,7 @@ class RouteTree:
             "provenance": {name: each["provenance"] for name, each in identities.items()},
             "data": data,
             "query_digest": digest,
-            "encoder": encoder_identity(pool.encoder),
+            "encoder": encoder_identity(pool.encoder, before.get("encoder")),
         }
         # tree.json goes first: it makes the folder ours.
         if before != info:
@@ -375,10 +376,11 @@ def refuse_other_pool(folder: Path, earlier: dict[str, Any], now: dict[str, Any]
         if before is None or before == model:
             continue
         what = next(key for key in model if model[key] != before[key])
+        origin = f" ({READ_MORE} says where weights come from)" if what == "weights" else ""
         raise ConfigError(
             f"{folder} was recorded with other {what} of model {name} "
             f"({_short(before[what])}, now {_short(model[what])}); "
-            "name another folder, or give the changed model another name"
+            f"name another folder, or give the changed model another name{origin}"
         )
 
 

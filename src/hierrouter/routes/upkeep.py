@@ -158,23 +158,25 @@ def _take_nodes(
 ) -> tuple[int, int]:
     """Adds what is missing; how many nodes that were, and how many were left out."""
     added = other = 0
-    for path in source.files():
-        nodes = source.stream({path})
-        first = True
-        while chunk := list(islice(nodes, CHUNK)):
-            missing = [
-                node
-                for node in chunk
-                if node.place not in store and (only is None or node.query_id in only)
-            ]
-            fresh = [node for node in missing if _on_same_replies(node, source, store)]
-            added, other = added + len(fresh), other + len(missing) - len(fresh)
-            if fresh:
-                # A file that is taken as it is keeps its name.
-                whole = first and len(fresh) == len(chunk)
-                name = path.name if whole else name_of(path.name.removesuffix(".parquet"), fresh)
-                store.append(name, fresh)
-            first = False
+    with Progress("merging", len(source), "nodes") as progress:
+        for path in source.files():
+            nodes = source.stream({path})
+            first = True
+            while chunk := list(islice(nodes, CHUNK)):
+                missing = [
+                    node
+                    for node in chunk
+                    if node.place not in store and (only is None or node.query_id in only)
+                ]
+                fresh = [node for node in missing if _on_same_replies(node, source, store)]
+                added, other = added + len(fresh), other + len(missing) - len(fresh)
+                if fresh:
+                    # A file that is taken as it is keeps its name.
+                    whole = first and len(fresh) == len(chunk)
+                    stem = path.name.removesuffix(".parquet")
+                    store.append(path.name if whole else name_of(stem, fresh), fresh)
+                first = False
+                progress.advance(len(chunk))
     return added, other
 
 

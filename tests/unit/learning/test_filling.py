@@ -9,6 +9,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from hierrouter.config import DataConfig, PoolConfig, TrainingConfig
+from hierrouter.data.queries import read_queries
 from hierrouter.data.sample import sample_queries
 from hierrouter.errors import ConfigError, HierRouterError
 from hierrouter.learning.actions import SOLVE
@@ -312,6 +313,82 @@ def test_rows_are_made_for_visited_contexts_only(record) -> None:
         assert visited <= 40 + 30 * 40
         assert len(contexts.depth) <= max(2 * visited, 40)
         assert contexts.depth[:visited].max() == 3
+
+
+# Calls that a model refuses
+
+
+@pytest.fixture
+def served(endpoint: Any, tmp_path: Path) -> Callable[[int], Path]:
+    """Records the direct answers of an endpoint's two models, to be filled.
+
+    The endpoint refuses as too long what stands on an analysis of the first so many queries.
+    """
+
+    def recorded(refused: int) -> Path:
+        data = DataConfig(source="scripted", tasks=["x", "y"], queries_per_task=12)
+        folder = sample_queries(data, tmp_path / "queries")
+        long = [query.prompt for query in read_queries(folder)[:refused]]
+
+        def play(call: Any) -> None:
+            if "pondered" in call.prompt and any(text in call.prompt for text in long):
+                call.refuse(400, "longer than the window")
+            else:
+                call.complete(f"pondered {len(call.prompt)}. Answer: 7")
+
+        endpoint.play = play
+        models = [
+            {
+                **{"name": name, "model": name, "backend": "openai", "base_rate": 0.001},
+                "endpoint": {"url": endpoint.url},
+            }
+            for name in "AB"
+        ]
+        encoder = {"model": "hashing", "dimensions": 16}
+        pool = PoolConfig.model_validate({"models": models, "hops": 3, "encoder": encoder})
+        return collect_routes(pool, folder, tmp_path / "tree", DIRECT)
+
+    return recorded
+
+
+@pytest.mark.parametrize("refused", [6, 24], ids=["some", "all"])
+def test_training_ends_though_calls_are_refused(served, recipe, tmp_path, capfd, refused) -> None:
+    tree = served(refused)
+    config = recipe(iterations=3, projection=8, fill=True)
+    train_router(config, tree, tmp_path / "one")
+    said = capfd.readouterr().err
+    assert "each counts as a wrong answer (" in said
+    assert "longer than the window" in said
+    long = {query.query_id for query in RouteTree(tree).queries[:refused]}
+    deep = {place.query_id for place in RouteTree(tree).nodes if len(place.models) > 1}
+    assert deep.isdisjoint(long)
+    assert bool(deep) == (refused < 24)
+    train_router(config, tree, tmp_path / "two")
+    assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "two")
+
+
+def test_a_refused_call_is_a_wrong_answer_at_the_price_of_a_direct_one(served, endpoint) -> None:
+    tree = served(1)
+    with filling(tree, "accuracy", "paper") as filler:
+        contexts = filled(filler, tree)
+        root, one, yes = np.array([0]), np.array([1]), np.array([True])
+        contexts.reach(root, one, ~yes)
+        first = contexts.child[root, one]
+        contexts.reach(first, one, yes)
+        assert contexts.quality[first, one] == 0.0
+        assert contexts.price[first, one] == contexts.price[root, one]
+        # So is every answer after an analysis that was refused, and that asks for nothing.
+        contexts.reach(first, one, ~yes)
+        second = contexts.child[first, one]
+        assert contexts.depth[second] == 2
+        assert contexts.spent[second] == contexts.spent[first] > 0
+        asked = len(endpoint.calls)
+        contexts.reach(second, one, yes)
+        assert contexts.quality[second].tolist() == [[0.0, 0.0]]
+        np.testing.assert_array_equal(contexts.price[second], contexts.price[root])
+        # What was refused once is not asked for again in this run.
+        filled(filler, tree).reach(root, one, ~yes)
+        assert len(endpoint.calls) == asked
 
 
 # What is refused

@@ -15,6 +15,7 @@ import pytest
 from hierrouter.config import ModelSpec
 from hierrouter.errors import ConfigError, HierRouterError, RefusedError, UnreachableError
 from hierrouter.pool.openai_backend import HOPELESS, OpenAIBackend
+from hierrouter.pool.openai_line import SLOW_RETRIES
 
 DEADLINE = 60
 """Seconds after which a test that hangs has failed; nothing waits so long."""
@@ -26,10 +27,10 @@ def opened(endpoint):
     """Makes backends of the played endpoint, and closes them."""
     made = []
 
-    def make(url="", **settings):
+    def make(url="", quiet_s=DEADLINE, answered=False, **settings):
         fields = {"url": url or endpoint.url, "retries": 0, "timeout_s": DEADLINE, **settings}
         spec = ModelSpec(name="E", model="org/m", backend="openai", endpoint=fields, base_rate=1)
-        made.append(OpenAIBackend(spec))
+        made.append(OpenAIBackend(spec, answered, quiet_s))
         return made[-1]
 
     yield make
@@ -252,25 +253,68 @@ def test_after_a_failure_what_is_under_way_is_told(endpoint, opened):
     assert {at: made.reply for at, made in told.items()} == {0: "A"}
 
 
-def test_calls_under_way_are_dropped_when_whoever_records_fails(endpoint, opened):
-    arrived, dropped = threading.Event(), threading.Event()
+def test_calls_under_way_are_taken_and_none_begun_when_whoever_records_fails(endpoint, opened):
+    both, failed = threading.Barrier(2, timeout=DEADLINE), threading.Event()
+    told = []
 
     def play(call):
-        if call.prompt == "a":
-            assert arrived.wait(DEADLINE)
-            call.complete()
-            return
-        arrived.set()
-        if call.rfile.read(1) == b"":  # the client has closed the connection
-            dropped.set()
+        if call.prompt in "ab":
+            both.wait()
+        if call.prompt == "b":
+            assert failed.wait(DEADLINE)
+        call.complete()
 
     def on_reply(position, completion):
+        told.append(completion.reply)
+        failed.set()
         raise OSError("no space left")
 
     endpoint.play = play
     with pytest.raises(OSError, match="no space left"):
-        ask(opened(concurrency=2), *"ab", on_reply=on_reply)
-    assert dropped.wait(DEADLINE)
+        ask(opened(concurrency=2), *"abcd", on_reply=on_reply)
+    # The place of "a" was free before its reply was told: others may have begun by then.
+    assert told[0] == "A"
+    assert "B" in told
+    assert len(told) == len(endpoint.calls)
+
+
+def test_stopped_by_another_thread_it_takes_the_answers_under_way(endpoint, opened):
+    backend = opened(concurrency=1)
+
+    def play(call):
+        backend.stop()
+        call.complete()
+
+    endpoint.play = play
+    told = {}
+    with pytest.raises(HierRouterError, match="is not asked any further; run the same command"):
+        ask(backend, *"abc", on_reply=told.__setitem__)
+    assert {at: made.reply for at, made in told.items()} == {0: "A"}
+    assert len(endpoint.calls) == 1
+    backend.close()
+    endpoint.play = lambda call: call.complete()
+    assert ask(backend, "d")[0].reply == "D"
+
+
+def test_refusals_that_come_before_the_first_reply_can_are_the_calls_own(endpoint, opened):
+    refused = threading.Barrier(31, timeout=DEADLINE)
+
+    def play(call):
+        if call.prompt != "q0":
+            call.refuse(400)
+        refused.wait()
+        if call.prompt == "q0":
+            call.complete()
+
+    endpoint.play = play
+    with pytest.raises(RefusedError, match="30 of 31 calls refused"):
+        ask(opened(concurrency=31), *(f"q{number}" for number in range(31)))
+
+
+def test_a_model_that_has_answered_before_may_refuse_any_number(endpoint, opened):
+    endpoint.play = lambda call: call.refuse(400)
+    with pytest.raises(RefusedError, match="30 of 30 calls refused"):
+        ask(opened(answered=True), *(f"q{number}" for number in range(30)))
 
 
 def test_a_closed_backend_answers_again(opened):
@@ -411,6 +455,30 @@ def test_a_time_out_is_tried_again(endpoint, opened):
     assert ask(opened(timeout_s=1, retries=1), "a")[0].reply == "A"
 
 
+def test_what_takes_too_long_is_made_again_fewer_times_than_what_costs_nothing(
+    endpoint, opened, monkeypatch
+):
+    import openai._base_client
+
+    monkeypatch.setattr(openai._base_client, "INITIAL_RETRY_DELAY", 0.0)
+    endpoint.play = lambda call: endpoint.let_go.wait(DEADLINE)
+    line = failure(opened(timeout_s=0.05, retries=20), UnreachableError)
+    assert f"gave no answer within 0.05 s ({SLOW_RETRIES + 1} tries)" in line
+
+
+def test_a_server_that_throttles_and_then_stalls_is_not_met_in_silence(endpoint, opened, said):
+    def play(call):
+        if len(endpoint.calls) <= 2:
+            call.refuse(429)
+        else:
+            said.wait_for("failed so far: 2 × 429\n")
+            call.complete()
+
+    endpoint.play = play
+    assert ask(opened(retries=2, quiet_s=0.01), "a")[0].reply == "A"
+    assert "model E: 1 calls under way, the longest for 0 s; tries that failed" in said.getvalue()
+
+
 def test_a_reply_that_stalls_halfway(endpoint, opened):
     def play(call):
         call.send_response(200)
@@ -469,6 +537,11 @@ def test_a_reply_that_is_cut_off_is_asked_for_again(endpoint, opened):
 
     endpoint.play = play
     assert ask(opened(retries=1), "hi")[0].reply == "HI"
+
+
+def test_a_reply_that_a_filter_cut_is_known_by_it(endpoint, opened):
+    endpoint.play = lambda call: call.complete("I", finish="content_filter")
+    assert ask(opened(), "hi")[0].finish_reason == "content_filter"
 
 
 @pytest.mark.parametrize("reason", ["abort", "error"])

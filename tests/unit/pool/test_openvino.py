@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import openvino as ov
+import openvino_genai
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -135,6 +136,23 @@ def test_a_broken_call_leaves_nothing_for_the_next(converted, capfd):
     with pytest.raises(KeyboardInterrupt):
         made.generate(prompts, [3, 20, 9], stop)
     assert "leaked" not in "".join(capfd.readouterr())
+    assert [c.tokens_out for c in made.generate(prompts, [4, 5, 6])] == [4, 5, 6]
+
+
+def test_a_failure_of_openvino_is_one_line_and_the_next_call_works(converted, monkeypatch):
+    made = OpenVINOBackend(converted, "tiny")
+    prompts = [made.render(message) for message in MESSAGES]
+
+    def fail(self):
+        raise RuntimeError("Exception from src/inference.cpp:12\nno memory\n")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(openvino_genai.ContinuousBatchingPipeline, "step", fail)
+        with pytest.raises(
+            HierRouterError, match=r"model tiny: OpenVINO failed.*no memory"
+        ) as failure:
+            made.generate(prompts, [3, 20, 9])
+    assert "\n" not in str(failure.value)
     assert [c.tokens_out for c in made.generate(prompts, [4, 5, 6])] == [4, 5, 6]
 
 

@@ -1,8 +1,10 @@
 """Preparing weights: folders as they are, GGUF files converted once, whole or not at all."""
 
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import gguf
 import numpy as np
@@ -11,9 +13,12 @@ import pytest
 from hierrouter import hub
 from hierrouter.config import ModelSpec
 from hierrouter.errors import HierRouterError
+from hierrouter.files import digest_of
+from hierrouter.mirror import find
 from hierrouter.pool.transformers_backend import TransformersBackend
-from hierrouter.pool.weights import convert_once, prepare
+from hierrouter.pool.weights import CONVERSION, convert_once, mirrored, openvino_digest, prepare
 
+STUDY = Path(__file__).parents[3] / "studies" / "small_pool"
 SMOL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 KILLED_WHILE_SAVING = """
@@ -56,6 +61,27 @@ print(prepare(spec).folder)
 identity(spec)
 assert "torch" not in sys.modules and "transformers" not in sys.modules
 """
+
+
+def test_weights_of_the_mirror_are_known_in_every_form_that_they_are_loaded_in():
+    raw = find(SMOL).sha256
+    converted = digest_of([CONVERSION, raw])
+    for weights in (raw, converted, openvino_digest(raw), openvino_digest(converted)):
+        assert mirrored(SMOL, weights) == raw
+        assert mirrored("org/unknown", weights) is None
+    assert mirrored(SMOL, "0" * 64) is None
+    assert mirrored(SMOL, None) is None
+
+
+def test_the_study_in_the_repository_knows_its_weights_as_the_mirrors():
+    """Else `make run` takes the hub's wherever it is reached, and is refused."""
+    info = json.loads((STUDY / "tree.json").read_text())
+    for spec in info["pool"]["models"]:
+        weights = info["made"]["models"][spec["name"]]["weights"]
+        assert mirrored(spec["model"], weights) == find(spec["model"]).sha256
+    assert info["encoder"]["digest"] == find(info["encoder"]["model"]).sha256
+    for source in info["data"]["tasks"].values():
+        assert source["sha256"] == find("benchmarks").sha256
 
 
 def test_a_folder_with_safetensors_is_used_as_it_is(tiny, tmp_path, monkeypatch):

@@ -352,6 +352,39 @@ def test_what_stands_on_a_lost_analysis_is_made_anew_where_that_says_otherwise(
         assert standing <= changed
 
 
+def test_what_stood_on_a_lost_analysis_outlives_a_second_interruption(
+    world, queries, monkeypatch
+) -> None:
+    # Of one model alone: others with the same skills would share its generations.
+    pool = world.pool(world.model("A"))
+    tree = world.record(pool, queries)
+    before = {place: node.reply for place, node in RouteTree(tree).nodes.items()}
+    lost = next(
+        path
+        for path in sorted((tree / "nodes").iterdir())
+        if any(node.role == "analyze" for node in read_nodes(path))
+    )
+    count = len(read_nodes(lost))
+    os.truncate(lost, 100)
+    with pytest.raises(DamagedFileError):
+        world.record(pool, queries)
+    complete, asked = ScriptedBackend._complete, []
+
+    def failing(self, prompt, limit):
+        asked.append(prompt)
+        if len(asked) == 1:
+            raise HierRouterError("the line went dead")
+        return complete(self, prompt, limit)
+
+    monkeypatch.setattr(ScriptedBackend, "_complete", failing)
+    with pytest.raises(HierRouterError, match="went dead"):
+        world.record(pool, queries)
+    assert len(RouteTree(tree).nodes) < len(before) - count
+    world.record(pool, queries)
+    assert {place: node.reply for place, node in RouteTree(tree).nodes.items()} == before
+    assert len(asked) == count + 1
+
+
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_a_ctrl_c_while_a_unit_is_written_waits_for_it(world, queries, monkeypatch, ending) -> None:
     commit = RouteTree.commit

@@ -15,9 +15,15 @@ import pytest
 from hierrouter.cli.trees import print_info, rescore
 from hierrouter.config import EncoderConfig
 from hierrouter.data.queries import read_queries, write_queries
-from hierrouter.errors import ConfigError, DamagedFileError, HierRouterError
+from hierrouter.errors import (
+    ConfigError,
+    DamagedFileError,
+    HierRouterError,
+    UnreachableError,
+)
 from hierrouter.files import sha256_text
 from hierrouter.pool.prompts import encoder_text
+from hierrouter.pool.scripted import ScriptedBackend
 from hierrouter.routes import embed
 from hierrouter.routes.calls import Part
 from hierrouter.routes.collect import collect_routes
@@ -26,6 +32,7 @@ from hierrouter.routes.encoder import HashingEncoder, open_encoder
 from hierrouter.routes.load import load_outcomes, tree_info
 from hierrouter.routes.nodes import NodeKey, read_nodes, write_nodes
 from hierrouter.routes.scores import read_scores
+from hierrouter.routes.store import NodeStore
 from hierrouter.routes.tree import RouteTree
 
 if TYPE_CHECKING:
@@ -36,6 +43,86 @@ if TYPE_CHECKING:
 
 def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-30])
+
+
+# When they are made.
+
+
+@pytest.fixture
+def unread(monkeypatch) -> None:
+    """From here on no reply may be read."""
+
+    def refuse(self, group):
+        raise AssertionError("a reply was read")
+
+    monkeypatch.setattr(NodeStore, "_decode", refuse)
+
+
+@pytest.mark.parametrize("part_size", [None, 1])
+def test_collecting_what_is_there_reads_no_reply_and_writes_nothing(
+    world, queries, tree, unread, part_size
+) -> None:
+    before = world.states("**/*")
+    collect_routes(world.pool(), queries, tree, part_size=part_size)
+    assert world.states("**/*") == before
+
+
+def test_vectors_that_were_removed_are_made_again(world, queries, tree) -> None:
+    (part,) = parts(tree)
+    whole = read_embeddings(part.parent)
+    part.unlink()
+    world.record(world.pool(), queries)
+    assert read_embeddings(part.parent).keys() == whole.keys()
+
+
+def test_a_further_view_is_encoded_though_no_node_is_new(world, queries) -> None:
+    only = EncoderConfig(model="hashing", dimensions=16, views=["paper"])
+    world.record(world.pool(encoder=only), queries)
+    world.record(world.pool(), queries)
+    assert len(load_outcomes(world.tree, "accuracy", "two_part")) == 8
+
+
+def test_what_a_model_answered_before_it_failed_can_be_trained_on(
+    world, queries, monkeypatch
+) -> None:
+    complete, answered = ScriptedBackend._complete, []
+
+    def failing(self, prompt, limit):
+        # 48 calls of the first hop and some of the second.
+        if len(answered) == 60:
+            raise UnreachableError("the line went dead")
+        answered.append(prompt)
+        return complete(self, prompt, limit)
+
+    monkeypatch.setattr(ScriptedBackend, "_complete", failing)
+    with pytest.raises(UnreachableError, match="went dead"):
+        world.record(world.pool(), queries)
+    nodes = RouteTree(world.tree).nodes
+    assert 48 < len(nodes) < 120
+    assert read_scores(world.tree)[1].keys() == nodes.keys()
+    assert len(load_outcomes(world.tree, "accuracy", moves="direct")) == 8
+
+
+def test_without_a_budget_a_tree_that_was_cut_short_is_scored_and_embedded(
+    world, queries, monkeypatch
+) -> None:
+    commit, committed = RouteTree.commit, []
+
+    def mortal(self, name, nodes):
+        if len(committed) > 60:
+            raise SystemExit  # from here on nothing is written, as after a kill
+        committed.extend(nodes)
+        commit(self, name, nodes)
+
+    monkeypatch.setattr(RouteTree, "commit", mortal)
+    with pytest.raises(SystemExit):
+        world.record(world.pool(), queries)
+    monkeypatch.undo()
+    with pytest.raises(HierRouterError, match="--max-dollars 0"):
+        read_scores(world.tree)
+    collect_routes(world.pool(), queries, world.tree, max_dollars=0)
+    assert len(RouteTree(world.tree).nodes) < 120
+    assert len(load_outcomes(world.tree, "accuracy", moves="direct")) == 8
 
 
 # Scores.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import threading
 import urllib.request
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -14,10 +16,11 @@ from hierrouter.config import DataConfig, Prompts, TokenLimits
 from hierrouter.data.queries import read_queries
 from hierrouter.data.sample import sample_queries
 from hierrouter.errors import ConfigError, HierRouterError, RefusedError, UnreachableError
-from hierrouter.files import sha256_text
+from hierrouter.files import folder_at, sha256_text
 from hierrouter.pool.openai_backend import OpenAIBackend
 from hierrouter.routes.collect import collect_routes
 from hierrouter.routes.load import load_outcomes
+from hierrouter.routes.nodes import read_nodes
 from hierrouter.routes.tree import RouteTree
 
 if TYPE_CHECKING:
@@ -111,6 +114,213 @@ def test_a_refused_prompt_leaves_out_what_stands_on_it_and_nothing_else(
     endpoint.play = answer
     world.record(config, queries)
     assert len(RouteTree(world.tree).nodes) == NODES
+
+
+def test_a_model_that_has_answered_may_refuse_every_call_that_is_left(world, endpoint) -> None:
+    queries = world.sample(16)
+    victims = [query.prompt for query in read_queries(queries)[7:]]
+
+    def play(call) -> None:
+        if any(victim in call.prompt for victim in victims):
+            call.refuse(400, "too long")
+        else:
+            answer(call)
+
+    endpoint.play = play
+    config = world.pool(member(world, "A", endpoint.url), member(world, "B", endpoint.url), hops=1)
+    for _ in range(2):
+        with pytest.raises(RefusedError, match=r"^50 calls were refused"):
+            world.record(config, queries)
+    assert len(RouteTree(world.tree).nodes) == 2 * (32 - 25)
+
+
+def test_refusals_before_the_money_ends_are_told_and_no_error(
+    world, queries, endpoint, said
+) -> None:
+    victim = read_queries(queries)[0]
+
+    def play(call) -> None:
+        if victim.prompt in call.prompt:
+            call.refuse(400, "too long {at 5}")
+        else:
+            call.complete("x", (40, 1))
+
+    endpoint.play = play
+    collect_routes(pool(world, endpoint.url), queries, world.tree, max_dollars=0.002)
+    told = said.getvalue()
+    nodes = len(RouteTree(world.tree).nodes)
+    assert 0 < nodes < NODES - 5
+    refused = sum(victim.prompt in call.prompt for call in endpoint.calls)
+    assert refused == 4  # the answers and analyses of both; nothing can stand on them
+    assert "4 calls were refused; neither they" in told
+    assert "all others are recorded" not in told
+    assert f"{NODES - 8 - nodes} nodes are left" in told
+
+
+# At full speed.
+
+
+def test_units_are_asked_together_and_each_is_kept_when_its_last_call_is_done(
+    world, queries, endpoint, monkeypatch
+) -> None:
+    """Eight calls are under way at once, though units have three queries."""
+    together, kept = threading.Barrier(8, timeout=60), threading.Event()
+    last = read_queries(queries)[-1].prompt
+    commit = RouteTree.commit
+
+    def committed(self, name, nodes) -> None:
+        commit(self, name, nodes)
+        kept.set()
+
+    def play(call) -> None:
+        together.wait()
+        if last in call.prompt:
+            assert kept.wait(60)
+        answer(call)
+
+    monkeypatch.setattr(RouteTree, "commit", committed)
+    endpoint.play = play
+    world.record(world.pool(member(world, "A", endpoint.url), hops=1), queries)
+    files = sorted(path.name[:10] for path in (world.tree / "nodes").iterdir())
+    assert files == ["00000-hop0", "00001-hop0", "00002-hop0"]
+    assert len(RouteTree(world.tree).nodes) == 8
+
+
+def apart(world, url: str, **more: Any):
+    """Two models of two addresses, at which the same server plays both."""
+    urls = url, url.replace("127.0.0.1", "localhost")
+    members = zip("AB", urls, strict=True)
+    return world.pool(*(member(world, name, url, **more) for name, url in members))
+
+
+def test_models_at_different_addresses_are_asked_side_by_side(world, queries, endpoint) -> None:
+    both = threading.Barrier(2, timeout=60)
+
+    def play(call) -> None:
+        with endpoint.counting:
+            first = len([each for each in endpoint.calls if each.said["model"] == model(call)]) == 1
+        if first:
+            both.wait()
+        answer(call)
+
+    def model(call) -> str:
+        return str(call.said["model"])
+
+    endpoint.play = play
+    world.record(apart(world, endpoint.url, endpoint={"concurrency": 1}), queries)
+    assert len(RouteTree(world.tree).nodes) == len(endpoint.calls) == NODES
+
+
+def test_side_by_side_or_one_after_another_the_files_are_the_same(world, queries, endpoint) -> None:
+    endpoint.play = answer
+
+    def recorded(config, name: str) -> dict[str, list[tuple[Any, str]]]:
+        world.tree = world.folder / name
+        world.record(config, queries)
+        files = sorted((world.tree / "nodes").iterdir())
+        return {
+            path.name: [(node.place, node.reply) for node in read_nodes(path)] for path in files
+        }
+
+    one = recorded(pool(world, endpoint.url, endpoint={"concurrency": 1}), "one")
+    assert recorded(apart(world, endpoint.url), "apart") == one
+
+
+def test_ctrl_c_with_two_servers_takes_what_is_under_way_and_asks_no_more(
+    world, queries, endpoint, said
+) -> None:
+    both = threading.Barrier(2, timeout=60)
+
+    def play(call) -> None:
+        if both.wait() == 0:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        said.wait_for("stopping; calls under way are waited for")
+        answer(call)
+
+    endpoint.play = play
+    config = apart(world, endpoint.url, endpoint={"concurrency": 1})
+    with pytest.raises(KeyboardInterrupt):
+        world.record(config, queries)
+    assert len(RouteTree(world.tree).nodes) == len(endpoint.calls) == 2
+    endpoint.play = answer
+    world.record(config, queries)
+    assert len(RouteTree(world.tree).nodes) == len(endpoint.calls) == NODES
+
+
+def test_a_wrong_key_stops_the_other_servers_too(world, queries, endpoint) -> None:
+    both = threading.Barrier(2, timeout=60)
+
+    def play(call) -> None:
+        if len(endpoint.calls) <= 2:
+            both.wait()
+        call.refuse(401) if call.said["model"] == "org/A" else answer(call)
+
+    endpoint.play = play
+    with pytest.raises(HierRouterError, match="401: no"):
+        world.record(apart(world, endpoint.url, endpoint={"concurrency": 1}), queries)
+    assert len(endpoint.calls) < 8  # of 16 that B could have answered without A
+
+
+def test_a_server_that_is_away_holds_up_only_what_needs_it(world, queries, endpoint, said) -> None:
+    endpoint.play = lambda c: c.refuse(503) if c.said["model"] == "org/A" else answer(c)
+    config = pool(world, endpoint.url)
+    with pytest.raises(UnreachableError, match=r"refused the call \(503.*\(40 nodes are left\)$"):
+        world.record(config, queries)
+    nodes = RouteTree(world.tree).nodes
+    assert {(place.models, place.role) for place in nodes} == {
+        (("B",), "solve"),
+        (("B",), "analyze"),
+        (("B", "B"), "solve"),
+    }
+    assert len(nodes) == 3 * 8
+    assert "A is left for now; what others can do goes on" in said.getvalue()
+    endpoint.play = answer
+    before = asked(endpoint)
+    world.record(config, queries)
+    assert len(RouteTree(world.tree).nodes) == NODES
+    assert not (asked(endpoint) - before).keys() & {key for key in before if key[0] == "org/B"}
+
+
+# A store that fails.
+
+
+@pytest.fixture
+def store(monkeypatch, tmp_path) -> list[str]:
+    """An object store; puts of files of nodes fail while there are reasons, the first each time."""
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    reasons: list[str] = []
+    put = MemoryFileSystem.put_file
+
+    def failing(self, source, target, **more) -> None:
+        if "/nodes/" in target and reasons:
+            raise OSError(reasons.pop(0))
+        put(self, source, target, **more)
+
+    monkeypatch.setattr(MemoryFileSystem, "put_file", failing)
+    monkeypatch.setenv("HIERROUTER_HOME", str(tmp_path / "home"))
+    return reasons
+
+
+@pytest.mark.parametrize("made", [pool, apart])
+def test_replies_that_the_store_does_not_take_are_not_paid_for_again(
+    world, queries, endpoint, store, said, made
+) -> None:
+    endpoint.play = answer
+    config = made(world, endpoint.url)
+    world.tree = folder_at(f"memory://trees/{made.__name__}")
+    store.append("the store is away")
+    with pytest.raises(UnreachableError, match="the store is away"):
+        world.record(config, queries)
+    assert "replies could not be added to the tree and are kept in" in said.getvalue()
+    kept = list((world.folder / "home" / "unsaved").rglob("*.parquet"))
+    assert sum(len(read_nodes(path)) for path in kept) + len(RouteTree(world.tree).nodes) == len(
+        endpoint.calls
+    )
+    world.record(config, queries)
+    assert len(RouteTree(world.tree).nodes) == NODES
+    assert set(asked(endpoint).values()) == {1}
+    assert not list((world.folder / "home" / "unsaved").rglob("*.parquet"))
 
 
 def test_a_server_that_counts_far_more_than_estimated_exceeds_no_budget_but_by_its_first_calls(

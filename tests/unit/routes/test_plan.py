@@ -20,11 +20,11 @@ from hierrouter.config import (
 from hierrouter.data.queries import read_queries
 from hierrouter.data.sample import sample_queries
 from hierrouter.errors import ConfigError
+from hierrouter.files import write_json
 from hierrouter.routes.amounts import Amount, Kind
 from hierrouter.routes.calls import Part, planned_calls
 from hierrouter.routes.collect import collect_routes
 from hierrouter.routes.estimate import USED, loading_seconds
-from hierrouter.routes.journal import note_recording
 from hierrouter.routes.measured import elapsed
 from hierrouter.routes.nodes import Node
 from hierrouter.routes.plan import plan_recording, stand_ins
@@ -361,7 +361,7 @@ def test_hours_are_those_of_recordings_where_latencies_do_not_tell(world, querie
     nothing = plan_recording(pool, sample, tree=RouteTree(world.tree))
     assert nothing.hours_from == "sizes"
     # Half of the nodes were noted, with 3 s for each.
-    note_recording(world.tree, 2, 6.0)
+    write_json(world.tree / "recordings.json", [{"nodes": 2, "seconds": 6.0}])
     noted = plan_recording(pool, sample, tree=RouteTree(world.tree))
     assert noted.hours_from == "recordings"
     assert noted.left.seconds == pytest.approx(4 * 3.0)

@@ -12,10 +12,12 @@ import pytest
 from hierrouter.config import TokenLimits
 from hierrouter.data.queries import read_queries
 from hierrouter.errors import ConfigError, HierRouterError
+from hierrouter.files import write_json
 from hierrouter.pool.scripted import ScriptedBackend
+from hierrouter.routes import journal
 from hierrouter.routes.calls import Part, Shard, in_parts, planned_calls, unit_numbers
 from hierrouter.routes.collect import collect_routes
-from hierrouter.routes.journal import note_recording, read_journal
+from hierrouter.routes.journal import Recording, read_journal
 from hierrouter.routes.scores import read_scores
 from hierrouter.routes.tree import RouteTree
 from hierrouter.routes.upkeep import merge_trees
@@ -209,9 +211,43 @@ def test_a_journal_that_cannot_be_read_now_is_not_written_anew(world, queries, m
         return read(self, *args, **options)
 
     monkeypatch.setattr(Path, "read_text", stale)
+    run = Recording(tree)
+    run.add(1)
     with pytest.raises(HierRouterError, match=r"recordings.json cannot be read now \(Stale"):
-        note_recording(tree, 1, 1.0)
+        run.write()
     assert (tree / "recordings.json").read_bytes() == before
+
+
+def test_a_run_has_one_entry_however_many_parts_it_records(world, queries) -> None:
+    collect_routes(world.pool(), queries, world.tree, part_size=1)
+    (entry,) = read_journal(world.tree)
+    assert entry["nodes"] == 120
+
+
+def test_a_kill_leaves_an_entry_of_what_was_committed_before(world, queries, monkeypatch) -> None:
+    monkeypatch.setattr(journal, "NOTE_EVERY", 0.0)
+    told: list[tuple[int, int]] = []
+    commit = RouteTree.commit
+
+    def looking(self, name, nodes):
+        # What lies there before a commit is what a kill now would leave.
+        told.append((len(self.nodes), sum(each["nodes"] for each in read_journal(self.folder))))
+        commit(self, name, nodes)
+
+    monkeypatch.setattr(RouteTree, "commit", looking)
+    world.record(world.pool(), queries)
+    assert len(told) > 10
+    assert all(nodes == noted for nodes, noted in told)
+    assert [entry["nodes"] for entry in read_journal(world.tree)] == [120]
+
+
+def test_merged_again_a_run_that_went_on_counts_once(world, queries) -> None:
+    tree, merged = world.record(world.pool(), queries), world.folder / "merged"
+    (whole,) = read_journal(tree)
+    for nodes in (50, 120, 50):
+        write_json(tree / "recordings.json", [{**whole, "nodes": nodes}])
+        merge_trees([tree], merged)
+    assert read_journal(merged) == [whole]
 
 
 def test_merged_trees_keep_each_entry_once(world, queries) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,14 @@ def test_shards_are_added_as_they_finish_and_nothing_twice(world, shards, capfd)
     merge_trees(shards, merged)
     assert {path: path.stat().st_mtime_ns for path in (merged / "nodes").iterdir()} == before
     assert "shard0: 0 nodes and 0 files of embeddings added" in capfd.readouterr().err
+
+
+def test_merging_says_how_far_it_is(world, shards, capfd) -> None:
+    merge_trees(shards, world.folder / "merged")
+    said = capfd.readouterr().err
+    counts = [int(count) for count in re.findall(r"merging: (\d+) nodes in", said)]
+    assert len(counts) == len(shards)
+    assert sum(counts) == 120
 
 
 def test_a_merged_tree_goes_on_being_recorded(world, queries, shards) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from hierrouter.catalogue import READ_MORE
 from hierrouter.errors import HierRouterError
 from hierrouter.pool.live.member import Member
 from hierrouter.pool.live.open import open_live
@@ -136,10 +137,12 @@ def _loaded_as(spec: ModelSpec, trained_with: str) -> tuple[str, str]:
     if spec.endpoint is not None:
         # What a server runs cannot be looked at.
         return spec.endpoint.url, spec.name
-    weights: str = identity(spec, trained_with)["weights_digest"]
+    here = identity(spec, trained_with)
+    weights: str = here["weights_digest"]
     if weights != trained_with:
         raise HierRouterError(
-            f"{spec.model} has other weights here than the {spec.name} that this router was "
-            "trained with; pin its revision, or record and train anew"
+            f"{spec.model} has other weights here (from the {here['provenance']['source']}) than "
+            f"the {spec.name} that this router was trained with; where the first are to be had is "
+            f"said in {READ_MORE}, else record and train anew"
         )
     return weights, spec.dtype

@@ -36,8 +36,8 @@ def open_live(spec: ModelSpec, prompts: Prompts, weights: str | None = None) -> 
     if kind == "openvino":
         from hierrouter.pool.live.openvino import OpenVINOLive
 
-        return OpenVINOLive(prepare_openvino(spec), spec.name)
+        return OpenVINOLive(prepare_openvino(spec, weights), spec.name)
     from hierrouter.pool.live.transformers import TransformersLive
 
     dtype = "auto" if spec.dtype == "int8" else spec.dtype
-    return TransformersLive(prepare(spec).folder, spec.name, dtype)
+    return TransformersLive(prepare(spec, weights).folder, spec.name, dtype)
