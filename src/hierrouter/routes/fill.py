@@ -217,9 +217,10 @@ class Filler:
             nonlocal committed
             if nodes:
                 with finished_first():
-                    self._tree.commit(f"{step}-{self.made:08d}", nodes)
-                    self._journal.add(len(nodes))
+                    taken = nodes.copy()
                     nodes.clear()
+                    if self._maker.commits.add(f"{step}-{self.made:08d}", taken):
+                        self._journal.add(len(taken))
             committed = time.monotonic()
 
         def keep(_: Call, node: Node) -> None:

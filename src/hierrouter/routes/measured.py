@@ -296,7 +296,8 @@ def elapsed(nodes: Sequence[Node], spec: ModelSpec) -> float | None:
     """Seconds that one call of a backend took, from the latencies of its replies.
 
     OpenVINO counts from handing over all prompts to each reply's end; a call of a server counts by
-    itself while others are under way. With transformers each reply counts from where it joined a
+    itself while others are under way, and they go on without a pause from one file's calls to the
+    next's. With transformers each reply counts from where it joined a
     batch, which does not tell how many ran beside it.
 
     Args:
@@ -311,5 +312,5 @@ def elapsed(nodes: Sequence[Node], spec: ModelSpec) -> float | None:
     if kind == "transformers":
         return None
     if kind == "openai" and spec.endpoint is not None:
-        return max(max(latencies), sum(latencies) / spec.endpoint.concurrency)
+        return sum(latencies) / spec.endpoint.concurrency
     return max(latencies)

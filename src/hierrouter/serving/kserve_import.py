@@ -30,4 +30,4 @@ def require_kserve() -> None:
         HierRouterError: it is not installed.
     """
     if find_spec("kserve") is None:
-        raise HierRouterError("KServe is not installed; pip install 'hierrouter[serving]'")
+        raise HierRouterError("KServe is not installed; `pip install -e '.[serving]'` in the clone")

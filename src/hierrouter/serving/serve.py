@@ -101,7 +101,7 @@ def _serve(folder: Path, settings: ServeSettings) -> None:
         say(note)
     _require_free(settings.host, settings.port)
     if find_spec("kserve") is None:
-        raise HierRouterError("KServe is not installed; pip install 'hierrouter[serving]'")
+        raise HierRouterError("KServe is not installed; `pip install -e '.[serving]'` in the clone")
     player = open_player(router, endpoints, settings.endpoint_keys)
 
     from hierrouter.serving.gate import Rules

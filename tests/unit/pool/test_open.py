@@ -57,7 +57,7 @@ def test_what_a_tree_was_recorded_with_stays_on_another_machine(tiny, on):
 
 def test_openvino_that_is_not_installed_is_named_with_its_remedy(tiny, on):
     on(installed=False)
-    with pytest.raises(ConfigError, match=r"pip install 'hierrouter\[openvino\]'"):
+    with pytest.raises(ConfigError, match=r"pip install -e '\.\[openvino\]'"):
         choose_kind(spec(tiny, backend="openvino"))
 
 

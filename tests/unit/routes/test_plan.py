@@ -294,7 +294,7 @@ def node(query: Query, latency: float, key: str, **more: Any) -> Node:
         ("transformers", [2.0, 2.0, 3.0], None),
         # Each call by itself, two at a time.
         ("openai", [1.0, 1.0, 2.0, 2.0], 3.0),
-        ("openai", [1.0, 1.0, 5.0], 5.0),
+        ("openai", [1.0, 1.0, 5.0], 3.5),
         ("scripted", [0.0, 0.0], 0.0),
     ],
 )
