@@ -105,6 +105,12 @@ def check_fit(outcomes: Outcomes, facts: RouterFacts, hops: int) -> None:
         )
     tests = [str(name) for name in np.array(outcomes.query_ids)[~outcomes.train]]
     for split, count in (("test", len(tests)), ("training", len(outcomes) - len(tests))):
+        if count == 0 and outcomes.signals is None:  # imported: nothing more can be sampled
+            raise HierRouterError(
+                f"no {split} query has the outcomes of all models, so nothing can be compared; ask "
+                "all of them a few hundred of the same queries, and import those too (a column "
+                "split puts queries on a side)"
+            )
         if count == 0:
             raise HierRouterError(
                 f"the tree holds no {split} queries, so nothing can be compared; sample more "

@@ -142,7 +142,11 @@ def fit(
     if len(train) < 2:
         raise ConfigError(
             f"the tree has {len(train)} training queries, at least 2 are needed; "
-            "sample more (data.queries_per_task) or record more of them"
+            + (
+                "import more of them, with outcomes of two models or more"
+                if outcomes.signals is None
+                else "sample more (data.queries_per_task) or record more of them"
+            )
         )
     held_back = validation_mask(train.tasks, config.validation_share, config.seed)
     fitting, validation = train.select(~held_back), train.select(held_back)

@@ -89,6 +89,23 @@ def cells_of(gathered: Gathered, pool: PoolConfig, partial: bool) -> Cells:
     )
 
 
+def choices_of(gathered: Gathered, cells: Cells) -> NDArray[np.int32] | None:
+    """Q numbers of choices, 0 where there are none to guess among; none where no query has any.
+
+    Answers that are neither right nor wrong were not guessed, or nobody can say how often.
+    """
+    if gathered.choices is None:
+        return None
+    plain = (np.isnan(cells.score) | np.isin(cells.score, (0.0, 1.0))).all(axis=1)
+    offered = gathered.choices > 1
+    if graded := int((offered & ~plain).sum()):
+        say(
+            f"note: the choices of {graded:,} queries are passed over: guesses are told from "
+            "scores of 0 and 1 alone"
+        )
+    return np.where(offered & plain, gathered.choices, 0) if (offered & plain).any() else None
+
+
 def _specs(
     gathered: Gathered, pool: PoolConfig
 ) -> tuple[list[tuple[ModelSpec, str]], NDArray[np.int64]]:
@@ -130,6 +147,7 @@ def _plain_spec(gathered: Gathered, name: str, original: str) -> ModelSpec:
     rate = 0.0
     if gathered.cost is not None and gathered.tokens is not None:
         rows = gathered.model == gathered.models.index(original)
+        rows &= ~np.isnan(gathered.tokens)
         tokens = float(gathered.tokens[rows].sum())
         rate = 1000 * float(gathered.cost[rows].sum()) / tokens if tokens else 0.0
     return ModelSpec(name=name, model=original, backend="imported", base_rate=rate)
@@ -183,12 +201,12 @@ def _twice(
     cell = cells[again.argmax()]
     before = int(rows[np.flatnonzero(cells == cell)[0]])
     query, model = divmod(int(cell), width)
-    source = gathered.source
     pairs = int((count > 1).sum())
     more = f" (and {pairs - 1} more pairs)" if pairs > 1 else ""
     return ConfigError(
-        f"{source.path}: {source.where(row)}: query {_ids(gathered, [query])[0]} has an outcome of "
-        f"{specs[model][1]} on {source.where(before)} already{more}; keep one row a query and model"
+        f"{gathered.source.path}: {gathered.where(row)}: query {_ids(gathered, [query])[0]} has an "
+        f"outcome of {specs[model][1]} on {gathered.where(before)} already{more}; keep one row a "
+        "query and model"
     )
 
 

@@ -14,15 +14,22 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow as pa
 
 from hierrouter.errors import ConfigError
+from hierrouter.progress import say
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
 Kind = Literal["csv", "jsonl", "parquet"]
 TEXTS = ("query_id", "task", "prompt", "model")
 TOKENS = ("tokens_in", "tokens_out")
-NUMBERS = ("score", "cost", *TOKENS, "latency_s")
+CHOICES = "choices"
+MOST_CHOICES = 1000
+NEVER_NEEDED = ("latency_s", CHOICES)
+"""Numbers of which some may be missing in any file."""
+MEASURED = ("score", "cost", *TOKENS, "latency_s")
+"""What is said of an answer, not of its query."""
+NUMBERS = (*MEASURED, CHOICES)
 SPLITS = ("train", "test")
 VECTOR = "embedding"
 KNOWN = (*TEXTS, *NUMBERS, "split", VECTOR)
@@ -49,8 +56,10 @@ OTHER_NAMES = {
 def check_columns(path: Path, found: Sequence[str]) -> None:
     """Makes sure that a file has the columns that are needed, each once.
 
+    Says which other columns may be optional ones by another name.
+
     Raises:
-        ConfigError: it has not, or one looks like a slip of an optional column.
+        ConfigError: it has not, or one is an optional column but for its case or a plural.
     """
     twice = sorted({name for name in found if found.count(name) > 1 and name in KNOWN})
     if twice:
@@ -67,16 +76,18 @@ def check_columns(path: Path, found: Sequence[str]) -> None:
             near = nearest(name, others)
             hint = f" (is it {near}? rename that)" if near else ""
             also = ", or tokens_in and tokens_out" if name == "cost" else ""
+            free = "; where costs do not matter, give each row a cost of 0" if also else ""
             has = ", ".join(found[:12]) + (", …" if len(found) > 12 else "") or "none"
             raise ConfigError(
-                f"{path}: there is no column {name}{also}{hint}; its columns are: {has}"
+                f"{path}: there is no column {name}{also}{hint}; its columns are: {has}{free}"
             )
+    absent = [name for name in KNOWN if name not in found]
     for name in others:
-        slips = difflib.get_close_matches(name, [k for k in KNOWN if k not in found], 1, 0.8)
-        if slips:
-            raise ConfigError(
-                f"{path}: unknown column {name} (did you mean {slips[0]}?); rename it"
-            )
+        plain = name.strip().lower()
+        if slip := next((known for known in absent if plain in (known, f"{known}s")), None):
+            raise ConfigError(f"{path}: unknown column {name} (did you mean {slip}?); rename it")
+        if nearly := difflib.get_close_matches(plain, absent, 1, 0.8):
+            say(f"note: {path}: the column {name} is passed over; if it is {nearly[0]}, rename it")
 
 
 def nearest(wanted: str, names: Sequence[str]) -> str | None:
@@ -88,12 +99,13 @@ def nearest(wanted: str, names: Sequence[str]) -> str | None:
     return near[0] if near else None
 
 
-def complaint(column: str, value: Any) -> str | None:
+def complaint(column: str, value: Any, optional: Collection[str] = NEVER_NEEDED) -> str | None:
     """What is wrong with one value, in words; nothing if it may stand there.
 
     Args:
         column: one of `KNOWN`.
         value: as JSON has it; of a CSV file numbers are texts, too.
+        optional: columns of numbers in which some may be missing.
     """
     if column in TEXTS:
         if value is None or value == "":
@@ -109,13 +121,14 @@ def complaint(column: str, value: Any) -> str | None:
         return f"split: {show(value)} is not allowed; should be train or test, or empty"
     if column == VECTOR:
         return None if value is None or _is_vector(value) else f"{VECTOR}: is not a list of numbers"
-    return _number_complaint(column, value)
+    return _number_complaint(column, value, column in optional)
 
 
-def _number_complaint(column: str, value: Any) -> str | None:
-    optional = column == "latency_s"
+def _number_complaint(column: str, value: Any, optional: bool) -> str | None:
     if value is None or value == "":
-        return None if optional else f"{column}: is missing; every row needs one"
+        remedy = ", or import with --partial, which leaves such rows out"
+        more = remedy if column == "score" else ""
+        return None if optional else f"{column}: is missing; every row needs one{more}"
     if isinstance(value, str):
         try:
             value = (
@@ -124,16 +137,30 @@ def _number_complaint(column: str, value: Any) -> str | None:
                 else float(value)
             )
         except ValueError:
-            return f"{column}: {show(value)} is not a number"
+            hint = "; write decimals with a point" if _is_number(value.replace(",", ".")) else ""
+            return f"{column}: {show(value)} is not a number{hint}"
     if not isinstance(value, int | float):
         return f"{column}: {show(value)} is not a number"
+    if optional and math.isnan(value):
+        return None
     if column == "score":
         if 0 <= value <= 1:
             return None
         return f"score: {_plain(value)} is not in [0, 1]; bring scores to that range"
     if isinstance(value, bool) or not (math.isfinite(value) and value >= 0):
         return f"{column}: {_plain(value)} is not allowed; should be a number from 0"
+    if column == CHOICES and not (value <= MOST_CHOICES and value == int(value)):
+        many = f"how many there are, to {MOST_CHOICES:,}"
+        return f"{column}: {_plain(value)} is not allowed; should be {many}"
     return None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def mixed(column: str, value: Any, wanted: pa.DataType) -> str | None:

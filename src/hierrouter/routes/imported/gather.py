@@ -7,19 +7,28 @@ prompts are.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pandas.util import hash_array
 
 from hierrouter.errors import ConfigError
 from hierrouter.progress import say
-from hierrouter.routes.imported.columns import SPLITS, TEXTS, TOKENS, VECTOR, complaint
+from hierrouter.routes.imported.arrays import (
+    Column,
+    codes,
+    flags,
+    floats,
+    hashes,
+    refused,
+    split_codes,
+)
+from hierrouter.routes.imported.columns import CHOICES, MEASURED, TOKENS, VECTOR, complaint
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -29,30 +38,6 @@ if TYPE_CHECKING:
 SAY_EVERY = 1_000_000
 """Rows between two lines about how far reading is."""
 SPOOLED = pa.schema([("query_id", pa.string()), ("prompt", pa.string())])
-
-
-class Column:
-    """A one-dimensional array that grows."""
-
-    def __init__(self, kind: Any) -> None:
-        """Starts empty."""
-        self._values = np.zeros(1024, dtype=kind)
-        self._count = 0
-
-    def extend(self, more: NDArray[Any]) -> None:
-        """Adds values at the end."""
-        wanted = self._count + len(more)
-        if wanted > len(self._values):
-            grown = np.zeros(max(wanted, 3 * len(self._values) // 2), dtype=self._values.dtype)
-            grown[: self._count] = self.values
-            self._values = grown
-        self._values[self._count : wanted] = more
-        self._count = wanted
-
-    @property
-    def values(self) -> NDArray[Any]:
-        """All of it, without a copy."""
-        return self._values[: self._count]
 
 
 @dataclass
@@ -79,29 +64,55 @@ class Gathered:
     cost: NDArray[np.float64] | None
     """N dollars; none where the file has tokens instead."""
     tokens: NDArray[np.float64] | None
-    """N tokens, read and written; none where the file does not tell them."""
+    """N tokens, read and written (NaN where not told, beside costs); none where no row tells."""
     latency: NDArray[np.float32] | None
     """N seconds (NaN where not told); none where no row tells them."""
     width: int | None
     """Of the vectors that the file brings along; none where it has none."""
+    choices: NDArray[np.int32] | None
+    """Q numbers of choices, 0 where none is given; none where the file does not tell them."""
+    unscored: NDArray[np.int64]
+    """Rows of the file (from 0) that are left out, as they have no score."""
+
+    def where(self, row: int) -> str:
+        """The place in the file of one of the N rows."""
+        rows = np.arange(len(self.query) + len(self.unscored))
+        return self.source.where(int(np.delete(rows, self.unscored)[row]))
 
 
-def gather(source: OutcomesFile, spool: Path) -> Gathered:
+def gather(
+    source: OutcomesFile,
+    spool: Path,
+    models: Collection[str] | None = None,
+    partial: bool = False,
+) -> Gathered:
     """Reads a file of outcomes.
 
     Args:
         source: the file.
         spool: gets each query's id and prompt (and vector), in the order of their first rows.
+        models: names, as the file has them, of those that are wanted: what is said of others'
+            answers may be anything. None: all are.
+        partial: whether rows without a score are left out.
 
     Raises:
         ConfigError: a row is wrong; names its line, and what would be right.
     """
-    return _Gatherer(source, spool).run()
+    return _Gatherer(source, spool, models, partial).run()
 
 
 class _Gatherer:
-    def __init__(self, source: OutcomesFile, spool: Path) -> None:
+    def __init__(
+        self,
+        source: OutcomesFile,
+        spool: Path,
+        models: Collection[str] | None,
+        partial: bool,
+    ) -> None:
         self._source, self._spool = source, spool
+        self._wanted = None if models is None else pa.array(sorted(models), pa.string())
+        self._partial = partial
+        self._unscored, self._choices = Column(np.int64), Column(np.int32)
         self._has = set(source.columns)
         self._ids: dict[str, int] = {}
         self._tasks: dict[str, int] = {}
@@ -147,19 +158,34 @@ class _Gatherer:
             tokens=None if self._tokens is None else self._tokens.values,
             latency=numbers.get("latency_s"),
             width=self._width,
+            choices=self._choices.values if CHOICES in self._has else None,
+            unscored=self._unscored.values,
         )
 
     def _judge(self, batch: pa.RecordBatch) -> None:
         """Refuses the first row that holds what may not stand there."""
         wrong = np.zeros(batch.num_rows, dtype=np.bool_)
+        optional = self._source.optional
+        counts = ~self._without_score(batch)
+        if self._wanted is not None:
+            counts &= flags(pc.is_in(batch.column("model"), value_set=self._wanted))
         for name in self._source.columns:
-            wrong |= _refused(name, batch.column(name))
+            here = refused(name, batch.column(name), optional)
+            wrong |= here & counts if name in MEASURED else here
         if not wrong.any():
             return
         row = int(wrong.argmax())
         for name in self._source.columns:
-            if said := complaint(name, batch.column(name)[row].as_py()):
+            if name in MEASURED and not counts[row]:
+                continue
+            if said := complaint(name, batch.column(name)[row].as_py(), optional):
                 raise self._error(row, said)
+
+    def _without_score(self, batch: pa.RecordBatch) -> NDArray[np.bool_]:
+        """Which rows are left out."""
+        if not self._partial:
+            return np.zeros(batch.num_rows, dtype=np.bool_)
+        return np.isnan(floats(batch.column("score")))
 
     def _take(self, batch: pa.RecordBatch) -> NDArray[np.int64]:
         """Adds a batch; gives the rows with which a query begins."""
@@ -174,29 +200,37 @@ class _Gatherer:
         first[local[::-1]] = np.arange(len(local))[::-1]
         begins = first[fresh]
         query = numbers[local]
-        prompt = _hashes(batch.column("prompt"))
-        task = _codes(batch.column("task"), self._tasks)
-        split = _split_codes(batch, self._has)
+        prompt = hashes(batch.column("prompt"))
+        task = codes(batch.column("task"), self._tasks)
+        split = split_codes(batch, self._has)
         self._prompt.extend(prompt[begins])
         self._task.extend(task[begins])
         self._split.extend(split[begins])
         self._row.extend(self._rows + begins)
-        for name, values, known in (
+        told = [
             ("prompt", prompt, self._prompt),
             ("task", task, self._task),
             ("split", split, self._split),
-        ):
+        ]
+        if CHOICES in self._has:
+            choices = np.nan_to_num(floats(batch.column(CHOICES))).astype(np.int32)
+            self._choices.extend(choices[begins])
+            told.append((CHOICES, choices, self._choices))
+        for name, values, known in told:
             other = known.values[query] != values
             if other.any():
                 self._refuse_two(name, int(other.argmax()), batch, query)
         if VECTOR in self._has:
             self._check_vectors(batch.column(VECTOR), begins)
+        if (without := self._without_score(batch)).any():
+            self._unscored.extend(self._rows + np.flatnonzero(without))
+            query, batch = query[~without], batch.filter(pa.array(~without))
         self._query.extend(query)
-        self._model.extend(_codes(batch.column("model"), self._models))
+        self._model.extend(codes(batch.column("model"), self._models))
         for name, column in self._numbers.items():
-            column.extend(_floats(batch.column(name)))
+            column.extend(floats(batch.column(name)))
         if self._tokens is not None:
-            self._tokens.extend(sum(_floats(batch.column(name)) for name in TOKENS))  # type: ignore[arg-type]
+            self._tokens.extend(sum(floats(batch.column(name)) for name in TOKENS))  # type: ignore[arg-type]
         return begins
 
     def _refuse_two(
@@ -227,61 +261,3 @@ class _Gatherer:
     def _error(self, row: int, said: str) -> ConfigError:
         where = self._source.where(self._rows + row)
         return ConfigError(f"{self._source.path}: {where}: {said}")
-
-
-def _refused(name: str, array: pa.Array) -> NDArray[np.bool_]:
-    """Which values of a column `complaint` has something to say of."""
-    if name in TEXTS:
-        blank = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(array)), 0)
-        return _flags(pc.or_kleene(pc.is_null(array), blank))
-    if name == "split":
-        allowed = pc.is_in(array, value_set=pa.array([*SPLITS, "", None], pa.string()))
-        return ~_flags(allowed)
-    if name == VECTOR:
-        finite = pc.is_finite(array.flatten())
-        if pc.all(finite, min_count=0).as_py():
-            return np.zeros(len(array), dtype=np.bool_)
-        bad = pc.list_parent_indices(array).filter(pc.invert(pc.fill_null(finite, False)))
-        flags = np.zeros(len(array), dtype=np.bool_)
-        flags[bad.to_numpy()] = True
-        return flags
-    values = _floats(array)
-    if name == "latency_s":
-        missing = _flags(pc.is_null(array))
-        return ~missing & ~(np.isfinite(values) & (values >= 0))
-    high = 1.0 if name == "score" else np.finfo(np.float64).max
-    return ~((values >= 0) & (values <= high))
-
-
-def _flags(array: pa.Array) -> NDArray[np.bool_]:
-    return np.asarray(array.to_numpy(zero_copy_only=False), dtype=np.bool_)
-
-
-def _floats(array: pa.Array) -> NDArray[np.float64]:
-    """Numbers, NaN where there is none."""
-    return np.asarray(array.to_numpy(zero_copy_only=False), dtype=np.float64)
-
-
-def _hashes(texts: pa.Array) -> NDArray[np.uint64]:
-    """A 64-bit hash of each text, computed once for those that repeat."""
-    encoded = texts.dictionary_encode()
-    distinct = encoded.dictionary.to_numpy(zero_copy_only=False)
-    hashed = hash_array(distinct, categorize=False)
-    return np.asarray(hashed[encoded.indices.to_numpy(zero_copy_only=False)], dtype=np.uint64)
-
-
-def _codes(texts: pa.Array, known: dict[str, int]) -> NDArray[np.int32]:
-    """The number of each text among those that are known; new ones are added."""
-    encoded = texts.dictionary_encode()
-    numbers = np.array(
-        [known.setdefault(text, len(known)) for text in encoded.dictionary.to_pylist()],
-        dtype=np.int32,
-    )
-    return np.asarray(numbers[encoded.indices.to_numpy(zero_copy_only=False)], dtype=np.int32)
-
-
-def _split_codes(batch: pa.RecordBatch, has: set[str]) -> NDArray[np.int8]:
-    if "split" not in has:
-        return np.zeros(batch.num_rows, dtype=np.int8)
-    found = pc.index_in(batch.column("split"), value_set=pa.array(SPLITS))
-    return np.asarray(pc.fill_null(found, -1).to_numpy(zero_copy_only=False) + 1, dtype=np.int8)

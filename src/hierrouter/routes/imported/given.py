@@ -40,11 +40,17 @@ class GivenVectors:
         if self.path.suffix == ".npy":
             yield from self._array_parts()
             return
+        seen = np.zeros(len(self.query_ids), dtype=np.bool_)
         with pq.ParquetFile(self.path) as file:
             for batch in file.iter_batches(
                 AT_ONCE, columns=["query_id", VECTOR], use_threads=False
             ):
-                yield self._numbered(batch)
+                numbers, vectors = self._numbered(batch)
+                # A file with a row a query and model has each several times: the first counts.
+                _, first = np.unique(numbers, return_index=True)
+                first = np.sort(first[~seen[numbers[first]]])
+                seen[numbers[first]] = True
+                yield numbers[first], vectors[first]
 
     def _array_parts(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         whole: Any = np.load(self.path, mmap_mode="r")

@@ -14,21 +14,26 @@ from hierrouter.errors import ConfigError, HierRouterError
 from hierrouter.files import claim_folder, digest_of, read_json, sha256_file
 from hierrouter.progress import duration, say
 from hierrouter.routes.encoder import encoder_identity
-from hierrouter.routes.imported.cells import cells_of
+from hierrouter.routes.imported.cells import cells_of, choices_of
 from hierrouter.routes.imported.columns import VECTOR
 from hierrouter.routes.imported.files import OutcomesFile
+from hierrouter.routes.imported.fingerprint import fingerprint, key_of
 from hierrouter.routes.imported.gather import gather
 from hierrouter.routes.imported.given import GivenVectors, open_vectors
 from hierrouter.routes.imported.names import valid_names
+from hierrouter.routes.imported.notes import say_sides, say_tasks, say_whole
 from hierrouter.routes.imported.sides import sides_of
 from hierrouter.routes.imported.store import OUTCOMES, is_imported
 from hierrouter.routes.imported.vectors import (
     CHECKED,
+    check_encoder_options,
     check_same_encoder,
+    drop_vectors,
     encode_prompts,
     encoder_of_imported,
+    forget_vectors,
+    has_vectors,
     keep_given,
-    missing_vectors,
 )
 from hierrouter.routes.imported.write import described, write_tree
 from hierrouter.routes.lock import sole_writer
@@ -39,12 +44,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hierrouter.routes.imported.gather import Gathered
-    from hierrouter.routes.imported.sides import Sides
 
 DATA_KEYS = ("seed", "train_share", "folds", "near_duplicate_jaccard")
 """What an import reads of a config's data part."""
-TOO_LARGE = 0.5
-"""Share of all queries in one group of near-duplicates from which a split means little."""
 SPOOL = ".tmp-spool.parquet"
 
 
@@ -55,6 +57,7 @@ def import_outcomes(
     partial: bool = False,
     embeddings: Path | None = None,
     same_encoder: bool = False,
+    encoder_name: str | None = None,
 ) -> Path:
     """Makes a tree of direct answers, without replies, from a file of outcomes.
 
@@ -69,6 +72,8 @@ def import_outcomes(
         partial: whether outcomes may be missing.
         embeddings: vectors of the prompts, so that no encoder runs.
         same_encoder: whether vectors at hand are those of the config's encoder.
+        encoder_name: else, what tells the encoder that made them from others. None: only these
+            vectors are known to be of it.
 
     Returns:
         `out`, now a tree.
@@ -80,20 +85,19 @@ def import_outcomes(
     config = config or Config(pool=PoolConfig())
     claim_folder(out, "tree.json")
     source = OutcomesFile.open(file)
-    if same_encoder and embeddings is None and VECTOR not in source.columns:
-        raise ConfigError(
-            f"--same-encoder: there are no vectors at hand; give --embeddings, or a column {VECTOR}"
-        )
+    given = embeddings is not None or VECTOR in source.columns
+    check_encoder_options(given, same_encoder, encoder_name)
     with sole_writer(out):
         origin = _origin(source, config, partial, embeddings, same_encoder)
-        info = _earlier(out)
-        given = embeddings is not None or VECTOR in source.columns
+        if given:
+            origin["encoder_name"] = encoder_name
+        earlier = info = _earlier(out)
         if (
             info is not None
             and info["outcomes"]["import"] == digest_of(origin)
             and _is_whole(out, info)
         ):
-            if not missing_vectors(out, info):
+            if has_vectors(out, info):
                 say(f"outcomes: those in {out} are kept")
                 return out
             say(f"outcomes: those in {out} are kept, their vectors are not all there yet")
@@ -101,7 +105,9 @@ def import_outcomes(
         else:
             fresh = True
         if fresh:
-            info = _build(source, out, config, partial, embeddings, same_encoder, origin)
+            named = None if same_encoder else encoder_name or ""
+            info = _build(source, out, config, partial, embeddings, named, origin)
+            forget_vectors(out, earlier, info)
         if not given and info is not None:
             encode_prompts(out, info, config.pool.encoder)
     return out
@@ -180,30 +186,46 @@ def _build(
     config: Config,
     partial: bool,
     embeddings: Path | None,
-    same_encoder: bool,
+    encoder_name: str | None,
     origin: dict[str, Any],
 ) -> dict[str, Any]:
-    """Reads, checks and writes; gives `tree.json`."""
+    """Reads, checks and writes; gives `tree.json`.
+
+    Of vectors at hand, `encoder_name` is None if the config's encoder made them, blank if it is not
+    told.
+    """
     started = time.monotonic()
     with _spool(out) as spool:
-        gathered = gather(source, spool)
+        gathered = gather(source, spool, _named(config.pool), origin["partial"])
         if not len(gathered.query):
-            raise ConfigError(f"{source.path}: holds no rows; it needs one a query and model")
+            scored = " with a score" if len(gathered.unscored) else ""
+            raise ConfigError(
+                f"{source.path}: holds no rows{scored}; it needs one a query and model"
+            )
+        if unscored := len(gathered.unscored):
+            say(f"note: {unscored:,} rows without a score are left out")
         say(
             f"read: {len(gathered.query):,} rows of {len(gathered.query_ids):,} queries and "
             f"{len(gathered.models)} models in {duration(time.monotonic() - started)}"
         )
         tasks = valid_names("task", sorted(gathered.tasks))
+        say_tasks(gathered)
         cells = cells_of(gathered, config.pool, partial)
+        choices = choices_of(gathered, cells)
         given = _given(gathered, spool, embeddings)
         encoder = config.pool.encoder
-        if given is not None and same_encoder:
+        if given is not None and encoder_name is None:
             check_same_encoder(encoder, given, _first_prompts(spool))
-        elif given is not None:
-            encoder = encoder_of_imported(given.width)
-        identity = encoder_identity(encoder)
         sides = sides_of(gathered, spool, config.data)
-        _say_sides(gathered, sides)
+        say_sides(gathered, sides)
+        say_whole(cells, sides)
+        made, keys = None, None
+        if given is not None:
+            made = fingerprint(given, sides.order)
+            keys = np.array([key_of(name) for name in gathered.query_ids], dtype=object)
+            if encoder_name is not None:
+                encoder = encoder_of_imported(given.width, encoder_name, made)
+        identity = encoder_identity(encoder)
         pool = PoolConfig(
             models=list(cells.models[: cells.pool_size]),
             references=list(cells.models[cells.pool_size :]),
@@ -212,10 +234,14 @@ def _build(
             encoder=encoder,
         )
         info = described(gathered, cells, sides, tasks, origin)
+        info["outcomes"]["choices"] = choices is not None
         info |= {"pool": pool.model_dump(mode="json"), "encoder": identity}
-        info, digests = write_tree(out, info, gathered, cells, sides, tasks, spool)
-        if given is not None:
-            keep_given(out, info, given, digests)
+        if made is not None:
+            info["outcomes"]["vectors"] = made
+            drop_vectors(out, info)
+        info = write_tree(out, info, gathered, cells, sides, tasks, spool, keys, choices)
+        if given is not None and keys is not None:
+            keep_given(out, info, given, keys)
     left = np.isnan(cells.score).sum()
     missing = f", {int(left):,} of {cells.score.size:,} outcomes are missing" if left else ""
     say(
@@ -224,6 +250,12 @@ def _build(
         f"({duration(time.monotonic() - started)})"
     )
     return info
+
+
+def _named(pool: PoolConfig) -> set[str] | None:
+    """What the models that are wanted may be called in the file; none: all are wanted."""
+    specs = [*pool.models, *pool.references]
+    return {name for spec in specs for name in (spec.name, spec.model)} if pool.models else None
 
 
 def _given(gathered: Gathered, spool: Path, embeddings: Path | None) -> GivenVectors | None:
@@ -239,22 +271,3 @@ def _first_prompts(spool: Path) -> list[str]:
     with pq.ParquetFile(spool) as file:
         first = next(file.iter_batches(CHECKED, columns=["prompt"]))
     return [str(text) for text in first.column(0).to_pylist()]
-
-
-def _say_sides(gathered: Gathered, sides: Sides) -> None:
-    """Says what of the split a user should know."""
-    count = len(gathered.query_ids)
-    if sides.straddling:
-        say(
-            f"note: {sides.straddling:,} queries have a near-duplicate on the other side of the "
-            "split that the file gives; what is measured on them flatters the router"
-        )
-    if count > 3 and sides.largest_group > TOO_LARGE * count:
-        say(
-            f"note: {sides.largest_group:,} of {count:,} prompts are near-duplicates of one "
-            "another (one template?) and stay on one side of the split; leave the template out of "
-            "the prompts, or set data.near_duplicate_jaccard=1"
-        )
-    for name, none in (("training", not sides.train.any()), ("test", bool(sides.train.all()))):
-        if none:
-            say(f"note: there is no {name} query; a split column or more queries would give some")

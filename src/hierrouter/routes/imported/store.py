@@ -54,16 +54,21 @@ def stamped(schema: pa.Schema, digest: str) -> pa.Schema:
 
 
 def tree_digest(
-    query_digest: str, models: Sequence[str], tables: Sequence[NDArray[np.float64]]
+    query_digest: str,
+    models: Sequence[str],
+    tables: Sequence[NDArray[np.float64]],
+    vectors: str | None = None,
 ) -> str:
-    """SHA-256 of what was imported: the queries, the models' names, the scores and the costs.
+    """SHA-256 of what was imported: queries, models' names, scores, costs, and vectors if any.
 
     Args:
         query_digest: of the Q queries.
         models: C names.
         tables: scores and costs, Q x C each, NaN where there is none.
+        vectors: fingerprint of those that were at hand; none: an encoder makes them.
     """
-    whole = hashlib.sha256(digest_of([query_digest, list(models)]).encode())
+    said = [query_digest, list(models), *([] if vectors is None else [vectors])]
+    whole = hashlib.sha256(digest_of(said).encode())
     for table in tables:
         whole.update(np.ascontiguousarray(table, dtype="<f8").tobytes())
     return whole.hexdigest()
@@ -152,6 +157,7 @@ def load_imported(
     vectors = _vectors(tree, info, digests)
     if view == "two_part":
         vectors = np.concatenate([vectors, np.zeros_like(vectors)], axis=1)
+    choices = _choices(tree, info)
     quality, dollars = score[at][:, None], cost[at][:, None]
     pool = slice(0, len(models))
     return Outcomes(
@@ -166,10 +172,21 @@ def load_imported(
         analyze_cost=np.zeros((len(at), 1, len(models))),
         solve_cost=dollars[..., pool],
         solve_quality=quality[..., pool],
+        choices=None if choices is None else choices[at],
         references=tuple(references),
         reference_quality=quality[:, 0, len(models) :] if references else None,
         reference_cost=dollars[:, 0, len(models) :] if references else None,
     )
+
+
+def _choices(tree: Path, info: Mapping[str, Any]) -> NDArray[np.int64] | None:
+    """Q numbers of choices, 0 where a query has none; none where they were not told."""
+    if not info["outcomes"].get("choices"):
+        return None
+    column = read_columns(tree, info, QUERIES, ("metadata",))["metadata"]
+    encoded = column.combine_chunks().dictionary_encode()
+    counts = [int(json.loads(text).get("choices", 0)) for text in encoded.dictionary.to_pylist()]
+    return np.asarray(np.array(counts, dtype=np.int64)[encoded.indices.to_numpy()])
 
 
 def _say_left_out(
@@ -202,7 +219,7 @@ def embeddings_of(tree: Path, info: Mapping[str, Any]) -> Path:
 def _vectors(
     tree: Path, info: Mapping[str, Any], digests: NDArray[np.object_]
 ) -> NDArray[np.float32]:
-    """The vectors of N prompts, N x D; equal prompts share one.
+    """The vectors of N prompts by what they are kept under, N x D.
 
     Raises:
         HierRouterError: one is missing.

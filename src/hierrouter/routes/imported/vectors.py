@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,9 @@ from hierrouter.files import sha256_text
 from hierrouter.progress import Progress, say
 from hierrouter.routes.embed import AT_ONCE, embedding_files, read_bytes, write_vectors
 from hierrouter.routes.encoder import IMPORTED, open_encoder
-from hierrouter.routes.imported.store import embeddings_of
+from hierrouter.routes.imported.columns import VECTOR
+from hierrouter.routes.imported.fingerprint import kept_fingerprint
+from hierrouter.routes.imported.store import OUTCOMES, embeddings_of, read_columns
 from hierrouter.routes.tree import QUERIES
 
 if TYPE_CHECKING:
@@ -29,13 +32,56 @@ PART = 1024
 """Texts written together: at most so many are lost by a kill."""
 CHECKED = 8
 """Prompts that are encoded to see whether an encoder made the vectors at hand."""
+UNNAMED = "vectors:"
+"""Before the digest that stands for the name of an encoder that is not told."""
+SHOWN = 16
+"""Digits of that digest."""
 AGREED = 0.99
 """Least cosine between two vectors of one text by one encoder."""
 
 
-def encoder_of_imported(width: int) -> EncoderConfig:
-    """What stands for the encoder where only its vectors are known."""
-    return EncoderConfig(model=IMPORTED, dimensions=width, views=["paper"])
+def encoder_of_imported(width: int, name: str, made: str) -> EncoderConfig:
+    """What stands for the encoder where only its vectors are known.
+
+    Args:
+        width: D.
+        name: tells it from others; blank: not told, and then only these vectors are known to be
+            of it.
+        made: the vectors' fingerprint.
+    """
+    if not name:
+        say(
+            "note: which encoder made the vectors is not told, so a router trained on them can be "
+            "judged on these vectors alone; name the encoder with --encoder-name"
+        )
+        name = f"{UNNAMED}{made[:SHOWN]}"
+    return EncoderConfig(model=IMPORTED, revision=name, dimensions=width, views=["paper"])
+
+
+def check_encoder_options(given: bool, same_encoder: bool, encoder_name: str | None) -> None:
+    """Makes sure that what is said of the encoder of vectors at hand can be so.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    for option, used in (
+        ("--same-encoder", same_encoder),
+        ("--encoder-name", encoder_name is not None),
+    ):
+        if used and not given:
+            raise ConfigError(
+                f"{option}: there are no vectors at hand; give --embeddings, or a column {VECTOR}"
+            )
+    if encoder_name is not None:
+        if same_encoder:
+            raise ConfigError(
+                "--encoder-name: with --same-encoder, the config names it; leave one of them out"
+            )
+        if not encoder_name.strip() or encoder_name.startswith(UNNAMED):
+            raise ConfigError(
+                f"--encoder-name: {encoder_name!r} names no encoder; give what tells it from "
+                "others, such as text-embedding-3-small"
+            )
 
 
 def check_same_encoder(config: EncoderConfig, given: GivenVectors, prompts: Sequence[str]) -> None:
@@ -68,8 +114,17 @@ def _cosines(one: NDArray[np.float32], two: NDArray[np.float32]) -> NDArray[np.f
     return np.asarray((one * two).sum(axis=1) / np.maximum(lengths, 1e-12))
 
 
+def drop_vectors(tree: Path, info: Mapping[str, Any]) -> None:
+    """Removes the vectors of an earlier import, which may be of the same name and width.
+
+    Before the rest of a new import is written: cut short then, it cannot pass for whole.
+    """
+    for path in embedding_files(embeddings_of(tree, info)):
+        path.unlink()
+
+
 def keep_given(
-    tree: Path, info: Mapping[str, Any], given: GivenVectors, digests: NDArray[np.object_]
+    tree: Path, info: Mapping[str, Any], given: GivenVectors, keys: NDArray[np.object_]
 ) -> None:
     """Writes the vectors at hand to the tree.
 
@@ -77,14 +132,12 @@ def keep_given(
         tree: the folder.
         info: its `tree.json`.
         given: Q vectors.
-        digests: Q digests of the prompts, by number.
+        keys: what each is kept under, by number.
     """
     folder = embeddings_of(tree, info)
-    for path in embedding_files(folder):
-        path.unlink()  # other vectors of the same width may be from an earlier import
     for numbers, vectors in given.parts():
         if len(numbers):
-            write_vectors(folder, digests[numbers].tolist(), vectors)
+            write_vectors(folder, keys[numbers].tolist(), vectors)
 
 
 def encode_prompts(tree: Path, info: Mapping[str, Any], config: EncoderConfig) -> None:
@@ -139,11 +192,31 @@ def _distinct(tree: Path, wanted: set[str]) -> Iterator[tuple[str, str]]:
 
 
 def missing_vectors(tree: Path, info: Mapping[str, Any]) -> int:
-    """How many distinct prompts have no vector."""
+    """How many distinct prompts (of vectors that were at hand: queries) have no vector."""
     known: set[str] = set()
     for path in embedding_files(embeddings_of(tree, info)):
         try:
             known.update(read_bytes(path)[0])
         except DamagedFileError:
             continue
-    return len({digest for digest, _ in _prompts(tree)} - known)
+    keys = read_columns(tree, info, OUTCOMES, ("text_digest",))["text_digest"]
+    return len(set(keys.to_pylist()) - known)
+
+
+def has_vectors(tree: Path, info: Mapping[str, Any]) -> bool:
+    """Whether all vectors are there; of those that were at hand, whether they are the same."""
+    if missing_vectors(tree, info):
+        return False
+    made = info["outcomes"].get("vectors")
+    if made is None:
+        return True
+    keys = read_columns(tree, info, OUTCOMES, ("text_digest",))["text_digest"].to_pylist()
+    return bool(kept_fingerprint(embeddings_of(tree, info), keys) == made)
+
+
+def forget_vectors(tree: Path, earlier: Mapping[str, Any] | None, info: Mapping[str, Any]) -> None:
+    """Removes vectors of an earlier import that no other can use: those of an unknown encoder."""
+    if earlier is None or earlier.get("encoder", {}).get("model") != IMPORTED:
+        return
+    if (old := embeddings_of(tree, earlier)) != embeddings_of(tree, info):
+        shutil.rmtree(old, ignore_errors=True)

@@ -9,6 +9,7 @@ import numpy as np
 from hierrouter.data.queries import digest_queries, read_queries
 from hierrouter.errors import DamagedFileError, HierRouterError
 from hierrouter.routes.embed import embedding_files, read_bytes
+from hierrouter.routes.imported.fingerprint import kept_fingerprint
 from hierrouter.routes.imported.store import (
     OUTCOMES,
     embeddings_of,
@@ -55,16 +56,20 @@ def verify_imported(tree: Path, info: dict[str, Any]) -> list[str]:
         return [str(error)]
     if digest_queries(queries) != info["query_digest"]:
         faults.append(f"{tree / QUERIES} holds other queries than tree.json says; {again}")
-    if tree_digest(info["query_digest"], names, (score, cost)) != said["tree_digest"]:
+    vectors = said.get("vectors")
+    if tree_digest(info["query_digest"], names, (score, cost), vectors) != said["tree_digest"]:
         faults.append(f"{tree / OUTCOMES} holds other outcomes than tree.json says; {again}")
     if (np.isnan(score) != np.isnan(cost)).any():
         faults.append(f"{tree / OUTCOMES} has scores without costs, or costs without; {again}")
-    known: set[str] = set()
-    for path in embedding_files(embeddings_of(tree, info)):
+    folder, known, damaged = embeddings_of(tree, info), set[str](), False
+    for path in embedding_files(folder):
         try:
             known.update(read_bytes(path)[0])
         except DamagedFileError:
             faults.append(f"{path} cannot be read back; {again}")
+            damaged = True
     if missing := len(set(digests) - known):
         faults.append(f"{missing:,} prompts have no vector yet; {again}")
+    elif vectors and not damaged and kept_fingerprint(folder, digests) != vectors:
+        faults.append(f"{folder} holds other vectors than tree.json says; {again}")
     return faults

@@ -79,23 +79,38 @@ def write_tree(
     sides: Sides,
     tasks: Mapping[str, str],
     spool: Path,
-) -> tuple[dict[str, Any], NDArray[np.object_]]:
+    keys: NDArray[np.object_] | None = None,
+    choices: NDArray[np.int32] | None = None,
+) -> dict[str, Any]:
     """Writes the three files, each in one step.
 
     The description goes first: it makes the folder ours, and its digests tell tables that belong
     to it from older or missing ones, should this process end in between.
 
+    Args:
+        out: the tree's folder.
+        info: `tree.json` without the digests.
+        gathered: the queries.
+        cells: their outcomes.
+        sides: their split and order.
+        tasks: our names of the file's tasks.
+        spool: the queries' texts.
+        keys: what the vectors of Q queries are kept under, in the order of the file; none: under
+            the digests of the prompts.
+        choices: numbers of choices of the Q queries, 0 where there are none; none: nowhere.
+
     Returns:
-        The whole `tree.json`, and the digests of the Q prompts, in the order of the file.
+        The whole `tree.json`.
     """
     stamp = info["outcomes"]["import"]
     order = sides.order
     with atomic_path(out / OUTCOMES) as outcomes, atomic_path(out / QUERIES) as queries:
-        digests = _write_queries(queries, stamp, gathered, sides, tasks, spool)
-        _write_outcomes(outcomes, stamp, cells, order, digests)
+        digests = _write_queries(queries, stamp, gathered, sides, tasks, spool, choices)
+        _write_outcomes(outcomes, stamp, cells, order, digests if keys is None else keys)
         query_digest = digest_queries(stream_queries(queries))
         names = [spec.name for spec in cells.models]
-        made = tree_digest(query_digest, names, (cells.score[order], cells.cost[order]))
+        tables = (cells.score[order], cells.cost[order])
+        made = tree_digest(query_digest, names, tables, info["outcomes"].get("vectors"))
         files = {QUERIES: sha256_file(queries), OUTCOMES: sha256_file(outcomes)}
         whole = {
             **info,
@@ -103,7 +118,7 @@ def write_tree(
             "outcomes": {**info["outcomes"], "tree_digest": made, "files": files},
         }
         write_json(out / "tree.json", whole)
-    return whole, digests
+    return whole
 
 
 def _write_queries(
@@ -113,6 +128,7 @@ def _write_queries(
     sides: Sides,
     tasks: Mapping[str, str],
     spool: Path,
+    choices: NDArray[np.int32] | None,
 ) -> NDArray[np.object_]:
     texts = pq.read_table(spool, columns=["query_id", "prompt"])
     names = np.array([tasks[name] for name in gathered.tasks], dtype=object)
@@ -132,10 +148,17 @@ def _write_queries(
                 "reference": pa.array([[]] * count, pa.list_(pa.string())),
                 "reference_text": pa.array([""] * count, pa.string()),
                 "tests": pa.array([[]] * count, pa.list_(pa.string())),
-                "metadata": pa.array([METADATA] * count, pa.string()),
+                "metadata": pa.array(
+                    [METADATA] * count if choices is None else map(_metadata, choices[at]),
+                    pa.string(),
+                ),
             }
             writer.write_table(pa.table(columns, schema=stamped(SCHEMA, stamp)))
     return digests
+
+
+def _metadata(choices: int) -> str:
+    return json.dumps({"choices": str(choices), "kind": "text"}) if choices else METADATA
 
 
 def _write_outcomes(

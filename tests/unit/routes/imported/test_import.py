@@ -275,7 +275,8 @@ def test_vectors_at_hand_need_no_encoder(way, saved, make_rows, tmp_path, out) -
     found = load_outcomes(out, "accuracy")
     at = [ids.index(query_id) for query_id in found.query_ids]
     np.testing.assert_allclose(found.embeddings[:, 0], exact[at], atol=0.02)
-    assert tree_info(out)["encoder"] == {"model": "imported", "dimensions": 6}
+    described = tree_info(out)["encoder"]
+    assert (described["model"], described["dimensions"]) == ("imported", 6)
     assert verify_tree(out) == []
 
 
