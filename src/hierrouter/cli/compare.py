@@ -47,7 +47,7 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print numbers for programs.")] = False,
 ) -> None:
     """Say how much better a router is than another, on queries that both were tested on."""
-    from hierrouter.errors import ConfigError
+    from hierrouter.errors import ConfigError, HierRouterError
     from hierrouter.evaluation.versus.pairs import differences, read_tested
     from hierrouter.tracking.resolve import fetch_evaluation
 
@@ -59,6 +59,12 @@ def compare(
             for number, run in enumerate(runs)
         )
     found = [differences(base, other, own) for other in others]
+    gated = fail_if_worse or margin is not None
+    if gated and (untold := [text for each in found for text in each["unchecked"]]):
+        raise HierRouterError(
+            f"no gate without these checks: it {untold[0]}; name a folder that `hierrouter run` "
+            "made, an MLflow run or version, or copy the router's folder there"
+        )
     for each in found:
         each["passed"] = passes(each["over_grid"]["reward"], fail_if_worse, margin)
     told = {

@@ -79,12 +79,28 @@ def run(
 
 
 @app.command()
-def sample(config: ConfigFile, out: Out, overrides: Overrides = None) -> None:
+def sample(
+    config: ConfigFile,
+    out: Out,
+    tree: Annotated[
+        Path | None,
+        typer.Option(
+            "--tree",
+            metavar="DIR",
+            parser=folder_at,
+            help="Take the questions from where those of this tree came from (mirror or hub).",
+        ),
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
     """Choose the queries: queries.parquet."""
     from hierrouter.configfile import load_config
     from hierrouter.data.sample import sample_queries
+    from hierrouter.routes.tree import read_info
 
-    sample_queries(load_config(config, overrides or [], any_pool=True).data, out)
+    data = load_config(config, overrides or [], any_pool=True).data
+    recorded = None if tree is None else read_info(tree)["data"].get("tasks")
+    sample_queries(data, out, recorded)
 
 
 @app.command()
@@ -224,13 +240,16 @@ def register(
     from hierrouter.config import EvaluationConfig
     from hierrouter.errors import DamagedFileError
     from hierrouter.evaluation.evaluate import MARKER
+    from hierrouter.evaluation.kept import kept_config
     from hierrouter.files import read_json
     from hierrouter.tracking.register import register_router
 
     made = read_json(evaluation / MARKER)
     if not isinstance(made, dict) or "evaluation" not in made:
         raise DamagedFileError(f"{evaluation / MARKER} is no evaluation of ours; evaluate again")
-    register_router(EvaluationConfig.model_validate(made["evaluation"]), router, evaluation, tree)
+    file, remedy = evaluation / MARKER, "evaluate the router again"
+    config = kept_config(EvaluationConfig, made["evaluation"], file, remedy)
+    register_router(config, router, evaluation, tree)
 
 
 app.command()(compare)
@@ -260,6 +279,12 @@ def import_outcomes_command(
     same_encoder: Annotated[
         bool, typer.Option("--same-encoder", help="Those vectors are the config's encoder's.")
     ] = False,
+    encoder_name: Annotated[
+        str | None,
+        typer.Option(
+            "--encoder-name", metavar="TEXT", help="Else: what the encoder of those is called."
+        ),
+    ] = None,
     overrides: Overrides = None,
 ) -> None:
     """Make a tree of direct answers from anybody's logs with scores and costs."""
@@ -270,7 +295,7 @@ def import_outcomes_command(
     if config is None and overrides:
         raise ConfigError("--set changes a config; name one with --config")
     loaded = None if config is None else load_config(config, overrides or [], any_pool=True)
-    import_outcomes(file, out, loaded, partial, embeddings, same_encoder)
+    import_outcomes(file, out, loaded, partial, embeddings, same_encoder, encoder_name)
 
 
 @app.command()

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from statistics import NormalDist
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hierrouter.evaluation.conduct import level_of, too_coarse
 from hierrouter.evaluation.policies.play import NEED_ALL_ROUTES
+from hierrouter.evaluation.verdict import FLOOR
 from hierrouter.learning.router import query_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -152,6 +153,43 @@ def cautions_of_resamples(comparisons: int, config: EvaluationConfig) -> list[st
         f"{comparisons} comparisons gets under {level_of(config.confidence):g}, whatever was "
         "measured. Take evaluation.bootstrap=2000, or more."
     ]
+
+
+def cautions_of_proof(family: Mapping[str, Mapping[str, Any]], queries: int) -> list[str]:
+    """Warnings about differences that look certain and hang on a handful of queries.
+
+    None where there are so few queries that there is no verdict at all.
+
+    Args:
+        family: the comparisons; see `conduct.family`.
+        queries: N, behind them.
+    """
+    if queries < FLOOR:
+        return []
+    return [
+        f"router and {name} give different quality on {_only(about['differing'])} of {queries:,} "
+        "queries: no proof. A rare query that is lost outright could undo the difference in "
+        "reward, so that it is called neither better nor worse; record more queries."
+        for name, about in family.items()
+        if about["unproven"]
+    ]
+
+
+def _only(count: int) -> str:
+    return f"only {count:,}" if count else "none"
+
+
+def caution_of_seeds(seeds: int, trains: bool) -> list[str]:
+    """A warning where there is no telling what training again would give.
+
+    Args:
+        seeds: S, the training seeds that were judged.
+        trains: whether more could have been.
+    """
+    if seeds > 1:
+        return []
+    remedy = " Take evaluation.seeds=5." if trains else ""
+    return [f"One training seed: the intervals say nothing about training again.{remedy}"]
 
 
 def _few(tasks: NDArray[np.str_], what: str, confidence: float) -> list[str]:

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hierrouter.evaluation.diagnostics import agreement, calibration, regret, usage
+from hierrouter.evaluation.statistics.bounds import extremes, guarded
 from hierrouter.evaluation.statistics.crossed import variance_parts
 from hierrouter.evaluation.statistics.intervals import intervals
 from hierrouter.evaluation.statistics.multiplicity import LEVEL, POWER, holm, queries_needed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from hierrouter.evaluation.statistics.intervals import Interval
     from hierrouter.evaluation.summary import Results
@@ -22,6 +25,8 @@ FAMILY = ("best_single", "best_path_per_task", "knn", "ridge", "one_hop")
 played."""
 IN_PLACE = {"best_path_per_task": "best_single_per_task"}
 """What stands for a comparison where it was not played."""
+SAME = 1e-9
+"""Qualities closer than this are equal."""
 VISIBLE = 0.01
 """The difference in reward that evaluations are planned for: one point."""
 
@@ -46,7 +51,8 @@ def conduct(results: Results) -> list[dict[str, Any]]:
             ]
         )
         counts = np.bincount(taken.ravel(), minlength=len(routes))
-        entry: dict[str, Any] = {"alpha": alpha, "usage": vars(usage(counts.astype(np.float64)))}
+        used = usage(counts.astype(np.float64), each[0].possible)
+        entry: dict[str, Any] = {"alpha": alpha, "usage": vars(used)}
         entry["agreement"] = vars(agreement(taken, len(routes))) if len(each) > 1 else None
         if "oracle" in policies:
             best = results.values(alpha, "oracle")[0, :, 2]
@@ -118,15 +124,21 @@ def over_grid(results: Results, names: Sequence[str] = FAMILY) -> dict[str, Inte
 def family(results: Results, alpha: float, names: Sequence[str] = FAMILY) -> dict[str, Any]:
     """The router against each rival in reward, with Holm's correction, and what it takes to see.
 
+    Better and worse need p_holm under `level_of` the confidence, and a bound that also holds where
+    the two give other answers to a handful of queries alone (`bounds.guarded`).
+
     Args:
         results: of all policies.
         alpha: the headline.
         names: rivals; those not played are left out.
 
     Returns:
-        By rival: `reward` (mean and interval), `p`, `p_holm`, `better` and `worse` (p_holm under
-        `level_of` the confidence), `queries_needed` to see the measured difference and to see one
-        point with 80% power, and the smallest difference `seen` by the present queries.
+        By rival: `reward` (mean and interval), `p`, `p_holm`, `differing` (queries on which the two
+        differ in quality, with any seed), `at_least` and `at_most` (bounds of the difference, each
+        at half the level), `better` and `worse`, `unproven` (by p_holm alone it would be one of
+        these), `queries_needed` to see the measured difference and to see one point with 80%
+        power, counted among all of these comparisons, and the smallest difference `seen` by the
+        present queries.
     """
     there = results.plays[alpha]
     stand_ins = (name if name in there else IN_PLACE.get(name, name) for name in names)
@@ -136,24 +148,44 @@ def family(results: Results, alpha: float, names: Sequence[str] = FAMILY) -> dic
     adjusted = holm({name: differences[name]["p"] for name in played})
     found = {}
     for name in played:
-        column = results.values(alpha, "router")[:, :, 2:] - results.values(alpha, name)[:, :, 2:]
+        all_three = results.values(alpha, "router") - results.values(alpha, name)
+        column = all_three[:, :, 2:]
         parts = variance_parts(column, results.crossed.bootstrap)
         measured = float(column.mean())
         queries = len(results.tasks)
-        point = queries_needed(parts, queries, VISIBLE)
+        # As strict as Holm's first step: every comparison may be the one that is asked about.
+        share = level / len(played)
+        point = queries_needed(parts, queries, VISIBLE, level=share)
+        least, most = _bounds(results, all_three, level)
+        called, better, worse = adjusted[name] < level, least > 0, most < 0
         entry = {
             "reward": differences[name]["reward"],
             "p": differences[name]["p"],
             "p_holm": adjusted[name],
-            "better": adjusted[name] < level and measured > 0,
-            "worse": adjusted[name] < level and measured < 0,
+            "differing": int((np.abs(all_three[:, :, 0]) > SAME).any(axis=0).sum()),
+            "at_least": least,
+            "at_most": most,
+            "better": called and measured > 0 and better,
+            "worse": called and measured < 0 and worse,
+            "unproven": called and not (better if measured > 0 else worse),
             "power": POWER,
             "queries_for_one_point": point.queries,
             "queries_for_this_difference": None,
             "seen": point.seen,
         }
         if abs(measured) > 1e-9:
-            need = queries_needed(parts, queries, measured)
+            need = queries_needed(parts, queries, measured, level=share)
             entry["queries_for_this_difference"] = need.queries
         found[name] = entry
     return found
+
+
+def _bounds(
+    results: Results, differences: NDArray[np.float64], level: float
+) -> tuple[float, float]:
+    """Bounds of a difference in reward, each at half the level, by S x N x 3 differences."""
+    worst, best = extremes(differences)
+    means = results.crossed.overall(differences[:, :, 2:])
+    queries, confidence = len(results.tasks), 1 - level / 2
+    least, most = guarded(means, queries, worst[2:], best[2:], confidence, results.seed)
+    return float(least[0]), float(most[0])

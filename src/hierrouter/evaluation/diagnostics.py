@@ -69,11 +69,12 @@ class Regret:
     """By quantile."""
 
 
-def usage(shares: NDArray[np.float64]) -> Usage:
+def usage(shares: NDArray[np.float64], possible: int | None = None) -> Usage:
     """Entropy and collapse from the shares of routes.
 
     Args:
         shares: R shares, or counts, of all routes that could be taken.
+        possible: how many could be, where that is more than R; none: R.
 
     Raises:
         ValueError: negative, or all 0.
@@ -84,7 +85,7 @@ def usage(shares: NDArray[np.float64]) -> Usage:
     values = values / values.sum()
     taken = values[values > 0]
     entropy = float(-(taken * np.log(taken)).sum()) + 0.0
-    routes = len(values)
+    routes = len(values) if possible is None else possible
     scaled = entropy / np.log(routes) if routes > 1 else 0.0
     return Usage(float(scaled), float(values.max()), float(np.exp(entropy)), len(taken))
 

@@ -16,6 +16,7 @@ from hierrouter.evaluation.report.examples import examples_of
 from hierrouter.evaluation.report.learning import read_curves
 from hierrouter.files import claim_folder, digest_of, read_json, sha256_file, write_json, write_text
 from hierrouter.learning.router import Router
+from hierrouter.routes.encoder import IMPORTED
 from hierrouter.routes.load import load_outcomes, tree_info
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def evaluate_router(
     # Before anything else is read: should the tree grow meanwhile, this is judged again, not kept.
     evaluated = _evaluated(tree)
     info, filled = judged.info, None
-    if info.config["training"].get("fill"):
+    if info.config.get("training", {}).get("fill"):
         alphas = sorted(set(config.alphas))
         outcomes, filled = fill_routes(tree, judged, alphas, max_dollars)
         evaluated = _evaluated(tree)
@@ -131,6 +132,13 @@ def check_origin(info: RouterInfo, tree: dict[str, Any]) -> None:
         HierRouterError: the encoder or the weights of a model differ.
     """
     mine, other = info.encoder["identity"], tree["encoder"]
+    if mine != other and mine["model"] == other["model"] == IMPORTED:
+        raise HierRouterError(
+            f"the router was trained on imported vectors ({mine.get('named', 'not named')}, "
+            f"{mine['dimensions']} wide), the tree holds others ({other.get('named', 'not named')}"
+            f", {other['dimensions']} wide); train the router anew, or, if one encoder made both, "
+            "name it with --encoder-name at each import"
+        )
     if mine != other:
         parts = sorted(key for key in {*mine, *other} if mine.get(key) != other.get(key))
         raise HierRouterError(

@@ -60,6 +60,9 @@ def _follow(
     paths = sorted({route.path for each in walks.routes for route in each})
     number = {path: column for column, path in enumerate(paths)}
     names = tuple(":".join(test.models[step] for step in path) for path in paths)
+    count, hops, moves = len(test.models), router.info.hops, router.info.moves
+    calls = (hops,) if moves == "paper" else range(1, hops + 1)
+    possible = sum(count**number for number in calls)
     return {
         alpha: Played(
             "router",
@@ -67,6 +70,8 @@ def _follow(
             walks.cost[row] * unit,
             names,
             np.array([number[route.path] for route in walks.routes[row]], dtype=np.int64),
+            predicted=router.foretell(test, alpha),
+            possible=possible,
         )
         for row, alpha in enumerate(alphas)
     }

@@ -1,11 +1,11 @@
-"""What to be warned of before a router is trained: no headroom, an inert alpha.
+"""What to be warned of before a router is trained, and after: no headroom, an inert alpha.
 
 Quiet where nothing is to warn of, and where it cannot be told. A warning never stops training.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -20,7 +20,24 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hierrouter.config import EvaluationConfig, TrainingConfig
-    from hierrouter.routes.outcomes import Outcomes
+    from hierrouter.routes.outcomes import Moves, Outcomes
+
+
+class Asked(Protocol):
+    """What is asked of a router: of a recipe as of a router that is trained."""
+
+    @property
+    def moves(self) -> Moves:
+        """Which routes are allowed."""
+
+    @property
+    def cost_unit_usd(self) -> float | str:
+        """Dollars in one cost unit, or `auto`."""
+
+    @property
+    def alpha_range(self) -> tuple[float, float]:
+        """The least and greatest alpha met in training."""
+
 
 RESAMPLES = 500
 """Most resamples of the intervals: a warning needs no third digit, and training waits for it."""
@@ -42,7 +59,7 @@ def forewarn(training: TrainingConfig, evaluation: EvaluationConfig) -> Callable
 
 
 def warnings_of(
-    outcomes: Outcomes, training: TrainingConfig, evaluation: EvaluationConfig
+    outcomes: Outcomes, training: Asked, evaluation: EvaluationConfig
 ) -> tuple[str, ...]:
     """What the training queries warn of, as plain sentences; see `headroom`.
 
@@ -62,7 +79,8 @@ def warnings_of(
     alphas = [alpha for alpha in evaluation.alphas if low - 1e-9 <= alpha <= high + 1e-9]
     # Outside of its range a router acts as at the nearest alpha in it.
     headline = min(max(evaluation.alpha, low), high)
-    unit = None if training.cost_unit_usd == "auto" else training.cost_unit_usd
+    given = training.cost_unit_usd
+    unit = None if isinstance(given, str) else given
     try:
         found = headroom(
             train,

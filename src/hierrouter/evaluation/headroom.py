@@ -14,10 +14,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hierrouter.errors import HierRouterError
-from hierrouter.evaluation.cautions import DISAGREEMENT, visible_points
 from hierrouter.evaluation.policies.arena import Arena
 from hierrouter.evaluation.policies.luck import guessing
-from hierrouter.evaluation.policies.play import best_column, best_path_per_task, best_single, oracle
+from hierrouter.evaluation.policies.play import (
+    best_column,
+    best_path_per_task,
+    best_single,
+    knn,
+    oracle,
+)
 from hierrouter.evaluation.statistics.crossed import Comparison, Crossed, compare, difference
 from hierrouter.evaluation.statistics.intervals import Bootstrap
 
@@ -26,6 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from hierrouter.evaluation.policies.play import Policy
     from hierrouter.evaluation.summary import Results
     from hierrouter.routes.outcomes import Moves, Outcomes, RouteTable
 
@@ -44,6 +50,16 @@ class Gains:
     is."""
     plain: Comparison
     """`oracle` minus `best_single`, luck and all."""
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What a router could get without knowing the answers, and how to call it."""
+
+    gain: Comparison
+    """Over `best_single`."""
+    words: str
+    """What chooses, in words that follow a comma."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +107,7 @@ def headroom(
     """
     unit = outcomes.cost_unit_usd() if unit is None else unit
     table = outcomes.routes(moves)
+    one = len(np.unique(outcomes.tasks)) == 1
     single, per_task = cross_fitted(outcomes, moves, alpha, unit)
     everything = Arena(outcomes, outcomes, moves, unit, ())
     best = oracle(everything, alpha)[0]
@@ -103,26 +120,39 @@ def headroom(
         best.quality - alpha * best.cost / unit,
         confidence,
     )
+    reach = Reach(found.per_task, "choosing by task")
+    if one:
+        # There is nothing to choose by task; what the question itself shows is all there is.
+        (near,) = cross_fitted(outcomes, moves, alpha, unit, (knn,))
+        columns = Crossed(Bootstrap(outcomes.tasks, bootstrap, seed), 1)
+        gain = compare(columns.overall(difference(near, single)), confidence)[0]
+        reach = Reach(gain, "the queries name one task, and choosing by the queries most alike")
+    lucky = not (choices >= 2).any()
     warnings = [
-        *headroom_warnings(found, alpha, len(outcomes), confidence),
-        *inert_warnings(outcomes.tasks, table, unit, alphas, alpha, confidence),
+        *headroom_warnings(found, reach, alpha, len(outcomes), confidence, lucky),
+        *inert_warnings(outcomes.tasks, table, unit, alphas, alpha),
     ]
     return Headroom(alpha, len(outcomes), found, tuple(warnings))
 
 
 def cross_fitted(
-    outcomes: Outcomes, moves: Moves, alpha: float, unit: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Rewards of `best_single` and `best_path_per_task`, each query's chosen on other folds.
+    outcomes: Outcomes,
+    moves: Moves,
+    alpha: float,
+    unit: float,
+    policies: Sequence[Policy] = (best_single, best_path_per_task),
+) -> tuple[NDArray[np.float64], ...]:
+    """Rewards of policies, each query's chosen on other folds.
 
     Args:
         outcomes: N queries.
         moves: which routes are allowed.
         alpha: quality given up for one cost unit saved.
         unit: dollars in one cost unit.
+        policies: each gives one result.
 
     Returns:
-        Twice N rewards.
+        N rewards of each.
 
     Raises:
         HierRouterError: there is one fold only.
@@ -133,14 +163,14 @@ def cross_fitted(
             "headroom is measured by choosing on some folds and judging on another, but the "
             f"{len(outcomes)} queries are all of one; sample more (data.queries_per_task)"
         )
-    rewards = np.zeros((2, len(outcomes)))
+    rewards = np.zeros((len(policies), len(outcomes)))
     for fold in folds:
         held = outcomes.folds == fold
         arena = Arena(outcomes.select(~held), outcomes.select(held), moves, unit, ())
-        for row, policy in enumerate((best_single, best_path_per_task)):
+        for row, policy in enumerate(policies):
             played = policy(arena, alpha)[0]
             rewards[row, held] = played.quality - alpha * played.cost / unit
-    return rewards[0], rewards[1]
+    return tuple(rewards)
 
 
 def gains(
@@ -193,14 +223,18 @@ def gained(results: Results, alpha: float) -> dict[str, dict[str, float]]:
     }
 
 
-def headroom_warnings(found: Gains, alpha: float, queries: int, confidence: float) -> list[str]:
+def headroom_warnings(
+    found: Gains, reach: Reach, alpha: float, queries: int, confidence: float, lucky: bool
+) -> list[str]:
     """Whether there is too little to be gained, in plain sentences.
 
     Args:
         found: the gains.
+        reach: what can be got without knowing the answers.
         alpha: at which.
         queries: on which they were measured.
         confidence: of their intervals.
+        lucky: whether no guess can be told, so that the oracle's luck is in its gain.
     """
     where = f"at alpha {alpha:g}, over {queries:,} queries"
     if found.corrected.high < WORTH:
@@ -209,13 +243,13 @@ def headroom_warnings(found: Gains, alpha: float, queries: int, confidence: floa
             f"{_points(found.corrected, confidence)} over the best single model. No router can "
             "gain more; try other models."
         ]
-    if found.per_task.low > 0:
+    if reach.gain.low > 0:
         return []
+    best = "the oracle (luck included)" if lucky else "the oracle without luck"
     return [
-        f"No headroom seen: {where}, choosing by task gains {_points(found.per_task, confidence)} "
-        f"over the best single model, and the oracle without luck "
-        f"{_points(found.corrected, confidence)}. A router has to tell queries of the same task "
-        "apart to gain anything, which few can."
+        f"No headroom seen: {where}, {reach.words} gains {_points(reach.gain, confidence)} "
+        f"over the best single model, and {best} {_points(found.corrected, confidence)}. "
+        "A router has to tell queries of the same task apart to gain anything, which few can."
     ]
 
 
@@ -225,7 +259,6 @@ def inert_warnings(
     unit: float,
     alphas: Sequence[float],
     alpha: float,
-    confidence: float,
 ) -> list[str]:
     """Whether alpha changes nothing, in plain sentences.
 
@@ -235,7 +268,6 @@ def inert_warnings(
         unit: dollars in one cost unit.
         alphas: the grid.
         alpha: the headline.
-        confidence: of the intervals, for what can be seen.
     """
     warnings = []
     best = {
@@ -249,15 +281,15 @@ def inert_warnings(
             f"alpha is inert: from {min(alphas):g} to {max(alphas):g} the best route of each task "
             f"stays the same ({shown})."
         )
+    # Mean costs are known almost exactly, however few the queries: what counts is what they are
+    # worth, not what noise lets one see of accuracy.
     costs = table.cost.mean(axis=0) / unit
-    most = 100 * alpha * float(costs.max() - costs.min())
-    seen = visible_points(len(tasks), confidence)
-    if alpha > 0 and most < seen:
+    most = alpha * float(costs.max() - costs.min())
+    if alpha > 0 and most < WORTH:
         warnings.append(
             f"alpha {alpha:g} is as good as inert: the cheapest and the dearest route differ in "
-            f"cost by {most:.2g} points of reward, and {len(tasks):,} queries show differences "
-            f"above about {seen:.2g} points (two policies that disagree on {DISAGREEMENT:.0%} of "
-            "them)."
+            f"cost by {100 * most:.2g} points of reward, and less than {100 * WORTH:g} is not "
+            "worth a router."
         )
     return warnings
 

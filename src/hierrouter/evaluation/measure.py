@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hierrouter.evaluation.cautions import (
+    caution_of_seeds,
     cautions_about,
     cautions_crossed,
     cautions_of_learning,
+    cautions_of_proof,
     cautions_of_resamples,
 )
 from hierrouter.evaluation.conduct import calibrations, conduct, family, over_grid
 from hierrouter.evaluation.fit import check_fit, judged_of
+from hierrouter.evaluation.forewarn import warnings_of
 from hierrouter.evaluation.headroom import gained
 from hierrouter.evaluation.hopping import Judged, hopping
 from hierrouter.evaluation.new_tasks import new_tasks
@@ -121,19 +124,21 @@ def measure(
     }
     of_both = [
         *(cautions_of_learning(facts, learned, outcomes, unplayed) if trains else ()),
+        *caution_of_seeds(results.seeds, trains),
         *cautions_of_resamples(len(metrics["family"]), config),
+        # Of the training queries, as before training; a tree that is filled holds too little.
+        *(warnings_of(learned, facts, config) if filled is None else ()),
     ]
     told = cautions_about(arena, facts.alpha_range, results.plays, config.confidence)
-    metrics["warnings"] = [*told, *of_both]
+    metrics["warnings"] = [*told, *cautions_of_proof(metrics["family"], len(test)), *of_both]
     judged = Judged(results.plays[config.alpha]["router"], np.flatnonzero(~outcomes.train))
     if workshop and trains and config.cross_fit:
         fitted, marks = cross_fitted(outcomes, arena, workshop, alphas, learned)
         crossed = results_of(fitted, outcomes.tasks, facts.cost_unit_usd, config)
         told = cautions_crossed(outcomes, facts.alpha_range, fitted, config.confidence)
-        metrics["cross_fitted"] = {
-            **summarised(crossed, outcomes.models, config.alpha, marks),
-            "warnings": [*told, *of_both],
-        }
+        numbers = summarised(crossed, outcomes.models, config.alpha, marks)
+        unproven = cautions_of_proof(numbers["family"], len(outcomes))
+        metrics["cross_fitted"] = {**numbers, "warnings": [*told, *unproven, *of_both]}
         judged = Judged(fitted[config.alpha]["router"], np.arange(len(outcomes)))
     if filled is None:
         unit = facts.cost_unit_usd
@@ -146,12 +151,17 @@ def measure(
             return results_of(plays, tasks, facts.cost_unit_usd, config)
 
         without = left_out_tasks(learned, arena, workshop, config.alpha)
-        metrics["left_out_tasks"] = {
-            task: counted({config.alpha: plays}, test.tasks[test.tasks == task]).policies(
-                config.alpha
+        left_out = {}
+        for task, plays in without.items():
+            named = test.tasks[test.tasks == task]
+            got = counted({config.alpha: plays}, named)
+            # A single query gets the whole range, as in the other tables by task.
+            left_out[task] = (
+                got.policies(config.alpha)
+                if len(named) > 1
+                else {name: of[task] for name, of in got.by_task(config.alpha).items()}
             )
-            for task, plays in without.items()
-        }
+        metrics["left_out_tasks"] = left_out
         if without:
             metrics["new_tasks"] = new_tasks(without, test.tasks, config.alpha, counted)
     return Measured(metrics, test, results.plays)

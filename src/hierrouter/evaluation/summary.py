@@ -132,6 +132,7 @@ class Results:
             for position in range(len(names)):
                 _clip(found[3 * position], 0.0, 1.0)
                 _clip(found[3 * position + 1], 0.0, np.inf)
+                _clip(found[3 * position + 2], -np.inf, 1.0)
         dollars = intervals(
             Means(
                 means.measured[1::3] * self.cost_unit_usd,

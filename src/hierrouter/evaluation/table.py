@@ -8,7 +8,15 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from hierrouter.evaluation.verdict import headroom_said, rivals, shortened, verdict
+from hierrouter.evaluation.verdict import (
+    crossed_part,
+    headroom_said,
+    in_parts,
+    lead,
+    rivals,
+    shortened,
+    verdict,
+)
 
 if TYPE_CHECKING:
     from hierrouter.evaluation.statistics.intervals import Interval
@@ -91,20 +99,37 @@ def task_table(metrics: dict[str, Any]) -> Table:
 
 
 def summary(metrics: dict[str, Any]) -> Group:
-    """Both tables, the verdict, the headroom and the warnings, to be printed by rich.
+    """Both tables, the verdicts, the headroom and the warnings, to be printed by rich.
+
+    Where there are cross-fitted numbers, as in the report, their verdict stands first, and each is
+    named.
 
     Args:
         metrics: the content of metrics.json.
     """
-    warnings = [Text(f"Note: {text}", style="yellow") for text in metrics["warnings"]]
-    room = headroom_said(metrics)
+    crossed = crossed_part(metrics)
+    notes = [*metrics["warnings"], *([] if crossed is None else crossed["warnings"])]
+    said = [("", metrics)]
+    if crossed is not None:
+        said = [("Cross-fitted, the recipe: ", crossed), ("Test queries, this router: ", metrics)]
+        if metrics["seeds"] > 1:
+            said[1] = ("Test queries, this router and its siblings: ", metrics)
     return Group(
         policy_table(metrics),
         task_table(metrics),
-        Text(verdict(metrics), style="bold"),
-        *([] if room is None else [Text(room)]),
-        *warnings,
+        *(line for name, judged in said for line in _verdict_lines(name, judged)),
+        *(Text(f"Note: {text}", style="yellow") for text in dict.fromkeys(notes)),
     )
+
+
+def _verdict_lines(name: str, judged: dict[str, Any]) -> list[Text]:
+    """Whether routing pays, the verdict, what is gained and saved, and the headroom."""
+    first, parts, room = lead(judged), in_parts(judged), headroom_said(judged)
+    whole = verdict(judged) if first is None else f"{first} {verdict(judged)}"
+    return [
+        Text(f"{name}{whole}", style="bold"),
+        *(Text(line) for line in (parts, room) if line is not None),
+    ]
 
 
 def print_table(metrics: dict[str, Any], console: Console | None = None) -> None:

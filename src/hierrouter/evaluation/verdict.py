@@ -15,6 +15,18 @@ RIVALS = ("best_single", "best_path_per_task", "best_single_per_task")
 (among all routes, or else among direct answers)."""
 
 
+def crossed_part(metrics: dict[str, Any]) -> dict[str, Any] | None:
+    """The cross-fitted numbers, to be read as metrics.json is; none where there are none.
+
+    Args:
+        metrics: the content of metrics.json.
+    """
+    crossed = metrics.get("cross_fitted")
+    return (
+        None if crossed is None else {**metrics, **crossed, "n_test": crossed["n"], "crossed": True}
+    )
+
+
 def rivals(metrics: dict[str, Any]) -> list[str]:
     """The two baselines that the verdict is about.
 
@@ -45,6 +57,9 @@ def compare(about: Mapping[str, Any], rival: str, confidence: float) -> str:
         return f"is {-mean:.1f} points worse than {rival} ({span})"
     alone = low > 0 or high < 0
     counted = f"; p {about['p_holm']:.2g} with all comparisons counted" if alone else ""
+    if about.get("unproven"):
+        differing = f"only {about['differing']:,}" if about["differing"] else "none"
+        counted = f"; quality differs on {differing} of the queries"
     return f"cannot be told apart from {rival} (difference {_signed(mean)} points, {span}{counted})"
 
 
@@ -62,17 +77,65 @@ def verdict(metrics: dict[str, Any]) -> str:
             for rival in rivals(metrics)
         )
         return (
-            f"Too few test queries ({metrics['n_test']}) to tell whether the router is better or "
-            f"worse than its baselines; {FLOOR} are the least. At alpha {metrics['alpha']:g} its "
-            f"reward differs by {measured}, which may be chance."
+            f"Too few {_queries(metrics)} ({metrics['n_test']}) to tell whether the router is "
+            f"better or worse than its baselines; {FLOOR} are the least. At alpha "
+            f"{metrics['alpha']:g} its reward differs by {measured}, which may be chance."
         )
     clauses = [
         compare(metrics["family"][rival], rival, metrics["confidence"]) for rival in rivals(metrics)
     ]
     return (
-        f"At alpha {metrics['alpha']:g}, over {metrics['n_test']} test queries, the router "
+        f"At alpha {metrics['alpha']:g}, over {metrics['n_test']} {_queries(metrics)}, the router "
         f"{'; it '.join(clauses)}."
     )
+
+
+def lead(metrics: dict[str, Any]) -> str | None:
+    """Whether routing pays, in a few words: whether the router beats the best single model.
+
+    None where there are too few test queries to tell.
+
+    Args:
+        metrics: the content of metrics.json.
+    """
+    about = metrics["family"].get("best_single")
+    if metrics["n_test"] < FLOOR or about is None:
+        return None
+    if about["better"]:
+        return "Routing pays."
+    return "Routing costs more than it gives." if about["worse"] else "Routing is not shown to pay."
+
+
+def in_parts(metrics: dict[str, Any], rival: str = "best_single") -> str | None:
+    """What the router gains and saves: quality in points, and cost as a share of the rival's.
+
+    The share takes the rival's mean cost for known. None where the rival was not played or costs
+    nothing.
+
+    Args:
+        metrics: the content of metrics.json.
+        rival: which it is compared with.
+    """
+    about = metrics["differences"].get(rival)
+    if about is None or not metrics["policies"][rival]["relative_cost"]["mean"]:
+        return None
+    price = metrics["policies"][rival]["relative_cost"]["mean"]
+    mean, low, high = (_signed(100 * about["quality"][end]) for end in ("mean", "low", "high"))
+    saved = [-100 * about["relative_cost"][end] / price for end in ("mean", "high", "low")]
+    middle, *ends = (_saved(share) for share in saved)
+    if (saved[1] < 0) == (saved[2] < 0):  # one word serves for both ends, the smaller first
+        ends = ends[::-1] if saved[1] < 0 else ends
+        ends[0] = ends[0].split("%")[0]
+    least, most = ends
+    return (
+        f"Over {rival}: {mean} points of {metrics['metric']} ({low} to {high}), {middle} "
+        f"({least} to {most})."
+    )
+
+
+def _saved(percent: float) -> str:
+    """A share of cost that is saved, or where it is below 0 spent."""
+    return f"{abs(percent):.0f}% {'dearer' if percent < 0 else 'cheaper'}"
 
 
 def headroom_said(metrics: dict[str, Any]) -> str | None:
@@ -128,3 +191,7 @@ def _signed(points: float) -> str:
     """A difference in points with its sign; no minus before a zero."""
     shown = f"{points:+.1f}"
     return "0.0" if float(shown) == 0 else shown.replace("-", "−")
+
+
+def _queries(metrics: dict[str, Any]) -> str:
+    return "cross-fitted queries" if metrics.get("crossed") else "test queries"

@@ -25,6 +25,7 @@ from hierrouter.files import (
     write_text,
 )
 from hierrouter.learning.actions import action_count, allowed_actions
+from hierrouter.learning.heads import Heads
 from hierrouter.learning.policy import Policy, PolicyName, policy_from
 from hierrouter.learning.stages import Stages, too_many_stages
 from hierrouter.routes.outcomes import Moves, cascade_name
@@ -288,6 +289,28 @@ class Router:
         return np.array(
             [column[cascade_name(*route, outcomes.models)] for route in taken], dtype=np.int64
         )
+
+    def foretell(self, outcomes: Outcomes, alpha: float) -> NDArray[np.float64] | None:
+        """The reward that it expects of what `follow` takes, as told before the first call.
+
+        Args:
+            outcomes: N queries of the same pool; only their own embeddings are looked at.
+            alpha: quality given up for one cost unit saved.
+
+        Returns:
+            N times quality - alpha * relative cost, of the first call and what it leads to; none
+            of a policy that predicts neither (`mlp`).
+        """
+        if not isinstance(self.policy, Heads):
+            return None
+        query = outcomes.embeddings[:, 0]
+        state = self.policy.state(query, query)
+        start, spent = np.zeros(len(query), dtype=np.int64), np.zeros(len(query))
+        alphas = np.full(len(query), alpha, dtype=np.float64)
+        first = self.state_scores(state, start, spent, alphas).argmax(axis=1)
+        quality, cost = self.policy.predicted(state, start)
+        reward = quality.astype(np.float64) - alpha * cost
+        return np.asarray(reward[np.arange(len(first)), first], dtype=np.float64)
 
 
 def _check_arrays(info: RouterInfo, policy: Policy, path: Path) -> None:

@@ -6,6 +6,10 @@ data, and their mean is often better than each. So all are fitted, each query is
 that were fitted without it, and non-negative least squares on these predictions gives the weights
 (stacked generalisation: Wolpert 1992, Breiman 1996). Every learner is linear in u(s), so the
 result is, too: one row of numbers for each score.
+
+What a query gets from all calls, its level, and what each call adds to that are weighed apart: how
+hard a query is can be told much better than which call is right for it, and weights that are good
+for the one believe too much of the other. The choice between calls hangs on the other alone.
 """
 
 from __future__ import annotations
@@ -31,6 +35,8 @@ PENALTIES = (0.3, 3.0, 30.0)
 """Weights of the squared coefficients of the ridge regressions, times the number of rows."""
 PRIOR = 5.0
 """Rows of the mean score that are mixed into the mean of a task or of a typical query."""
+ROUNDS = 20
+"""Steps to the two-way means of outcomes of which some are not known."""
 ROUNDING = 1e-12
 """Share of the scores' squares that predictions must differ by to be told from their mean."""
 
@@ -110,7 +116,70 @@ def fit_scores(
         scores: R x C; NaN where one is not known.
 
     Returns:
-        C x F weights, and R x C predictions of each context without its query.
+        C x F weights, and R x C predictions of each context without its query. Of a score that is
+        never known 0 is said.
+    """
+    known = ~np.isnan(scores)
+    if scores.shape[1] == 1:
+        weights, held = _stacked(seen, scores, np.zeros(1, np.int64))
+    else:
+        level = _levels(scores)
+        share = known.mean(axis=1)
+        if not known.all():
+            # What is known of a context tells its level the better, the more it is of all.
+            told = _stacked(seen, level[:, None], np.zeros(1, np.int64))[1][:, 0]
+            level = np.where(share > 0, share * level + (1 - share) * told, told)
+        more = scores - level[:, None]
+        parts = np.concatenate([np.where(share > 0, level, np.nan)[:, None], more], axis=1)
+        weights, held = _stacked(seen, parts, np.minimum(np.arange(parts.shape[1]), 1))
+        trust = _trust(more)
+        weights = weights[:1] + trust[:, None] * weights[1:]
+        held = held[:, :1] + trust * held[:, 1:]
+    ever = np.asarray(known.any(axis=0))
+    return (weights * ever[:, None]).astype(np.float32), held * ever
+
+
+def _levels(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """R levels: the mean of each row, as if what is not known of it were like what is.
+
+    Where all is known, the plain mean. Else rows and columns add up (two-way means), so that a row
+    in which only good calls are known is not taken for an easy one. NaN where nothing is known.
+    """
+    known = ~np.isnan(scores)
+    merit = np.zeros(scores.shape[1])
+    for _ in range(1 if known.all() else ROUNDS):
+        level = _means((scores - merit).T)
+        merit = _means(scores - level[:, None])
+        merit -= (merit * known.sum(axis=0)).sum() / max(known.sum(), 1)
+    return np.where(known.any(axis=1), level, np.nan)
+
+
+def _trust(more: NDArray[np.float64]) -> NDArray[np.float64]:
+    """C shares, of what columns were found to add to the level: 1 for the one known most often.
+
+    A column that is known seldom is drawn towards the others, by as much as its mean is likely to
+    be off (empirical Bayes: the columns' means spread, and the rows about each).
+    """
+    known = ~np.isnan(more)
+    count, mean = known.sum(axis=0), _means(more)
+    if not known.any() or (count == count.max()).all():
+        return np.ones(len(count))
+    within = np.square(np.where(known, more - mean, 0)).sum() / known.sum()
+    between = (count * np.square(mean) - within)[count > 0].sum() / count.sum()
+    rows = within / max(between, 1e-6 * within, np.finfo(float).tiny)
+    shrunk = count / (count + rows)
+    return np.asarray(shrunk / shrunk.max())
+
+
+def _stacked(
+    seen: Seen, scores: NDArray[np.float64], group: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The learners' mix for C scores of R contexts, as `fit_scores`.
+
+    Args:
+        seen: the contexts.
+        scores: R x C; NaN where one is not known.
+        group: C numbers; scores of one group share the learners' weights.
     """
     learners = _learners(seen)
     known = ~np.isnan(scores)
@@ -125,17 +194,21 @@ def fit_scores(
         for learner, predicted in zip(learners, held, strict=True):
             weights = learner(np.flatnonzero(rest), scores[rest])
             predicted[left] = seen.held[left] @ weights.T
-    shares = _shares([each - middle for each in held], scores - middle, known)
+    shares = np.zeros((len(learners), len(group)))
+    for each in np.unique(group):
+        among = group == each
+        off = [(predicted - middle)[:, among] for predicted in held]
+        shares[:, among] = _shares(off, (scores - middle)[:, among], known[:, among])[:, None]
     rows = np.arange(len(scores))
     whole = np.zeros((scores.shape[1], seen.state.shape[1]))
-    whole[:, 0] = (1 - shares.sum()) * centre
+    whole[:, 0] = (1 - shares.sum(axis=0)) * centre
     for share, learner in zip(shares, learners, strict=True):
-        if share > 0:
-            whole += share * learner(rows, scores)
+        if share.any():
+            whole += share[:, None] * learner(rows, scores)
     out_of_fold = middle + sum(
         share * (each - middle) for share, each in zip(shares, held, strict=True)
     )
-    return whole.astype(np.float32), np.asarray(out_of_fold)
+    return whole, np.asarray(out_of_fold)
 
 
 def _shares(

@@ -24,7 +24,7 @@ from hierrouter.routes.fill import filling
 from hierrouter.routes.load import load_outcomes, tree_info
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -100,16 +100,27 @@ def is_trained(config: TrainingConfig, tree: Path, router: Path) -> bool:
         known = Router.load(router).info
     except HierRouterError:
         return False
-    info = tree_info(tree)
+    return is_made_of(known, config, tree_info(tree))
+
+
+def is_made_of(known: RouterInfo, config: TrainingConfig, tree: Mapping[str, Any]) -> bool:
+    """Whether a router was made by this recipe from this tree, as far as they tell.
+
+    Args:
+        known: the router's description.
+        config: the recipe.
+        tree: what `tree_info` says of the tree: replies and scores, and also the encoder and the
+            rates, which change vectors and costs and no reply.
+    """
     return (
         known.config["training"] == config.model_dump(mode="json")
-        and known.config["pool"] == info["pool"]
-        and known.encoder["identity"] == info["encoder"]
-        and known.query_digest == info["query_digest"]
+        and known.config["pool"] == tree["pool"]
+        and known.encoder["identity"] == tree["encoder"]
+        and known.query_digest == tree["query_digest"]
         # A tree that is filled grows with each router trained or judged on it.
-        and (config.fill or known.tree_digest == info["tree_digest"])
-        and known.weights == {name: info["weights"][name] for name in known.models}
-        and known.scorer_version == info["scorer_version"]
+        and (config.fill or known.tree_digest == tree["tree_digest"])
+        and known.weights == {name: tree["weights"][name] for name in known.models}
+        and known.scorer_version == tree["scorer_version"]
         and known.library_version == __version__
     )
 

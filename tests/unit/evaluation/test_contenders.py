@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from hierrouter.config import EvaluationConfig
+from hierrouter.config import EvaluationConfig, TrainingConfig
 from hierrouter.configfile import load_config
 from hierrouter.data.sample import sample_queries
-from hierrouter.errors import HierRouterError
+from hierrouter.errors import DamagedFileError, HierRouterError
 from hierrouter.evaluation.evaluate import evaluate_router
 from hierrouter.evaluation.measure import measure
 from hierrouter.evaluation.policies.arena import Arena
-from hierrouter.evaluation.policies.contenders import Workshop
+from hierrouter.evaluation.policies.contenders import Workshop, is_made_of
 from hierrouter.evaluation.policies.play import play_all
 from hierrouter.evaluation.resplit import cross_fitted
 from hierrouter.files import read_json
@@ -102,6 +103,48 @@ def test_what_is_trained_already_is_kept_unless_it_is_of_other_queries(trained, 
     assert file.stat().st_mtime_ns != before
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"encoder": {"model": "another", "digest": "0"}},
+        {"pool": "rates"},
+        {"query_digest": "0"},
+        {"tree_digest": "0"},
+        {"scorer_version": 0},
+        {"library_version": "0"},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_what_was_trained_from_other_inputs_is_trained_again(trained, tmp_path, changed) -> None:
+    workshop, judged, outcomes = workshop_on(trained, tmp_path, recipes=())
+    first = workshop.on_split(outcomes)[0].routers[1]
+    folder = tmp_path / "split" / "router" / str(first.info.training_seed)
+    now = tree_info(trained[0])
+    if changed == {"pool": "rates"}:
+        now["pool"] = json.loads(json.dumps(now["pool"]))
+        now["pool"]["models"][0]["base_rate"] = 7.0
+    elif "library_version" in changed:  # of what is kept, since ours is what it is
+        old = first.info.model_copy(update=changed)
+        Router(old, first.policy).save(folder, [], "# A router\n")
+    else:
+        now |= changed
+    again = Workshop(judged, now, 2, (), tmp_path)
+    stamp = (folder / "router.json").stat().st_mtime_ns
+    again.on_split(outcomes)
+    assert (folder / "router.json").stat().st_mtime_ns != stamp
+    kept = Router.load(folder).info
+    assert is_made_of(kept, TrainingConfig.model_validate(kept.config["training"]), now)
+
+
+def test_a_router_of_an_unknown_recipe_is_refused_in_one_line(trained, tmp_path) -> None:
+    judged = Router.load(trained[1])
+    odd = {**judged.info.config, "training": {"learning_style": "visual"}}
+    info = judged.info.model_copy(update={"config": odd})
+    with pytest.raises(DamagedFileError, match=r"learning_style.*train the router anew") as refusal:
+        Workshop(Router(info, judged.policy), tree_info(trained[0]), 2, (), tmp_path)
+    assert "\n" not in str(refusal.value)
+
+
 def test_no_query_is_judged_by_what_it_was_trained_on(trained, tmp_path, monkeypatch) -> None:
     workshop, judged, outcomes = workshop_on(trained, tmp_path)
     seen = []
@@ -179,7 +222,8 @@ def test_a_whole_evaluation_tells_all_of_it(trained, tmp_path) -> None:
     told = [each for each in fitted["warnings"] if each.startswith("Fewer than")]
     assert f"over all {fitted['n']} queries" in told[0]
     assert not [each for each in fitted["warnings"] if "test quer" in each]
-    assert set(metrics["calibration"]) == set(fitted["calibration"]) == {"knn", "ridge"}
+    foretelling = {"router", "one_hop", "knn", "ridge"}
+    assert set(metrics["calibration"]) == set(fitted["calibration"]) == foretelling
     assert set(fitted["headroom"]) >= {"best_path_per_task", "oracle"}
     # Twice the same: nothing is trained again, and nothing differs.
     stamps = {file: file.stat().st_mtime_ns for file in (out / "routers").rglob("router.json")}
@@ -187,3 +231,16 @@ def test_a_whole_evaluation_tells_all_of_it(trained, tmp_path) -> None:
     again = read_json(evaluate_router(EVALUATION, tree, router, out) / "metrics.json")
     assert again == metrics
     assert all(file.stat().st_mtime_ns == stamp for file, stamp in stamps.items())
+
+
+def test_a_task_of_one_query_that_is_left_out_gets_no_narrow_interval(trained, tmp_path) -> None:
+    workshop, judged, outcomes = workshop_on(trained, tmp_path, seeds=1, recipes=())
+    tests = np.flatnonzero(~outcomes.train)
+    tasks = outcomes.tasks.astype("<U20")
+    tasks[tests[0]] = "single"
+    known = replace(outcomes, tasks=tasks)
+    config = EVALUATION.model_copy(update={"cross_fit": False, "seeds": 1, "recipes": []})
+    metrics = measure(known, judged, config, workshop=workshop).metrics
+    alone = metrics["left_out_tasks"]["single"]["best_single"]["quality"]
+    assert (alone["low"], alone["high"]) == (0, 1)
+    assert {"reward", "routes"} <= set(metrics["left_out_tasks"]["single"]["router"])

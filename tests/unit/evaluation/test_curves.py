@@ -199,6 +199,17 @@ def test_the_family_is_corrected_and_says_what_it_takes(make_direct, make_arena)
     assert not same["better"]
 
 
+def test_more_comparisons_take_more_queries(make_direct, make_arena) -> None:
+    results = results_of(make_direct, make_arena, PERFECT)
+    alone = family(results, 0.0, ("best_single",))["best_single"]
+    among = family(results, 0.0)["best_single"]
+    for key in ("queries_for_this_difference", "queries_for_one_point", "seen"):
+        assert among[key] > alone[key]
+    # Four comparisons: a level of .05 / 4, so (z(.99375) + z(.8))^2 / (z(.975) + z(.8))^2 times.
+    ratio = among["queries_for_one_point"] / alone["queries_for_one_point"]
+    assert ratio == pytest.approx((2.4977 + 0.8416) ** 2 / (1.96 + 0.8416) ** 2, rel=1e-3)
+
+
 def test_over_the_grid_is_the_mean_over_alphas(make_direct, make_arena) -> None:
     results = results_of(make_direct, make_arena, PERFECT)
     by_alpha = [results.differences(alpha)["best_single"]["reward"]["mean"] for alpha in (0.0, 0.1)]
@@ -224,6 +235,6 @@ def test_intervals_of_means_stay_within_what_there_can_be(make_direct, make_aren
     wide = two.crossed.overall(two.values(0.0, "router"))
     assert wide.ends(0.95)[1, 0] > 1  # Student's tails with one degree of freedom
     router = two.policies(0.0)["router"]
-    assert router["quality"]["high"] == 1
+    assert router["quality"]["high"] == router["reward"]["high"] == 1
     assert router["relative_cost"]["low"] >= 0
     assert two.differences(0.0)["best_single"]["quality"]["high"] > 0.5

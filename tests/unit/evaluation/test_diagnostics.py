@@ -16,6 +16,13 @@ def test_usage_of_all_alike_and_of_one():
     assert usage(np.array([1.0])).entropy == 0
 
 
+def test_routes_that_are_not_listed_count_in_the_entropy():
+    # Two of the four that there are: half of what all alike would have.
+    found = usage(np.array([0.5, 0.5]), possible=4)
+    assert found.entropy == pytest.approx(0.5)
+    assert (found.effective, found.used) == (pytest.approx(2), 2)
+
+
 def test_usage_by_hand():
     found = usage(np.array([0.5, 0.25, 0.25, 0]))
     assert found.entropy == pytest.approx(1.5 / 2)  # in bits

@@ -7,6 +7,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
@@ -120,6 +121,12 @@ def test_only_the_routers_routes_are_generated_and_those_once(experiment, monkey
     at = (experiment.tree, experiment.router, experiment.folder / "evaluation")
     assert is_evaluated(settings, *at)
     assert is_trained(experiment.config.training, experiment.tree, experiment.router)
+    # Three models after three: shares are among all nine routes, not those that were taken.
+    shares = np.array(list(metrics["policies"]["router"]["routes"].values()))
+    at = next(each for each in metrics["conduct"] if each["alpha"] == metrics["alpha"])
+    entropy = -(shares * np.log(shares)).sum() / np.log(9)
+    assert at["usage"]["entropy"] == pytest.approx(entropy)
+    assert "router" in metrics["calibration"]
     batches.clear()
     assert experiment.evaluate(experiment.tree, "again")["policies"] == metrics["policies"]
     assert batches == []

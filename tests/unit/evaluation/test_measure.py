@@ -12,6 +12,7 @@ from hierrouter.errors import HierRouterError
 from hierrouter.evaluation.cautions import visible_points
 from hierrouter.evaluation.measure import measure
 from hierrouter.evaluation.records import SCHEMA, write_records
+from hierrouter.evaluation.verdict import verdict
 from hierrouter.learning.router import query_hash
 
 CONFIG = EvaluationConfig(bootstrap=200)
@@ -128,7 +129,7 @@ def test_training_queries_of_the_router_may_be_in_the_training_split(make_outcom
 @pytest.mark.parametrize(("train", "missing"), [(True, "test"), (False, "training")])
 def test_an_empty_split_is_refused(make_outcomes, make_router, train, missing):
     outcomes = replace(make_outcomes(), train=np.full(12, train))
-    with pytest.raises(HierRouterError, match=f"no {missing} queries"):
+    with pytest.raises(HierRouterError, match=f"no {missing} quer"):
         measure(outcomes, make_router(outcomes), CONFIG)
 
 
@@ -142,18 +143,49 @@ def test_an_outcome_that_is_no_number_is_refused(make_outcomes, make_router):
 def test_warnings_name_what_weakens_the_results(make_outcomes, make_router):
     outcomes = make_outcomes(n=30)
     inert = measure(outcomes, make_router(outcomes, alpha_range=(0.0, 0.2)), CONFIG).metrics
-    few, outside, changes = inert["warnings"]
+    few, outside, changes, alone = inert["warnings"]
     assert "a 5, b 5" in few
     assert "0.5, 1" in outside
     assert "alpha changes nothing" in changes
+    assert alone == "One training seed: the intervals say nothing about training again."
     turning = make_router(outcomes, choose=lambda alpha: int(alpha > 0.3))
-    assert len(measure(outcomes, turning, CONFIG).metrics["warnings"]) == 1
+    assert len(measure(outcomes, turning, CONFIG).metrics["warnings"]) == 2
 
 
 def test_no_warning_where_none_is_due(make_outcomes, make_router):
     outcomes = make_outcomes(n=600)
     turning = make_router(outcomes, choose=lambda alpha: int(alpha > 0.3))
-    assert measure(outcomes, turning, CONFIG).metrics["warnings"] == []
+    (alone,) = measure(outcomes, turning, CONFIG).metrics["warnings"]
+    assert alone.startswith("One training seed")
+
+
+def test_what_was_said_before_training_is_kept(make_outcomes, make_router):
+    outcomes = make_outcomes(n=600, hops=1)
+    outcomes = replace(outcomes, folds=np.arange(600) // 2 % 5)
+    outcomes.solve_quality[:] = [0.0, 1.0]  # B knows everything
+    warnings = measure(outcomes, make_router(outcomes, moves="direct"), CONFIG).metrics["warnings"]
+    assert [text for text in warnings if "No headroom: at alpha 0.1, over 400 queries" in text]
+    assert [text for text in warnings if text.startswith("alpha is inert: from 0 to 1")]
+
+
+def test_a_difference_on_a_handful_of_queries_is_no_proof(make_direct, make_router):
+    # The router's model is as good but for one query, which it gets right, and saves a little.
+    quality = [[0, 1]] * 20 + [[1, 0]] + [[1, 1]] * 99
+    outcomes = make_direct(quality, [[0.4, 0.5]] * 120, train=20)
+    metrics = measure(outcomes, make_router(outcomes), CONFIG).metrics
+    about = metrics["family"]["best_single"]
+    assert about["reward"]["low"] > 0
+    assert about["p_holm"] < 0.05
+    assert about["differing"] == 1
+    assert about["at_least"] < 0 < about["at_most"]
+    assert (about["better"], about["worse"], about["unproven"]) == (False, False, True)
+    said = "router and best_single give different quality on only 1 of 100 queries: no proof"
+    assert [text for text in metrics["warnings"] if text.startswith(said)]
+    assert "; quality differs on only 1 of the queries)" in verdict(metrics)
+    # Where the saving is worth more than a lost query could take, it stands.
+    outcomes = make_direct(quality, [[0.4, 2.5]] * 120, train=20)
+    metrics = measure(outcomes, make_router(outcomes), CONFIG).metrics
+    assert metrics["family"]["best_single"]["better"]
 
 
 def test_a_task_without_training_queries_is_named(make_outcomes, make_router):

@@ -16,7 +16,8 @@ from hierrouter.evaluation.evaluate import METRICS, evaluate_router
 from hierrouter.evaluation.measure import measure
 from hierrouter.evaluation.paper.findings import first_change
 from hierrouter.evaluation.paper.results import COST, F1, POOL, ROUTER, TASKS, table
-from hierrouter.evaluation.paper.tables import Answers, route_change, section
+from hierrouter.evaluation.paper.tables import Answers, read_answers, route_change, section
+from hierrouter.evaluation.policies.arena import Played
 from hierrouter.files import read_json
 from hierrouter.learning.train import train_router
 from hierrouter.routes.calls import Part
@@ -213,3 +214,33 @@ def test_rows_are_read_from_the_scores_of_the_routes_that_were_taken(tmp_path, f
 
 def test_there_is_no_section_without_the_papers_tasks(tmp_path):
     assert "paper" not in evaluated(tmp_path, "data.tasks=[arithmetic, history]")[1]
+
+
+def test_the_answer_of_a_cascade_is_the_one_that_it_returns(tmp_path):
+    tree, _ = evaluated(tmp_path, "data.tasks=[gsm8k, history]")
+    known = load_outcomes(tree, "accuracy")
+    test = known.select(~known.train)
+    a, b, c = test.models[:3]
+    names = (a, f"{a}:{b}", f"{a}!{b}", f"{a}!{b}={a}", f"{a}!{b}!{c}={b}")
+    taken = np.arange(len(test)) % len(names)
+    cost = np.full(len(test), 0.5)
+    played = Played("router", np.zeros(len(test)), cost, names, taken)
+    found = read_answers(tree, test, {"router": (played,), "router_ppo_paper": (played,)})
+    _, scores = read_scores(tree)
+    returned = ((a,), (a, b), (b,), (a,), (b,))
+    for number, query in enumerate(test.query_ids):
+        score = scores[NodeKey(query, returned[taken[number]], "solve")]
+        assert found["router"].accuracy[number] == score.metrics["accuracy"]
+        assert found["router_ppo_paper"].f1[number] == score.metrics["token_f1"]
+    assert (found["router"].cost == 0.5).all()
+
+
+def test_the_papers_recipe_has_a_row_where_it_was_played(tmp_path):
+    _, metrics = evaluated(
+        tmp_path, "data.tasks=[gsm8k, history]", "evaluation.recipes=[router_ppo_paper]"
+    )
+    assert set(metrics["paper"]["ours"]) == {*metrics["models"], "router", "router_ppo_paper"}
+    same = metrics["policies"]["router_ppo_paper"]["tasks"]["gsm8k"]
+    assert metrics["paper"]["ours"]["router_ppo_paper"]["gsm8k"]["accuracy"] == pytest.approx(
+        same["quality"]["mean"]
+    )

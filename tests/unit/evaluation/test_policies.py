@@ -4,8 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.routers import arbitrary_info, arbitrary_policy
 
+from hierrouter.evaluation.policies.arena import Contender
 from hierrouter.evaluation.policies.play import play_all as play_every
+from hierrouter.evaluation.policies.play import play_contender
+from hierrouter.learning.router import Router
 
 
 def play_all(arena, alpha):
@@ -137,3 +141,25 @@ def test_references_stand_beside_the_pool(make_outcomes, make_arena):
     played = play_all(make_arena(outcomes), 0.1)["reference:big"]
     assert (played.quality.tolist(), played.cost.tolist()) == ([1.0], [7.0])
     assert played.shares() == {"big": 1.0}
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3])
+def test_a_router_expects_what_its_heads_say_of_its_first_call(make_outcomes, make_arena, alpha):
+    blank = make_outcomes(n=12, models=2, hops=2)
+    rng = np.random.default_rng(0)
+    outcomes = replace(blank, embeddings=rng.normal(size=(12, 3, 5)).astype(np.float32))
+    policy = arbitrary_policy(5, 2, 2, seed=3)
+    router = Router(arbitrary_info(("A", "B"), 2, policy, moves="early_exit"), policy)
+    contender = Contender("router", (router,), "early_exit", 2)
+    (played,) = play_contender(contender, outcomes, alpha)
+    query = outcomes.embeddings[:, 0]
+    state = policy.state(query, query).astype(float)
+    for row, column in enumerate(played.taken):
+        path = outcomes.routes("early_exit").paths[column]
+        call = 2 * path[0] + (len(path) == 1)  # an answer, or an analysis and what follows
+        quality, cost = (state[row] @ head[0, call] for head in (policy.quality, policy.cost))
+        assert played.predicted[row] == pytest.approx(quality - alpha * cost, abs=1e-5)
+    mlp = arbitrary_policy(5, 2, 2, policy="mlp")
+    silent = Router(arbitrary_info(("A", "B"), 2, mlp, moves="early_exit"), mlp)
+    told = play_contender(replace(contender, routers=(silent,)), outcomes, alpha)
+    assert told[0].predicted is None

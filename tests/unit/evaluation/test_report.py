@@ -23,7 +23,7 @@ from hierrouter.evaluation.report.sankey import shortened as cut_name
 from hierrouter.evaluation.report.scales import NARROW, WIDE
 from hierrouter.evaluation.report.words import fixed, outcome, percent, points
 from hierrouter.evaluation.table import print_table
-from hierrouter.evaluation.verdict import FLOOR, compare, shortened, verdict
+from hierrouter.evaluation.verdict import FLOOR, compare, in_parts, lead, shortened, verdict
 from hierrouter.files import write_json
 
 CONFIG = EvaluationConfig(bootstrap=200)
@@ -101,6 +101,69 @@ def test_few_queries_make_no_verdict_however_narrow_the_interval(make_direct, ma
         assert verdict(metrics) in render_report({**metrics, **ORIGIN})
 
 
+def test_the_verdict_begins_with_whether_routing_pays(metrics):
+    about = metrics["family"]["best_single"]
+    for changed, said in (
+        ({"better": True, "worse": False}, "Routing pays."),
+        ({"better": False, "worse": True}, "Routing costs more than it gives."),
+        ({"better": False, "worse": False}, "Routing is not shown to pay."),
+    ):
+        family = {**metrics["family"], "best_single": {**about, **changed}}
+        judged = {**metrics, "n_test": FLOOR, "family": family}
+        assert lead(judged) == said
+        text = render_report(judged)
+        assert text.index(f"<strong>{said}</strong>") < text.index("<table")
+        assert said in terminal(judged)
+    assert lead({**metrics, "n_test": FLOOR - 1}) is None
+    assert "<strong>Routing" not in render_report({**metrics, "n_test": FLOOR - 1})
+
+
+@pytest.mark.parametrize(
+    ("cost", "words"),
+    [
+        ((-0.2, -0.25, -0.15), "40% cheaper (30 to 50% cheaper)"),
+        ((0.1, 0.05, 0.15), "20% dearer (10 to 30% dearer)"),
+        ((-0.05, -0.15, 0.05), "10% cheaper (10% dearer to 30% cheaper)"),
+    ],
+)
+def test_quality_and_cost_are_told_apart(metrics, cost, words):
+    ends = ("mean", "low", "high")
+    quality = dict(zip(ends, (0.08, 0.05, 0.11), strict=True))
+    difference = {"quality": quality, "relative_cost": dict(zip(ends, cost, strict=True))}
+    rival = {**metrics["policies"]["best_single"], "relative_cost": {"mean": 0.5}}
+    judged = {
+        **metrics,
+        "differences": {"best_single": difference},
+        "policies": {"best_single": rival},
+    }
+    expected = f"Over best_single: +8.0 points of accuracy (+5.0 to +11.0), {words}."
+    assert in_parts(judged) == expected
+    free = {"best_single": {**rival, "relative_cost": {"mean": 0.0}}}
+    assert in_parts({**judged, "policies": free}) is None
+
+
+def test_the_terminal_names_both_verdicts_where_there_are_two(metrics):
+    assert "Cross-fitted" not in terminal(metrics)
+    crossed = {**metrics, "n": 99, "warnings": ["Of the folds."]}
+    text = terminal({**metrics, "cross_fitted": crossed, "seeds": 1})
+    both = ["Cross-fitted, the recipe: ", "over 99 cross-fitted queries"]
+    both += ["Test queries, this router: ", "Too few test queries (10)", "Note: Of the folds."]
+    places = [text.index(part) for part in both]
+    assert places == sorted(places)
+    assert "this router and its siblings: " in terminal(
+        {**metrics, "cross_fitted": crossed, "seeds": 3}
+    )
+
+
+def test_a_mean_over_seeds_is_not_called_the_routers_own(metrics):
+    crossed = {**metrics, "n": 99}
+    alone = render_report({**metrics, "cross_fitted": crossed})
+    assert alone.count("router itself, on its own test queries") == 2
+    several = render_report({**metrics, "cross_fitted": crossed, "seeds": 3})
+    assert "router itself" not in several
+    assert several.count("router and its 2 siblings of other seeds, on their own test queries") == 2
+
+
 def test_a_short_table_keeps_the_best_paths(metrics):
     names, left_out = shortened(metrics, most=2)
     rewards = {
@@ -113,6 +176,13 @@ def test_a_short_table_keeps_the_best_paths(metrics):
     assert [rewards[name] for name in shown] == sorted(rewards.values(), reverse=True)[:2]
     assert names[0] == "router"
     assert names[-1] == "oracle"
+
+
+def terminal(metrics):
+    """What is printed, as one line."""
+    console = Console(width=1000, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    print_table(metrics, console)
+    return " ".join(console.export_text().split())
 
 
 def test_the_terminal_shows_policies_tasks_verdict_and_notes(metrics):

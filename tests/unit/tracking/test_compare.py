@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from typing import TYPE_CHECKING
 
@@ -212,6 +213,23 @@ def test_a_gate_has_an_exit_code_of_its_own(pool: Pool, compare) -> None:
     code, out, _ = compare(fair, good, fair, "--margin", "0", "--json")
     assert code == 3
     assert [each["passed"] for each in json.loads(out)["compared"]] == [True, False]
+
+
+def test_no_gate_opens_on_checks_that_could_not_be_made(pool: Pool, compare, tmp_path) -> None:
+    fair, good = pool.stage("fair").evaluation, pool.stage("good").evaluation
+    alone = tmp_path / "alone"
+    shutil.copytree(good, alone)  # no router beside it
+    code, out, err = compare(fair, alone)
+    assert code == 0
+    assert f"cannot be told whether {alone} was trained on test queries of {fair}" in err
+    assert "were split by one rule" in err
+    (found,) = json.loads(compare(fair, alone, "--json")[1])["compared"]
+    assert len(found["unchecked"]) == 2
+    for gate in (("--margin", "0"), ("--fail-if-worse",)):
+        code, out, err = compare(fair, alone, *gate)
+        assert (code, out) == (1, "")
+        assert "no gate without these checks: it cannot be told whether" in err
+        assert compare(fair, good, *gate)[0] == 0
 
 
 def test_runs_and_versions_of_mlflow(here: Path, pool: Pool, compare, tmp_path) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from hierrouter.evaluation.paper.findings import Found, findings
 from hierrouter.evaluation.paper.results import ALPHA, TASKS, table
+from hierrouter.evaluation.report.sankey import ENDS, steps
 from hierrouter.routes.imported.store import is_imported
 from hierrouter.routes.nodes import NodeKey
 from hierrouter.routes.scores import read_scores
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 MEASURES = ("f1", "cost", "accuracy", "tokens_out")
 ROUTER = "router"
+RECIPE = "router_ppo_paper"
+"""Trained with the paper's numbers: the counterpart of its own router, where it was played."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,8 @@ def side_by_side(tree: Path, measured: Measured) -> dict[str, Any] | None:
     """
     if is_imported(read_info(tree)) or not np.isin(measured.test.tasks, TASKS).any():
         return None
-    routers = measured.played[measured.metrics["alpha"]][ROUTER]
+    played = measured.played[measured.metrics["alpha"]]
+    routers = {name: played[name] for name in (ROUTER, RECIPE) if name in played}
     answers = read_answers(tree, measured.test, routers)
     if not any(name in answers for name in measured.test.models):
         return None
@@ -110,13 +114,16 @@ def in_their_layout(
     return found
 
 
-def read_answers(tree: Path, test: Outcomes, routers: Sequence[Played]) -> dict[str, Answers]:
-    """What references, pool and router answered, from the scores and nodes of a tree.
+def read_answers(
+    tree: Path, test: Outcomes, routers: Mapping[str, Sequence[Played]]
+) -> dict[str, Answers]:
+    """What references, pool and routers answered, from the scores and nodes of a tree.
 
     Args:
         tree: the route tree.
         test: N test queries.
-        routers: what the router took for them, with each of S training seeds; their mean counts.
+        routers: by row, what a router took for them, with each of S training seeds; their mean
+            counts.
 
     Returns:
         By row; a row of which an answer is not scored is left out.
@@ -141,16 +148,31 @@ def read_answers(tree: Path, test: Outcomes, routers: Sequence[Played]) -> dict[
         values = of([(name,)] * len(test))
         if values is not None:
             found[name] = Answers(*values)
-    seeds = []
-    for played in routers:
-        if played.taken is None:
-            return found
-        values = of([tuple(played.routes[column].split(":")) for column in played.taken])
-        if values is None:
-            return found
-        values[MEASURES.index("cost")] = played.cost
-        seeds.append(values)
-    return {**found, ROUTER: Answers(*np.mean(seeds, axis=0))}
+    for name, each in routers.items():
+        seeds = []
+        for played in each:
+            if played.taken is None:
+                continue
+            places = [_answered(route) for route in played.routes]
+            values = of([places[column] for column in played.taken])
+            if values is None:
+                continue
+            values[MEASURES.index("cost")] = played.cost
+            seeds.append(values)
+        if len(seeds) == len(each):
+            found[name] = Answers(*np.mean(seeds, axis=0))
+    return found
+
+
+def _answered(route: str) -> tuple[str, ...]:
+    """The models whose node holds the answer that a route returns: those before it, and its own.
+
+    Answers that were checked and not returned are no part of what the answer was given to.
+    """
+    calls = steps(route)
+    before = [name for name, does in calls if does == ENDS[":"]]
+    (returned,) = {name for name, does in calls if does == ENDS[""]}
+    return (*before, returned)
 
 
 def route_change(measured: Measured) -> tuple[float, float] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -25,6 +25,15 @@ class Chooser(Protocol):
         ...
 
 
+@runtime_checkable
+class Foreteller(Protocol):
+    """A router that also says what it expects."""
+
+    def foretell(self, outcomes: Outcomes, alpha: float) -> NDArray[np.float64] | None:
+        """N rewards that it expects of what it takes; none where it predicts nothing."""
+        ...
+
+
 @dataclass(frozen=True)
 class Played:
     """What a policy got for each of N test queries."""
@@ -42,6 +51,8 @@ class Played:
     """R probabilities, where `taken` is none."""
     predicted: NDArray[np.float64] | None = None
     """N rewards that the policy expected of what it took; none where it says nothing of that."""
+    possible: int | None = None
+    """How many routes there are, where `routes` names those alone that were taken."""
 
     def shares(self, among: NDArray[np.bool_] | None = None) -> dict[str, float]:
         """Share of the queries (of those in the mask `among`) that take each route, largest first.

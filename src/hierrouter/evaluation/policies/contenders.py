@@ -14,11 +14,12 @@ import numpy as np
 
 from hierrouter.config import TrainingConfig
 from hierrouter.errors import HierRouterError
+from hierrouter.evaluation.kept import kept_config
 from hierrouter.evaluation.policies.arena import Contender
 from hierrouter.learning.card import model_card
 from hierrouter.learning.paper import PAPER_RECIPE
 from hierrouter.learning.router import Router, query_hash
-from hierrouter.learning.train import fit
+from hierrouter.learning.train import fit, is_made_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +48,12 @@ class Workshop:
             out: the folder in which trained routers are kept.
         """
         self._router, self._tree, self._out = router, info, out
-        recipe = TrainingConfig.model_validate(router.info.config["training"])
+        recipe = kept_config(
+            TrainingConfig,
+            router.info.config.get("training"),
+            "the router's router.json, training",
+            "train the router anew",
+        )
         # One unit for all, so that rewards can be compared and put together.
         self._recipe = recipe.model_copy(update={"cost_unit_usd": router.info.cost_unit_usd})
         self.seeds = tuple(recipe.seed + number for number in range(seeds))
@@ -114,22 +120,16 @@ class Workshop:
     ) -> Router:
         """The router of a recipe on the training queries of `outcomes`, from the folder or anew."""
         names = np.array(outcomes.query_ids)[outcomes.train]
-        wanted = {
-            "training": config.model_dump(mode="json"),
-            "queries": tuple(sorted(query_hash(str(name)) for name in names)),
-            "tree": self._tree["tree_digest"],
-            "scorer": self._tree["scorer_version"],
-        }
+        hashes = tuple(sorted(query_hash(str(name)) for name in names))
         try:
             kept = Router.load(folder)
         except HierRouterError:
             kept = None
-        if kept is not None and wanted == {
-            "training": kept.info.config["training"],
-            "queries": kept.info.training_query_hashes,
-            "tree": kept.info.tree_digest,
-            "scorer": kept.info.scorer_version,
-        }:
+        if (
+            kept is not None
+            and kept.info.training_query_hashes == hashes
+            and is_made_of(kept.info, config, self._tree)
+        ):
             return kept
         router, curve = fit(config, outcomes, self._tree, label=label)
         router.save(folder, curve, model_card(router.info))

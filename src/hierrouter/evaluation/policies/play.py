@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hierrouter.evaluation.policies.arena import Arena, Played
+from hierrouter.evaluation.policies.arena import Arena, Foreteller, Played
 from hierrouter.evaluation.policies.cascades import tune
 from hierrouter.routes.outcomes import cascade_name
 
@@ -262,14 +262,15 @@ NEED_ALL_ROUTES = (
 
 
 def play_contender(contender: Contender, test: Outcomes, alpha: float) -> tuple[Played, ...]:
-    """What each of S routers of one recipe got, acting by argmax.
-
-    A router that foretells quality and cost would put `predicted` here; ours tells neither yet.
-    """
+    """What each of S routers of one recipe got, acting by argmax, and what it expected."""
     seen = test.first_hop() if contender.hops < test.hops else test
     table = seen.every_route(contender.moves)
     return tuple(
-        play(contender.name, table, router.follow(seen, alpha)) for router in contender.routers
+        replace(
+            play(contender.name, table, router.follow(seen, alpha)),
+            predicted=router.foretell(seen, alpha) if isinstance(router, Foreteller) else None,
+        )
+        for router in contender.routers
     )
 
 

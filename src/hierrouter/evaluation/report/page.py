@@ -18,7 +18,15 @@ from hierrouter.evaluation.report.scales import NARROW, WIDE
 from hierrouter.evaluation.report.shapes import shape
 from hierrouter.evaluation.report.words import FILTERS
 from hierrouter.evaluation.table import task_policies
-from hierrouter.evaluation.verdict import FLOOR, headroom_said, rivals, verdict
+from hierrouter.evaluation.verdict import (
+    FLOOR,
+    crossed_part,
+    headroom_said,
+    in_parts,
+    lead,
+    rivals,
+    verdict,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -71,8 +79,11 @@ def render_report(
         style=Markup(style),
         script=Markup(script),
         policy=_policy(style, script),
-        verdict=_verdict(judged, "cross_fitted" in metrics),
+        lead=lead(judged),
+        verdict=verdict(judged),
+        parts=in_parts(judged),
         own_verdict=verdict(metrics),
+        siblings=_siblings(metrics["seeds"]),
         holm=_after_holm(judged),
         level=level_of(metrics["confidence"]),
         headroom=headroom_said(judged),
@@ -100,8 +111,7 @@ def judged_part(metrics: dict[str, Any]) -> dict[str, Any]:
     Args:
         metrics: the content of metrics.json.
     """
-    crossed = metrics.get("cross_fitted")
-    return metrics if crossed is None else {**metrics, **crossed, "n_test": crossed["n"]}
+    return crossed_part(metrics) or metrics
 
 
 def _policy(style: str, script: str) -> str:
@@ -116,9 +126,9 @@ def _policy(style: str, script: str) -> str:
     )
 
 
-def _verdict(judged: dict[str, Any], crossed: bool) -> str:
-    said = verdict(judged)
-    return said.replace("test queries", "cross-fitted queries") if crossed else said
+def _siblings(seeds: int) -> str:
+    """The routers beside the judged one, over which numbers on the test queries are means, too."""
+    return "sibling of another seed" if seeds == 2 else f"{seeds - 1} siblings of other seeds"
 
 
 def _after_holm(judged: dict[str, Any]) -> str | None:

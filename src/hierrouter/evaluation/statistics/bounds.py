@@ -97,3 +97,29 @@ def guarded(
     lower = np.quantile((1 - draws) * means.resampled + draws * worst, 1 - confidence, axis=0)
     upper = np.quantile((1 - draws) * means.resampled + draws * best, confidence, axis=0)
     return np.asarray(lower), np.asarray(upper)
+
+
+def extremes(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The worst and the best that a query could give.
+
+    In quality an answer that is right for one and wrong for the other, in cost the furthest that
+    was seen on any query, in reward both at once.
+
+    Args:
+        values: S x N x 3K differences: of quality, relative cost and reward, K times.
+
+    Returns:
+        3K values each.
+    """
+    quality, cost, reward = (values[:, :, start::3] for start in range(3))
+    dearer = quality - reward
+    worst, best = np.empty((2, values.shape[2]))
+    worst[0::3], best[0::3] = -1.0, 1.0
+    worst[1::3], best[1::3] = _least(cost), -_least(-cost)
+    worst[2::3], best[2::3] = -1.0 + _least(-dearer), 1.0 - _least(dearer)
+    return worst, best
+
+
+def _least(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The least of each of K columns, at most 0, by S x N x K values."""
+    return np.asarray(np.minimum(values.min(axis=(0, 1)), 0.0))

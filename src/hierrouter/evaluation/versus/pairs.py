@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from hierrouter.errors import DamagedFileError, HierRouterError
 from hierrouter.evaluation.evaluate import METRICS, RECORDS
-from hierrouter.evaluation.statistics.bounds import guarded
+from hierrouter.evaluation.statistics.bounds import extremes, guarded
 from hierrouter.evaluation.statistics.crossed import Crossed, compare
 from hierrouter.evaluation.statistics.intervals import Bootstrap
 from hierrouter.evaluation.versus.fair import other_split, trained_on, unlike
@@ -186,6 +186,27 @@ def check_pair(base: Tested, other: Tested) -> None:
         )
 
 
+def unchecked(base: Tested, other: Tested) -> list[str]:
+    """What `check_pair` could not tell of two routers, since the description of one is not there.
+
+    Returns:
+        Sentences; none where everything was looked at.
+    """
+    found = []
+    for tested, judge in ((base, other), (other, base)):
+        if judge.info is None:
+            found.append(
+                f"cannot be told whether {judge.name} was trained on test queries of {tested.name}"
+                ": no router of its own lies beside its evaluation, in a folder named router"
+            )
+    if found:
+        found.append(
+            f"cannot be told whether the queries of {base.name} and {other.name} were split by "
+            "one rule"
+        )
+    return found
+
+
 def differences(base: Tested, other: Tested, own: bool = False) -> dict[str, Any]:
     """One router minus another.
 
@@ -196,7 +217,8 @@ def differences(base: Tested, other: Tested, own: bool = False) -> dict[str, Any
             seeds.
 
     Returns:
-        `run`, `n`, `seeds`, `alphas`, `over_grid` and `by_alpha`; in each of the latter `quality`,
+        `run`, `n`, `seeds`, `alphas`, `unchecked` (see there; also said), `over_grid` and
+        `by_alpha`; in each of the latter `quality`,
         `relative_cost`, `cost` (dollars) and `reward`, each with `base`, `other` (the means),
         `mean` (their difference), `low`, `high`, `at_least`, `at_most` and `p`. The one-sided
         bounds allow for a query that is lost, or won, outright (`bounds.guarded`); so they may lie
@@ -206,6 +228,9 @@ def differences(base: Tested, other: Tested, own: bool = False) -> dict[str, Any
         HierRouterError: they cannot be compared (see `check_pair`).
     """
     check_pair(base, other)
+    untold = unchecked(base, other)
+    for sentence in untold:
+        say(sentence)
     seeds = 1 if own else min(base.seeds, other.seeds)
     alphas = [alpha for alpha in base.alphas if alpha in other.alphas]
     known = set(other.query_ids)
@@ -223,7 +248,7 @@ def differences(base: Tested, other: Tested, own: bool = False) -> dict[str, Any
     compared = compare(means, confidence)
     same = [each.metrics["router"]["weights_sha256"] for each in (base, other)]
     if same[0] != same[1] or (mine != theirs).any():
-        worst, best = _extremes(mine - theirs)
+        worst, best = extremes(mine - theirs)
         bounds = guarded(means, len(common), worst, best, confidence, bootstrap.seed)
         compared = [
             replace(each, at_least=float(low), at_most=float(high))
@@ -244,6 +269,7 @@ def differences(base: Tested, other: Tested, own: bool = False) -> dict[str, Any
         "n": len(common),
         "seeds": seeds,
         "alphas": alphas,
+        "unchecked": untold,
         "over_grid": entries[0],
         "by_alpha": [
             {"alpha": alpha, **entry} for alpha, entry in zip(alphas, entries[1:], strict=True)
@@ -262,26 +288,6 @@ def _values(
     relative = tested.cost[at, :seeds][:, :, rows] / unit
     reward = quality - np.array(alphas)[:, None, None] * relative
     return np.stack([quality, relative, reward], axis=3)
-
-
-def _extremes(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The worst and the best that a query could give, K each, by S x N x K differences.
-
-    In quality an answer that is right for one and wrong for the other, in cost the furthest that
-    was seen on any query, in reward both at once.
-    """
-    quality, cost, reward = (values[:, :, start :: len(MEASURES)] for start in range(3))
-    dearer = quality - reward
-    worst, best = np.empty((2, values.shape[2]))
-    worst[0::3], best[0::3] = -1.0, 1.0
-    worst[1::3], best[1::3] = _least(cost), -_least(-cost)
-    worst[2::3], best[2::3] = -1.0 + _least(-dearer), 1.0 - _least(dearer)
-    return worst, best
-
-
-def _least(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The least of each of K columns, at most 0, by S x N x K values."""
-    return np.asarray(np.minimum(values.min(axis=(0, 1)), 0.0))
 
 
 def _entry(measures: list[dict[str, float]], unit: float) -> dict[str, dict[str, float]]:
