@@ -24,7 +24,7 @@ from hierrouter.evaluation.new_tasks import new_tasks
 from hierrouter.evaluation.policies.arena import Arena, Contender
 from hierrouter.evaluation.policies.play import NEED_ALL_ROUTES, play_all
 from hierrouter.evaluation.resplit import cross_fitted, left_out_tasks
-from hierrouter.evaluation.summary import Results, curves
+from hierrouter.evaluation.summary import SAVING, Results, curves
 from hierrouter.evaluation.tradeoff.curves import curves_of
 from hierrouter.evaluation.tradeoff.marks import marks_of
 
@@ -98,8 +98,9 @@ def measure(
         filled=filled,
     )
     alphas = sorted(set(config.alphas))
+    played = [*alphas, SAVING] if filled is None else alphas
     results = results_of(
-        {alpha: play_all(arena, alpha) for alpha in alphas}, test.tasks, facts.cost_unit_usd, config
+        {alpha: play_all(arena, alpha) for alpha in played}, test.tasks, facts.cost_unit_usd, config
     )
     names, counts = np.unique(test.tasks, return_counts=True)
     metrics = {
@@ -133,9 +134,9 @@ def measure(
     metrics["warnings"] = [*told, *cautions_of_proof(metrics["family"], len(test)), *of_both]
     judged = Judged(results.plays[config.alpha]["router"], np.flatnonzero(~outcomes.train))
     if workshop and trains and config.cross_fit:
-        fitted, marks = cross_fitted(outcomes, arena, workshop, alphas, learned)
+        fitted, marks = cross_fitted(outcomes, arena, workshop, played, learned)
         crossed = results_of(fitted, outcomes.tasks, facts.cost_unit_usd, config)
-        told = cautions_crossed(outcomes, facts.alpha_range, fitted, config.confidence)
+        told = cautions_crossed(outcomes, facts.alpha_range, crossed.plays, config.confidence)
         numbers = summarised(crossed, outcomes.models, config.alpha, marks)
         unproven = cautions_of_proof(numbers["family"], len(outcomes))
         metrics["cross_fitted"] = {**numbers, "warnings": [*told, *unproven, *of_both]}
@@ -169,7 +170,11 @@ def measure(
 
 def results_of(plays: Plays, tasks: Any, cost_unit_usd: float, config: EvaluationConfig) -> Results:
     """What policies got, with the resamples that a config asks for."""
-    return Results(plays, tasks, cost_unit_usd, config.bootstrap, config.confidence, config.seed)
+    saving = plays.get(SAVING, {})
+    among = {alpha: each for alpha, each in plays.items() if alpha != SAVING}
+    return Results(
+        among, tasks, cost_unit_usd, config.bootstrap, config.confidence, config.seed, saving
+    )
 
 
 def summarised(

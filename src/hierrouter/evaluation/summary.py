@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from hierrouter.evaluation.statistics.intervals import Interval
 
 MEASURES = ("quality", "cost", "relative_cost", "reward")
+SAVING = 1e6
+"""An alpha at which cost alone decides: where the curve of a policy over alpha begins."""
 Plays = dict[float, dict[str, tuple["Played", ...]]]
 """By alpha, then by policy: what it got with each training seed, or once where it has none."""
 
@@ -36,6 +38,8 @@ class Results:
     confidence: float
     seed: int
     """Of the bootstrap."""
+    saving: Mapping[str, tuple[Played, ...]] = field(default_factory=dict)
+    """By policy, what it got at alpha `SAVING`, where it was played there."""
 
     @cached_property
     def seeds(self) -> int:
@@ -49,7 +53,7 @@ class Results:
 
     def values(self, alpha: float, name: str) -> NDArray[np.float64]:
         """S x N x 3 of one policy: quality, relative cost and reward."""
-        each = self.plays[alpha][name]
+        each = (self.saving if alpha == SAVING else self.plays[alpha])[name]
         quality = np.stack([result.quality for result in each])
         relative = np.stack([result.cost for result in each]) / self.cost_unit_usd
         values = np.stack([quality, relative, quality - alpha * relative], axis=2)

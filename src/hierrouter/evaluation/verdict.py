@@ -121,7 +121,10 @@ def in_parts(metrics: dict[str, Any], rival: str = "best_single") -> str | None:
         return None
     price = metrics["policies"][rival]["relative_cost"]["mean"]
     mean, low, high = (_signed(100 * about["quality"][end]) for end in ("mean", "low", "high"))
-    saved = [-100 * about["relative_cost"][end] / price for end in ("mean", "high", "low")]
+    # A bootstrap interval of a few queries may reach too far: nobody saves more than all.
+    saved = [
+        min(-100 * about["relative_cost"][end] / price, 100) for end in ("mean", "high", "low")
+    ]
     middle, *ends = (_saved(share) for share in saved)
     if (saved[1] < 0) == (saved[2] < 0):  # one word serves for both ends, the smaller first
         ends = ends[::-1] if saved[1] < 0 else ends

@@ -17,7 +17,7 @@ from hierrouter.evaluation.conduct import (
 from hierrouter.evaluation.headroom import gained
 from hierrouter.evaluation.policies.arena import Contender, Played
 from hierrouter.evaluation.policies.play import play_all
-from hierrouter.evaluation.summary import Results, shares
+from hierrouter.evaluation.summary import SAVING, Results, shares
 from hierrouter.evaluation.tradeoff.curves import curves_of
 from hierrouter.evaluation.tradeoff.marks import Marks, marks_of
 
@@ -66,6 +66,21 @@ def test_areas_are_over_the_costs_of_single_models(make_direct, make_arena) -> N
     assert found["aiq_differences"]["zero_router"]["mean"] == pytest.approx(0.375)
     assert found["hulls"]["router"] == {"relative_cost": [2.0], "quality": [1.0]}
     assert set(found["aiq"]) == {"router", "zero_router", "knn", "ridge"}
+
+
+def test_a_curve_over_alpha_begins_where_cost_alone_decides(make_direct, make_arena) -> None:
+    results, marks = results_of(make_direct, make_arena, PERFECT, marked=True)
+    arena = make_arena(make_direct([[1, 0]] * 24 + [[0, 1]] * 24, [[1.0, 3.0]] * 48, train=8))
+    frugal = Contender("router", (Chosen(ALWAYS_A),), "early_exit", 1)
+    saving = play_all(replace(arena, contenders=(frugal,)), SAVING)
+    found = curves_of(replace(results, saving=saving), ("A", "B"), marks)
+    # From A alone at cost 1 to all right at 2: a line between, and no query unanswered below.
+    alone = float(saving["router"][0].quality.mean())
+    expected = ((alone + 1) / 2 + 1) / 2
+    assert found["aiq"]["router"]["mean"] == pytest.approx(expected)
+    # The points of an alpha that nobody asked for are in no other figure.
+    assert found["recovered"] == curves_of(results, ("A", "B"), marks)["recovered"]
+    assert set(results.plays) == {0.0, 0.1}
 
 
 def test_what_is_recovered_is_of_the_way_from_the_cheapest_to_the_reference(

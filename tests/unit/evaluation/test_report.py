@@ -124,6 +124,7 @@ def test_the_verdict_begins_with_whether_routing_pays(metrics):
         ((-0.2, -0.25, -0.15), "40% cheaper (30 to 50% cheaper)"),
         ((0.1, 0.05, 0.15), "20% dearer (10 to 30% dearer)"),
         ((-0.05, -0.15, 0.05), "10% cheaper (10% dearer to 30% cheaper)"),
+        ((-0.48, -0.55, -0.4), "96% cheaper (80 to 100% cheaper)"),
     ],
 )
 def test_quality_and_cost_are_told_apart(metrics, cost, words):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hierrouter.evaluation.statistics.intervals import intervals
+from hierrouter.evaluation.summary import SAVING
 from hierrouter.evaluation.tradeoff.hull import hull, weights
 from hierrouter.evaluation.tradeoff.marks import weak_and_strong
 from hierrouter.evaluation.tradeoff.recovery import Endpoint, tradeoff
@@ -83,7 +84,8 @@ def curves_of(results: Results, models: Sequence[str], marks: Sequence[Marks]) -
 
 
 def _over_alpha(results: Results, name: str) -> list[tuple[float, str]]:
-    return [(alpha, name) for alpha in results.plays]
+    places = [(alpha, name) for alpha in results.plays]
+    return [*places, (SAVING, name)] if name in results.saving else places
 
 
 def _area(
