@@ -15,7 +15,7 @@ Printed for each world, at alpha 0 and .1, in points of reward: the router less 
 `best_single_per_task`, `knn` and `ridge` (tuned as in an evaluation), which is to be at least -.5
 in the mean over worlds and -1 in each; the same without `best_single_per_task`, which is told the
 task and so knows what no router can; the router less `best_single`; and the area under
-its curve (AIQ, over the alpha grid and where cost alone decides) less that of the single models and
+its curve (AIQ, over the alpha grid and alpha 10) less that of the single models and
 of `knn`. Exit code 1 if the bar is missed.
 """
 

@@ -98,7 +98,7 @@ def measure(
         filled=filled,
     )
     alphas = sorted(set(config.alphas))
-    played = [*alphas, SAVING] if filled is None else alphas
+    played = sorted({*alphas, SAVING}) if filled is None else alphas
     results = results_of(
         {alpha: play_all(arena, alpha) for alpha in played}, test.tasks, facts.cost_unit_usd, config
     )
@@ -171,7 +171,8 @@ def measure(
 def results_of(plays: Plays, tasks: Any, cost_unit_usd: float, config: EvaluationConfig) -> Results:
     """What policies got, with the resamples that a config asks for."""
     saving = plays.get(SAVING, {})
-    among = {alpha: each for alpha, each in plays.items() if alpha != SAVING}
+    asked = {SAVING} & set(config.alphas)
+    among = {alpha: each for alpha, each in plays.items() if alpha != SAVING or asked}
     return Results(
         among, tasks, cost_unit_usd, config.bootstrap, config.confidence, config.seed, saving
     )

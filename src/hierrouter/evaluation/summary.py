@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from hierrouter.evaluation.statistics.intervals import Interval
 
 MEASURES = ("quality", "cost", "relative_cost", "reward")
-SAVING = 1e6
-"""An alpha at which cost alone decides: where the curve of a policy over alpha begins."""
+SAVING = 10.0
+"""An alpha at which cost decides nearly alone, where the curve of a policy over alpha begins. With
+a much larger one, errors of predicted costs would choose between models that cost the same."""
 Plays = dict[float, dict[str, tuple["Played", ...]]]
 """By alpha, then by policy: what it got with each training seed, or once where it has none."""
 

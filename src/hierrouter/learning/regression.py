@@ -52,7 +52,7 @@ def regress(
     tasks: NDArray[np.str_],
     moves: Moves,
     alphas: Sequence[float],
-    seed: int,
+    parts: NDArray[np.int64],
 ) -> Fit:
     """Fits quality and cost of every action at every stage, and the belief in every answer.
 
@@ -62,7 +62,7 @@ def regress(
         tasks: N task names.
         moves: which actions a hop allows.
         alphas: at which analyses are played on.
-        seed: of the parts that are predicted from each other.
+        parts: N part numbers, of the parts that are predicted from each other.
 
     Returns:
         Weights of the qualities, of the costs, and of the beliefs.
@@ -74,7 +74,7 @@ def regress(
     cost = np.zeros_like(quality)
     belief = np.zeros((len(stages.answered), contexts.models, width), np.float32)
     returned = None if contexts.after is None else contexts.returned.copy()
-    seen = see(features, contexts.state, contexts.query, tasks, seed)
+    seen = see(features, contexts.state, contexts.query, tasks, parts)
     # What playing on from a context gives at each alpha.
     later_quality = np.full((len(grid), rows), np.nan)
     later_cost = np.full((len(grid), rows), np.nan)

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     from hierrouter.learning.features import Features
 
-FOLDS = 5
-"""Parts of the training queries, each predicted from the others."""
 PENALTIES = (0.3, 3.0, 30.0)
 """Weights of the squared coefficients of the ridge regressions, times the number of rows."""
 PRIOR = 5.0
@@ -67,7 +65,7 @@ def see(
     state: NDArray[np.float32],
     query: NDArray[np.int64],
     tasks: NDArray[np.str_],
-    seed: int,
+    parts: NDArray[np.int64],
 ) -> Seen:
     """Prepares contexts for `fit_scores`.
 
@@ -76,17 +74,16 @@ def see(
         state: R x F, the u(s) of the contexts.
         query: R query numbers.
         tasks: N task names.
-        seed: of the parts.
+        parts: N part numbers, of the parts that are predicted from each other.
     """
     _, chances, projected, _, _ = features.blocks
-    parts = np.random.default_rng([seed, 3]).permutation(np.arange(len(tasks)) % FOLDS)
     fold = parts[query]
     held = state.astype(np.float64)
     names, number = np.unique(tasks, return_inverse=True)
     if len(names) > 1:
         first = np.unique(query, return_index=True)[1]
         inputs = state[first][:, projected]
-        for part in range(FOLDS):
+        for part in np.unique(parts):
             rest = parts != part
             known = np.unique(tasks[rest])
             if not rest.any() or not (fold == part).any():

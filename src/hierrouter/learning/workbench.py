@@ -17,6 +17,7 @@ from hierrouter.learning.proof import surely_better
 from hierrouter.learning.regression import Fit, regress
 from hierrouter.learning.stages import Stages
 from hierrouter.learning.threads import present, threads
+from hierrouter.routes.parts import parts_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -136,9 +137,8 @@ class Workbench:
     def _regress(self, features: Features, part: Outcomes, stages: Stages) -> Fit:
         with threads(1):
             recorded = recorded_contexts(part, self._state, self._unit, stages)
-            return regress(
-                features, recorded, part.tasks, stages.moves, self.alphas, self._config.seed
-            )
+            parts = parts_of(part.folds, self._config.seed)
+            return regress(features, recorded, part.tasks, stages.moves, self.alphas, parts)
 
 
 def _first_accepted(

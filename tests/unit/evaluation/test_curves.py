@@ -68,7 +68,7 @@ def test_areas_are_over_the_costs_of_single_models(make_direct, make_arena) -> N
     assert set(found["aiq"]) == {"router", "zero_router", "knn", "ridge"}
 
 
-def test_a_curve_over_alpha_begins_where_cost_alone_decides(make_direct, make_arena) -> None:
+def test_a_curve_over_alpha_begins_where_cost_decides(make_direct, make_arena) -> None:
     results, marks = results_of(make_direct, make_arena, PERFECT, marked=True)
     arena = make_arena(make_direct([[1, 0]] * 24 + [[0, 1]] * 24, [[1.0, 3.0]] * 48, train=8))
     frugal = Contender("router", (Chosen(ALWAYS_A),), "early_exit", 1)

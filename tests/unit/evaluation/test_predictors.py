@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hierrouter.evaluation.policies.predictors import Predictions, nearest, parts_of, ridge
+from hierrouter.evaluation.policies.predictors import Predictions, nearest, ridge
 from hierrouter.routes.outcomes import RouteTable
+from hierrouter.routes.parts import drawn_parts
 
 
 def table(quality, cost=None) -> RouteTable:
@@ -38,6 +39,21 @@ def test_neighbours_are_those_of_the_smallest_angle_and_never_the_query_itself()
     assert found.test[1, :, :2].tolist() == [[0.5, 0.5], [0.5, 0.5]]
 
 
+def test_no_neighbour_is_of_a_query_s_own_part() -> None:
+    train = on_a_circle([0, 1, 10, 30, 31, 90])
+    outcomes = table([[1, 0], [1, 0], [0, 1], [0, 0], [0, 0], [1, 1]])
+    parts = np.array([0, 0, 1, 2, 2, 1])
+    found = nearest(train, on_a_circle([0]), outcomes, (1, 2, 5), parts)
+    assert found.values == (1, 2)  # no part leaves 5
+    # 0 and 1 degrees have 10; 10 has 1; 30 and 31 have 10; 90 has 31.
+    assert found.fitted[0, :, :2].tolist() == [[0, 1], [0, 1], [1, 0], [0, 1], [0, 1], [0, 0]]
+    # Queries to come have all for neighbours.
+    assert found.test[0, :, :2].tolist() == [[1, 0]]
+    # One part is none.
+    alike = nearest(train, on_a_circle([0]), outcomes, (1,), np.zeros(6, np.int64))
+    assert alike.fitted[0, 0, :2].tolist() == [1, 0]
+
+
 @pytest.mark.parametrize(("count", "values"), [(1, (1,)), (3, (2,)), (7, (5,)), (30, (5, 10, 20))])
 def test_few_queries_have_few_neighbours(count, values) -> None:
     found = nearest(on_a_circle(range(count)), on_a_circle([1]), table([[1, 0]] * count))
@@ -62,7 +78,7 @@ def test_what_is_taken_pays_at_its_alpha() -> None:
     outcomes = table([[0.6, 1.0]] * 12, [[1.0, 3.0]] * 12)
     for predictions in (
         nearest(train, train, outcomes, (5,)),
-        ridge(train, train, outcomes, parts_of(12, 0)),
+        ridge(train, train, outcomes, drawn_parts(12, 0)),
     ):
         # B is worth it below .4 quality for 2 dollars, here one cost unit.
         assert set(predictions.choose(outcomes, 0.39, 2.0)[1]) == {1}
@@ -73,7 +89,7 @@ def test_ridge_is_the_closed_form_and_predicts_each_part_from_the_others() -> No
     rng = np.random.default_rng(1)
     train, test = rng.normal(size=(30, 4)), rng.normal(size=(5, 4))
     outcomes = table(rng.uniform(size=(30, 2)), rng.uniform(size=(30, 2)))
-    folds = parts_of(30, 1)
+    folds = drawn_parts(30, 1)
     found = ridge(train.astype(np.float32), test.astype(np.float32), outcomes, folds, (3.0,))
 
     centre = train.mean(axis=0)
@@ -98,7 +114,7 @@ def test_ties_go_to_the_cheaper_route() -> None:
     outcomes = table([[1, 1], [0, 0], [0, 0]] * 4, [[3.0, 1.0]] * 12)
     for predictions in (
         nearest(train, train, outcomes, (5, 9)),
-        ridge(train, train, outcomes, parts_of(12, 0)),
+        ridge(train, train, outcomes, drawn_parts(12, 0)),
     ):
         assert set(predictions.choose(outcomes, 0.0, 1.0).taken) == {1}
     third = np.float32(1) / np.float32(3)
@@ -136,7 +152,7 @@ def by_neighbours(train, test, outcomes):
 
 
 def by_ridge(train, test, outcomes):
-    return ridge(train, test, outcomes, parts_of(len(train), 0))
+    return ridge(train, test, outcomes, drawn_parts(len(train), 0))
 
 
 @pytest.mark.parametrize("make", [by_neighbours, by_ridge])

@@ -22,6 +22,7 @@ from hierrouter.learning.regression import _lines, regress
 from hierrouter.learning.router import Router
 from hierrouter.learning.train import fit
 from hierrouter.learning.workbench import Workbench
+from hierrouter.routes.parts import drawn_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -286,7 +287,9 @@ def test_luck_of_an_analysis_is_not_taken_for_its_worth(make_outcomes) -> None:
         queries, later = world.embeddings[:, 0], world.embeddings[:, 1:].reshape(-1, 6)
         features = Features.fit(queries, later, tasks, 4, 8, 0)
         contexts = RecordedContexts(world, world.states(features), unit)
-        quality = regress(features, contexts, tasks, "early_exit", (0.0,), seed).quality
+        quality = regress(
+            features, contexts, tasks, "early_exit", (0.0,), drawn_parts(60, seed)
+        ).quality
         predicted = (contexts.state[contexts.roots] @ quality[0].T).mean(axis=0)
         excess.append(predicted[0:6:2].mean() - predicted[1:6:2].mean())
     # Chosen by their own means the best of three would look .06 better than it is.
@@ -323,7 +326,7 @@ def test_an_analysis_is_worth_the_line_through_what_follows_it(make_outcomes) ->
     features = Features.fit(queries, later, world.tasks, None, 4, 0)
     contexts = RecordedContexts(world, world.states(features), 1.0)
     grid = np.linspace(0, 1, 7)
-    fit = regress(features, contexts, world.tasks, "early_exit", tuple(grid), 0)
+    fit = regress(features, contexts, world.tasks, "early_exit", tuple(grid), drawn_parts(40, 0))
     heads = fit.quality, fit.cost
     q, c = ((contexts.state[contexts.roots] @ each[0].T).astype(float) for each in heads)
     reward = np.maximum(1 - grid, 0.5 - 0.1 * grid) - grid  # and a unit for the analysis

@@ -9,7 +9,6 @@ import pytest
 
 from hierrouter.learning.features import Features
 from hierrouter.learning.stacking import (
-    FOLDS,
     PRIOR,
     Seen,
     _learners,
@@ -19,6 +18,7 @@ from hierrouter.learning.stacking import (
     fit_scores,
     see,
 )
+from hierrouter.routes.parts import PARTS, drawn_parts
 
 WIDTH = 5
 
@@ -32,7 +32,7 @@ def seen_of(
     names = np.array([tasks[k % len(tasks)] for k in range(n)])
     queries[:, 0] += 3 * (names == "b")
     features = Features.fit(queries, queries[:0], names, None, centres, seed)
-    seen = see(features, features(queries, queries), np.arange(n), names, seed)
+    seen = see(features, features(queries, queries), np.arange(n), names, drawn_parts(n, seed))
     return seen, queries
 
 
@@ -121,10 +121,10 @@ def test_where_all_queries_look_the_same_each_is_predicted_by_the_mean_of_the_ot
     same = np.ones((n, WIDTH), np.float32)
     names = np.array(["t"] * n)
     features = Features.fit(same, same[:0], names, None, 4, 0)
-    seen = see(features, features(same, same), np.arange(n), names, 0)
+    seen = see(features, features(same, same), np.arange(n), names, drawn_parts(n, 0))
     scores = noise(n)
     weights, held = fit_scores(seen, scores)
-    for part in range(FOLDS):
+    for part in range(PARTS):
         rest = scores[seen.fold != part].mean(axis=0)
         left = seen.fold == part
         np.testing.assert_allclose(held[left], np.tile(rest, (left.sum(), 1)), atol=1e-9)
@@ -160,7 +160,9 @@ def test_its_own_task_does_not_say_what_a_query_is_like() -> None:
     state = features(queries, queries)
     other = names.copy()
     other[7] = "b" if names[7] == "a" else "a"
-    one, two = (see(features, state, np.arange(n), each, 0) for each in (names, other))
+    one, two = (
+        see(features, state, np.arange(n), each, drawn_parts(n, 0)) for each in (names, other)
+    )
     chances = features.blocks[1]
     own = one.fold == one.fold[7]
     assert one.held[own].tobytes() == two.held[own].tobytes()
@@ -177,10 +179,10 @@ def test_all_contexts_of_a_query_are_in_one_part() -> None:
     names = np.array(["a", "b"] * 12)[:n]
     features = Features.fit(queries, queries, names, 3, 4, 0)
     query = np.repeat(np.arange(n), each)
-    seen = see(features, features(queries[query], queries[query]), query, names, 0)
+    seen = see(features, features(queries[query], queries[query]), query, names, drawn_parts(n, 0))
     parts = seen.fold.reshape(n, each)
     assert (parts == parts[:, :1]).all()
-    sizes = np.bincount(parts[:, 0], minlength=FOLDS)
+    sizes = np.bincount(parts[:, 0], minlength=PARTS)
     assert sizes.max() - sizes.min() <= 1
     some = seen.select(np.array([5, 6, 20]))
     assert (some.fold == seen.fold[[5, 6, 20]]).all()
@@ -192,7 +194,7 @@ def test_a_task_that_the_others_lack_is_not_likely() -> None:
     queries = np.random.default_rng(0).normal(size=(30, WIDTH)).astype(np.float32)
     names = np.array(["a"] * 29 + ["z"])
     features = Features.fit(queries, queries[:0], names, None, 4, 0)
-    seen = see(features, features(queries, queries), np.arange(30), names, 0)
+    seen = see(features, features(queries, queries), np.arange(30), names, drawn_parts(30, 0))
     own = seen.fold == seen.fold[29]
     assert seen.held[own][:, features.blocks[1]].tolist() == [[1.0, 0.0]] * int(own.sum())
 

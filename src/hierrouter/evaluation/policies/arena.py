@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 
 from hierrouter.evaluation.policies.luck import Guessing, guessing
-from hierrouter.evaluation.policies.predictors import Predictions, nearest, parts_of, ridge
+from hierrouter.evaluation.policies.predictors import Predictions, nearest, ridge
+from hierrouter.routes.parts import parts_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -144,12 +145,21 @@ class Arena:
     @cached_property
     def neighbours(self) -> Predictions:
         """Every route's outcome as the nearest training queries had it."""
-        return nearest(self.train.embeddings[:, 0], self.test.embeddings[:, 0], self.train_routes)
+        return nearest(
+            self.train.embeddings[:, 0],
+            self.test.embeddings[:, 0],
+            self.train_routes,
+            parts=self._parts,
+        )
 
     @cached_property
     def regression(self) -> Predictions:
         """Every route's outcome by ridge regression on the query's embedding."""
-        parts = parts_of(len(self.train), self.seed)
         return ridge(
-            self.train.embeddings[:, 0], self.test.embeddings[:, 0], self.train_routes, parts
+            self.train.embeddings[:, 0], self.test.embeddings[:, 0], self.train_routes, self._parts
         )
+
+    @cached_property
+    def _parts(self) -> NDArray[np.int64]:
+        """The parts of the training queries that baselines are tuned on."""
+        return parts_of(self.train.folds, self.seed)

@@ -24,8 +24,6 @@ NEIGHBOURS = (5, 10, 20, 40, 80, 160)
 """Values of k."""
 PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0)
 """Weights of the squared coefficients, the embeddings brought to a mean square of 1."""
-FOLDS = 5
-"""Parts of the training queries, each predicted from the others."""
 TIE = 1e-6
 """Predicted rewards closer than this are equal: predictions have the seven digits of float32."""
 
@@ -87,6 +85,7 @@ def nearest(
     test: NDArray[np.float32],
     outcomes: RouteTable,
     neighbours: Sequence[int] = NEIGHBOURS,
+    parts: NDArray[np.int64] | None = None,
 ) -> Predictions:
     """Means over the nearest training queries by cosine (k-nearest-neighbour regression).
 
@@ -94,18 +93,29 @@ def nearest(
         train: N x D embeddings of the training queries.
         test: T x D embeddings of the test queries.
         outcomes: what R routes gave for the training queries.
-        neighbours: values of k; those of N and more are left out, but for the least.
+        neighbours: values of k; those that are more than there are neighbours are left out, but
+            for the least.
+        parts: N part numbers: no neighbours are of a query's own part, where more is left than
+            that; none: each query is a part.
     """
     from sklearn.neighbors import NearestNeighbors
 
-    targets = _targets(outcomes)
-    counts = [k for k in sorted(neighbours) if k < len(train)] or [max(len(train) - 1, 1)]
+    targets, known = _targets(outcomes), _unit_length(train)
+    alone = np.arange(len(train))
+    part = alone if parts is None or len(np.unique(parts)) < 2 else parts
+    most = len(train) - int(np.bincount(part).max())
+    counts = [k for k in sorted(neighbours) if k <= most] or [max(most, 1)]
+    beside = np.zeros((len(train), counts[-1]), np.int64)
     index = NearestNeighbors(metric="cosine", algorithm="brute")
-    index.fit(_unit_length(train))
-    # Without an argument a query is not its own neighbour.
-    alone = len(train) == 1
-    beside = np.zeros((1, 1), np.int64) if alone else index.kneighbors(None, counts[-1], False)
-    around = index.kneighbors(_unit_length(test), counts[-1], False)
+    if part is alone and len(train) > 1:
+        # Without an argument a query is not its own neighbour.
+        beside = index.fit(known).kneighbors(None, counts[-1], False)
+    elif part is not alone:
+        for each in np.unique(part):
+            rest = np.flatnonzero(part != each)
+            found = index.fit(known[rest]).kneighbors(known[part == each], counts[-1], False)
+            beside[part == each] = rest[found]
+    around = index.fit(known).kneighbors(_unit_length(test), counts[-1], False)
     return Predictions(
         tuple(counts),
         _running_means(targets, beside, counts),
@@ -163,12 +173,6 @@ def ridge(
             fitted.append(left.astype(np.float32))
             predicted.append(model.fit(known, targets).predict(asked).astype(np.float32))
     return Predictions(tuple(penalties), np.stack(fitted), np.stack(predicted))
-
-
-def parts_of(count: int, seed: int) -> NDArray[np.int64]:
-    """`FOLDS` parts of so many queries, as even as can be, drawn by chance."""
-    parts = np.arange(count) % FOLDS
-    return np.asarray(np.random.default_rng([seed, 3]).permutation(parts))
 
 
 def _targets(outcomes: RouteTable) -> NDArray[np.float32]:
