@@ -27,6 +27,9 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALLED := .venv/.installed
 INSTALLED_FOR_TESTS := .venv/.installed-for-tests
+# Linux weighs sessions first and their processes by nice only then: a session of its own, of the
+# least weight.
+IN_THE_BACKGROUND := $(if $(shell command -v setsid),setsid sh -c '{ echo 19 >/proc/self/autogroup; } 2>/dev/null; exec nice -n 19 "$$0" "$$@"',nice -n 19)
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,7 +51,7 @@ study-record: $(INSTALLED) ## record what is missing of the study, in the backgr
 	@mkdir -p runs/record
 	@$(BIN)/hierrouter sample --config $(STUDY) --out runs/record/queries --tree $(RECORDED)
 	@touch runs/record/log; from=$$(wc -c <runs/record/log); \
-	  nohup nice -n 19 $(BIN)/hierrouter collect --config $(STUDY) --queries runs/record/queries \
+	  nohup $(IN_THE_BACKGROUND) $(BIN)/hierrouter collect --config $(STUDY) --queries runs/record/queries \
 	    --out $(RECORDED) --part-size 10 $(ARGS) >>runs/record/log 2>&1 & pid=$$!; \
 	  $(call until_recording,runs/record/log)
 
