@@ -23,7 +23,13 @@ from hierrouter.evaluation.policies.play import (
     knn,
     oracle,
 )
-from hierrouter.evaluation.statistics.crossed import Comparison, Crossed, compare, difference
+from hierrouter.evaluation.statistics.crossed import (
+    CROSS_FITTED,
+    Comparison,
+    Crossed,
+    compare,
+    difference,
+)
 from hierrouter.evaluation.statistics.intervals import Bootstrap
 
 if TYPE_CHECKING:
@@ -124,7 +130,7 @@ def headroom(
     if one:
         # There is nothing to choose by task; what the question itself shows is all there is.
         (near,) = cross_fitted(outcomes, moves, alpha, unit, (knn,))
-        columns = Crossed(Bootstrap(outcomes.tasks, bootstrap, seed), 1)
+        columns = Crossed(Bootstrap(outcomes.tasks, bootstrap, seed), 1, CROSS_FITTED)
         gain = compare(columns.overall(difference(near, single)), confidence)[0]
         reach = Reach(gain, "the queries name one task, and choosing by the queries most alike")
     lucky = not (choices >= 2).any()
@@ -192,7 +198,7 @@ def gains(
         confidence: of the intervals.
     """
     columns = [difference(mine, single) for mine in (per_task, corrected, plain)]
-    means = Crossed(bootstrap, 1).overall(np.concatenate(columns, axis=2))
+    means = Crossed(bootstrap, 1, CROSS_FITTED).overall(np.concatenate(columns, axis=2))
     return Gains(*compare(means, confidence))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from hierrouter.evaluation.new_tasks import new_tasks
 from hierrouter.evaluation.policies.arena import Arena, Contender
 from hierrouter.evaluation.policies.play import NEED_ALL_ROUTES, play_all
 from hierrouter.evaluation.resplit import cross_fitted, left_out_tasks
+from hierrouter.evaluation.statistics.crossed import CROSS_FITTED
 from hierrouter.evaluation.summary import SAVING, Results, curves
 from hierrouter.evaluation.tradeoff.curves import curves_of
 from hierrouter.evaluation.tradeoff.marks import marks_of
@@ -135,7 +136,9 @@ def measure(
     judged = Judged(results.plays[config.alpha]["router"], np.flatnonzero(~outcomes.train))
     if workshop and trains and config.cross_fit:
         fitted, marks = cross_fitted(outcomes, arena, workshop, played, learned)
-        crossed = results_of(fitted, outcomes.tasks, facts.cost_unit_usd, config)
+        crossed = replace(
+            results_of(fitted, outcomes.tasks, facts.cost_unit_usd, config), widened=CROSS_FITTED
+        )
         told = cautions_crossed(outcomes, facts.alpha_range, crossed.plays, config.confidence)
         numbers = summarised(crossed, outcomes.models, config.alpha, marks)
         unproven = cautions_of_proof(numbers["family"], len(outcomes))

@@ -41,6 +41,8 @@ class Results:
     """Of the bootstrap."""
     saving: Mapping[str, tuple[Played, ...]] = field(default_factory=dict)
     """By policy, what it got at alpha `SAVING`, where it was played there."""
+    widened: float = 1.0
+    """As `Crossed.widened`."""
 
     @cached_property
     def seeds(self) -> int:
@@ -50,7 +52,8 @@ class Results:
     @cached_property
     def crossed(self) -> Crossed:
         """The resamples, the same for all that is averaged."""
-        return Crossed(Bootstrap(self.tasks, self.resamples, self.seed), self.seeds)
+        drawn = Bootstrap(self.tasks, self.resamples, self.seed)
+        return Crossed(drawn, self.seeds, self.widened)
 
     def values(self, alpha: float, name: str) -> NDArray[np.float64]:
         """S x N x 3 of one policy: quality, relative cost and reward."""

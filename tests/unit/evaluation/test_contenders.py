@@ -19,6 +19,8 @@ from hierrouter.evaluation.policies.arena import Arena
 from hierrouter.evaluation.policies.contenders import Workshop, is_made_of
 from hierrouter.evaluation.policies.play import play_all
 from hierrouter.evaluation.resplit import cross_fitted
+from hierrouter.evaluation.statistics.crossed import CROSS_FITTED, Crossed
+from hierrouter.evaluation.statistics.intervals import Bootstrap
 from hierrouter.files import read_json
 from hierrouter.learning.paper import PAPER_RECIPE
 from hierrouter.learning.router import Router, query_hash
@@ -205,6 +207,14 @@ def test_a_whole_evaluation_tells_all_of_it(trained, tmp_path) -> None:
     assert fitted["n"] == metrics["n_train"] + metrics["n_test"]
     narrow, wide = (part["policies"]["best_single"]["quality"] for part in (fitted, metrics))
     assert narrow["high"] - narrow["low"] < wide["high"] - wide["low"]
+    # Folds hang together, which resampled queries do not know.
+    _, judged, outcomes = workshop_on(trained, tmp_path)
+    single = f"single:{judged.info.models[0]}"
+    values = np.tile(outcomes.solve_quality[:, 0, :1], (2, 1, 1))
+    drawn = Bootstrap(outcomes.tasks, EVALUATION.bootstrap, EVALUATION.seed)
+    low, high = Crossed(drawn, 2, CROSS_FITTED).overall(values).ends(EVALUATION.confidence)
+    told = fitted["policies"][single]["quality"]
+    assert (told["low"], told["high"]) == (pytest.approx(max(low[0], 0)), pytest.approx(high[0]))
     assert set(metrics["left_out_tasks"]) == {"arithmetic", "history"}
     for entry in metrics["left_out_tasks"].values():
         assert {"router", "router_with_task", "best_single", "knn"} <= set(entry)

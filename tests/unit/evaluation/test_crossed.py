@@ -29,6 +29,19 @@ def test_a_single_seed_gives_the_bootstrap_over_queries_a_little_wider():
     np.testing.assert_allclose(found.measured, values.mean(axis=(0, 1)))
 
 
+def test_what_is_widened_is_the_queries_part_alone():
+    values = np.random.default_rng(4).normal(size=(5, 40, 1))
+    bootstrap = Bootstrap(ONE_TASK, 500, 3)
+    plain, wide, one = (
+        Crossed(bootstrap, 5, factor).overall(values).resampled for factor in (1.0, 2.0, 0.0)
+    )
+    # Without its queries' part a resample is moved by the seeds drawn, whatever the factor.
+    np.testing.assert_allclose(wide - one, 2 * (plain - one))
+    alike = np.tile(values[:, :1], (1, 40, 1))
+    same = [Crossed(bootstrap, 5, factor).overall(alike).resampled for factor in (1.0, 2.0)]
+    np.testing.assert_allclose(*same)
+
+
 def test_seeds_alone_give_students_interval():
     # All queries alike: five numbers, of which the mean is known as in Student's t with 4 degrees.
     means = np.array([0.1, 0.25, 0.3, 0.35, 0.5])

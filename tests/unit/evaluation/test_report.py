@@ -338,7 +338,7 @@ def test_the_report_is_about_the_cross_fitted_numbers_where_there_are_any(metric
     # The cautions are those of these numbers, and the page says what their intervals leave out.
     assert "Of the folds." in text
     assert not [each for each in metrics["warnings"] if each in text]
-    assert "take all queries for independent" in text
+    assert "the intervals are made wider for that" in text
 
 
 def test_parts_that_are_not_there_are_left_out(metrics):
