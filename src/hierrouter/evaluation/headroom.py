@@ -8,7 +8,7 @@ no trade-off to learn.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -118,8 +118,9 @@ def headroom(
     everything = Arena(outcomes, outcomes, moves, unit, ())
     best = oracle(everything, alpha)[0]
     corrected = guessing(table.quality, outcomes.tasks, choices).oracle(table.cost / unit, alpha)
+    crossed = Crossed(Bootstrap(outcomes.tasks, bootstrap, seed), 1, CROSS_FITTED)
     found = gains(
-        Bootstrap(outcomes.tasks, bootstrap, seed),
+        crossed,
         single,
         per_task,
         corrected.reward,
@@ -130,8 +131,7 @@ def headroom(
     if one:
         # There is nothing to choose by task; what the question itself shows is all there is.
         (near,) = cross_fitted(outcomes, moves, alpha, unit, (knn,))
-        columns = Crossed(Bootstrap(outcomes.tasks, bootstrap, seed), 1, CROSS_FITTED)
-        gain = compare(columns.overall(difference(near, single)), confidence)[0]
+        gain = compare(crossed.overall(difference(near, single)), confidence)[0]
         reach = Reach(gain, "the queries name one task, and choosing by the queries most alike")
     lucky = not (choices >= 2).any()
     warnings = [
@@ -180,7 +180,7 @@ def cross_fitted(
 
 
 def gains(
-    bootstrap: Bootstrap,
+    crossed: Crossed,
     single: NDArray[np.float64],
     per_task: NDArray[np.float64],
     corrected: NDArray[np.float64],
@@ -190,7 +190,7 @@ def gains(
     """Differences of rewards on the same N queries.
 
     Args:
-        bootstrap: of the queries.
+        crossed: resamples of the queries, of one seed.
         single: N rewards of `best_single`.
         per_task: N rewards of `best_path_per_task`.
         corrected: N rewards of `oracle_corrected`.
@@ -198,7 +198,7 @@ def gains(
         confidence: of the intervals.
     """
     columns = [difference(mine, single) for mine in (per_task, corrected, plain)]
-    means = Crossed(bootstrap, 1, CROSS_FITTED).overall(np.concatenate(columns, axis=2))
+    means = crossed.overall(np.concatenate(columns, axis=2))
     return Gains(*compare(means, confidence))
 
 
@@ -221,7 +221,8 @@ def gained(results: Results, alpha: float) -> dict[str, dict[str, float]]:
         results.values(alpha, name)[0, :, 2]
         for name in ("best_single", "best_path_per_task", corrected, "oracle")
     )
-    found = gains(results.crossed.bootstrap, single, per_task, fair, plain, results.confidence)
+    crossed = replace(results.crossed, seeds=1)
+    found = gains(crossed, single, per_task, fair, plain, results.confidence)
     told = {"best_path_per_task": found.per_task, corrected: found.corrected, "oracle": found.plain}
     return {
         name: {"mean": each.mean, "low": each.low, "high": each.high, "p": each.p}
