@@ -22,7 +22,7 @@ import numpy as np
 from _report import print_header
 
 from hierrouter.config import ALPHA_GRID, TrainingConfig
-from hierrouter.evaluation.statistics.crossed import Crossed, compare, difference
+from hierrouter.evaluation.statistics.crossed import CROSS_FITTED, Crossed, compare, difference
 from hierrouter.evaluation.statistics.intervals import Bootstrap, intervals
 from hierrouter.learning.train import fit
 from hierrouter.routes.load import load_outcomes, tree_info
@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--iterations", type=int, default=TrainingConfig().iterations)
     options = parser.parse_args()
-    print_header(f"learners on {options.tree}, moves {options.moves}")
+    print_header(f"learners on {options.tree}, moves {options.moves}", "stable-baselines3")
     outcomes = load_outcomes(options.tree, "accuracy", "paper", options.moves)
     info, unit = tree_info(options.tree), outcomes.cost_unit_usd()
     base = {"moves": options.moves, "cost_unit_usd": unit, "iterations": options.iterations}
@@ -72,7 +72,7 @@ def main() -> None:
         f"{'learner':<22}{'reward':>8}  {'95% interval':<16}{'seeds':>7}{'train-test':>12}{'s':>7}"
     )
     bootstrap = Bootstrap(outcomes.tasks, 2000, 42)
-    crossed = Crossed(bootstrap, options.seeds)
+    crossed = Crossed(bootstrap, options.seeds, CROSS_FITTED)
     for name, changes in LEARNERS.items():
         held = np.zeros((options.seeds, len(outcomes)))
         gaps, seconds = [], []
