@@ -30,10 +30,8 @@ def sha(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-class HubServer(BaseHTTPRequestHandler):
-    """As much of the Hugging Face hub's protocol as reading a model takes."""
-
-    server: ModelHub
+class Answering(BaseHTTPRequestHandler):
+    """Answers a request whole, and says nothing of it."""
 
     def log_message(self, *_: object) -> None:
         """Keeps the test's output clean."""
@@ -46,6 +44,12 @@ class HubServer(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+
+class HubServer(Answering, BaseHTTPRequestHandler):
+    """As much of the Hugging Face hub's protocol as reading a model takes."""
+
+    server: ModelHub
 
     def do_GET(self) -> None:
         path = self.path.split("?")[0].strip("/")

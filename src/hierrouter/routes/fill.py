@@ -194,8 +194,8 @@ class Filler:
 
     def _take_refusal(self, asked: Sequence[Call], refusal: RefusedError) -> None:
         """Remembers what was refused: it would be refused again, and nothing else depends on it."""
-        refused = [call.place for call in asked if call.place not in self._tree.nodes]
-        if not self._refused:
+        refused = [call.place for call in asked if call.place in self._maker.refused]
+        if refused and not self._refused:
             say(
                 f"{len(refused)} calls were refused, the first for query {refused[0].query_id}; "
                 f"each counts as a wrong answer ({refusal})"

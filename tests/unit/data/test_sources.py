@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.hubs import CLOSED, offer, settings
+from tests.hubs import CLOSED, Answering, offer, settings
 
 from hierrouter.data.queries import Query, read_queries
 
@@ -68,19 +68,7 @@ def repository(repo: str, commit: str) -> dict[str, bytes]:
 FILES = {(repo, commit): repository(repo, commit) for repo, _ in ROWS for commit in (COMMIT, OLD)}
 
 
-class HubServer(BaseHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        """Keeps the test's output clean."""
-
-    def answer(self, code: int, body: bytes, **headers: str) -> None:
-        self.send_response(code)
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
+class HubServer(Answering, BaseHTTPRequestHandler):
     def listing(self, files: dict[str, bytes], below: str) -> list[dict[str, Any]]:
         found: dict[str, dict[str, Any]] = {}
         for name, content in files.items():

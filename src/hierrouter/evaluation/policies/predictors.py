@@ -2,7 +2,7 @@
 
 `knn` averages the outcomes of the nearest training queries, `ridge` regresses them on the
 embedding. Each has one number to tune. At every alpha the training queries choose it: the value
-with which the routes taken, each query predicted without itself, get the highest mean reward.
+with which the routes taken, each query predicted without its part of them, get the highest reward.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Predictions:
     """V values."""
     fitted: NDArray[np.float32]
     """V x N x 2R: qualities, then costs in dollars, of the training queries, each predicted without
-    itself."""
+    its part of them."""
     test: NDArray[np.float32]
     """V x T x 2R, of the test queries."""
 
