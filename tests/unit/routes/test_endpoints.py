@@ -335,6 +335,23 @@ def test_a_server_that_counts_far_more_than_estimated_exceeds_no_budget_but_by_i
     assert cost == pytest.approx(12 * 4.001e-3)
 
 
+@pytest.mark.parametrize("made", [pool, apart])
+def test_a_budget_holds_for_all_servers_together(world, queries, endpoint, made) -> None:
+    endpoint.play = lambda call: call.complete("x", (40, 8))
+    config = made(world, endpoint.url, limits=TokenLimits(solve=8, analyze=8))
+
+    def spent() -> float:
+        nodes = RouteTree(world.tree).nodes.values()
+        return sum(0.001 * (node.tokens_in + node.tokens_out) / 1000 for node in nodes)
+
+    collect_routes(config, queries, world.tree, max_dollars=0.001)
+    assert 0.0008 < spent() <= 0.001
+    assert len(RouteTree(world.tree).nodes) == len(endpoint.calls)
+    collect_routes(config, queries, world.tree, max_dollars=1.0)
+    assert len(RouteTree(world.tree).nodes) == NODES
+    assert set(asked(endpoint).values()) == {1}
+
+
 def test_a_server_that_moves_is_the_same_model_and_a_new_revision_is_not(
     world, queries, endpoint
 ) -> None:
