@@ -216,8 +216,7 @@ def _of_alpha(alpha_range: tuple[float, float], played: Plays, what: str) -> lis
     if outside:
         met = f"alpha {low:g} alone" if low == high else f"alpha {low:g} to {high:g}"
         found.append(
-            f"The router was trained for {met}; at alpha {', '.join(outside)} it acts as at the "
-            "nearest that it has met."
+            f"The router was trained for {met}; alpha {', '.join(outside)} is outside of that."
         )
     taken = [np.asarray(policies["router"][0].taken) for policies in played.values()]
     if len(taken) > 1 and all(np.array_equal(taken[0], other) for other in taken[1:]):
