@@ -25,7 +25,7 @@ from hierrouter.routes.journal import Recording
 from hierrouter.routes.lock import sole_writer
 from hierrouter.routes.maker import Maker
 from hierrouter.routes.orphans import take_out_orphans
-from hierrouter.routes.scores import expected_of, read_scores, score_tree
+from hierrouter.routes.scores import expected_of, read_scores, reply_digest, score_tree
 from hierrouter.routes.tree import RouteTree, read_recorded, refuse_other_models
 from hierrouter.routes.vectors import Vectors
 from hierrouter.routes.views import state_of, texts_of
@@ -83,7 +83,7 @@ class Filler:
         self._backends = LoadedBackends(self._maker.open)
         self._vectors = Vectors(tree, self.pool.encoder)
         self._quality = {
-            place: float(value)
+            place: (score.reply_digest, float(value))
             for place, score in read_scores(tree.folder)[1].items()
             if (value := score.metrics[metric]) is not None
         }
@@ -126,7 +126,7 @@ class Filler:
             node = nodes[call.place]
             cost = call_cost(call.spec.rate, node.tokens_in, node.tokens_out)
             if call.role == "solve":
-                gains.append(Gain(cost, quality=self._quality[call.place]))
+                gains.append(Gain(cost, quality=self._quality[call.place][1]))
             else:
                 gains.append(Gain(cost, state=next(states)))
         return gains
@@ -240,16 +240,19 @@ class Filler:
             say(f"filling: {self.made + more} nodes recorded, ${self.spent_usd:.4f}")
 
     def _score(self, answers: Sequence[Call]) -> None:
-        fresh = {call.place: call for call in answers if call.place not in self._quality}
+        replies = {call.place: self._tree.nodes[call.place].reply for call in answers}
+        digests = {place: reply_digest(reply) for place, reply in replies.items()}
+        fresh = {
+            call.place: call
+            for call in answers
+            if self._quality.get(call.place, ("", 0.0))[0] != digests[call.place]
+        }
         scored = score_replies(
-            [
-                (self._tree.nodes[place].reply, expected_of(call.query))
-                for place, call in fresh.items()
-            ]
+            [(replies[place], expected_of(call.query)) for place, call in fresh.items()]
         )
         for place, each in zip(fresh, scored, strict=True):
             self._scored[place] = each
-            self._quality[place] = float(getattr(each, self._metric))
+            self._quality[place] = digests[place], float(getattr(each, self._metric))
 
     def _states(self, analyses: Sequence[Call]) -> list[NDArray[np.float32]]:
         most = self.pool.encoder.max_tokens

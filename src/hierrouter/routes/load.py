@@ -17,18 +17,19 @@ from hierrouter.routes.embed import embeddings_folder, read_embeddings, replies_
 from hierrouter.routes.imported.store import imported_info, is_imported, load_imported
 from hierrouter.routes.nodes import NodeKey
 from hierrouter.routes.outcomes import SIGNALS, Outcomes, context_paths
-from hierrouter.routes.scores import NodeScore, read_scores
+from hierrouter.routes.scores import NodeScore, read_scores, reply_digest
 from hierrouter.routes.tree import RouteTree, read_info
 from hierrouter.routes.views import known_state
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from hierrouter.config import View
     from hierrouter.data.queries import Query
-    from hierrouter.pool.prompts import Role
+    from hierrouter.routes.nodes import Node
     from hierrouter.routes.outcomes import Moves
 
 
@@ -158,32 +159,33 @@ class _Reader:
         """Adds the query's rows if all of its nodes are there."""
         shape = (len(self._paths), len(self.models))
         analyze, cost, quality = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-        vectors = []
+        vectors, nodes = [], []
         for row, path in enumerate(self._paths):
             state = self._state(query, path)
             if state is None:
                 return False
             vectors.append(state)
             for column, model in enumerate(self.models):
-                answer = self._score(query, (*path, model), "solve")
+                answer = self._answer(query, (*path, model))
                 if answer is None:
                     return False
-                cost[row, column], quality[row, column] = answer
+                node, cost[row, column], quality[row, column] = answer
+                nodes.append(node)
                 if len(path) < self._hops - 1:
                     analysis = self._scores.get(NodeKey(query.query_id, (*path, model), "analyze"))
                     if analysis is None:
                         return False
                     analyze[row, column] = analysis.cost
-        measured = [self._score(query, (name,), "solve") for name in self._references]
-        if any(pair is None for pair in measured):
+        measured = [self._answer(query, (name,)) for name in self._references]
+        if None in measured:
             return False
         self.embeddings.append(np.stack(vectors))
         self.analyze_cost.append(analyze)
         self.solve_cost.append(cost)
         self.solve_quality.append(quality)
-        self._look_at_answers(query)
-        self.reference_cost.append([pair[0] for pair in measured if pair is not None])
-        self.reference_quality.append([pair[1] for pair in measured if pair is not None])
+        self._look_at(nodes)
+        self.reference_cost.append([each[1] for each in measured if each is not None])
+        self.reference_quality.append([each[2] for each in measured if each is not None])
         return True
 
     def _state(self, query: Query, path: tuple[str, ...]) -> NDArray[np.float32] | None:
@@ -198,30 +200,30 @@ class _Reader:
             lambda text: self._vectors.get(sha256_text(text)),
         )
 
-    def _look_at_answers(self, query: Query) -> None:
+    def _look_at(self, answers: Sequence[Node]) -> None:
         """Adds what each answer shows of itself, in the order of `SIGNALS`, and what it says."""
         shape = (len(self._paths), len(self.models))
-        signals, said = np.full((*shape, len(SIGNALS)), np.nan), np.full(shape, -1)
         number: dict[str, int] = {}
-        for row, path in enumerate(self._paths):
-            for column, model in enumerate(self.models):
-                node = self._tree.nodes[NodeKey(query.query_id, (*path, model), "solve")]
-                signals[row, column] = (
-                    node.logprob_mean,
-                    node.logprob_min,
-                    node.tokens_out,
-                    node.finish_reason == "stop",
-                )
-                if (answer := stated_answer(node.reply)) is not None:
-                    said[row, column] = number.setdefault(answer, len(number))
-        self.signals.append(signals)
-        self.said.append(said)
+        said = [stated_answer(node.reply) for node in answers]
+        signals = [
+            (node.logprob_mean, node.logprob_min, node.tokens_out, node.finish_reason == "stop")
+            for node in answers
+        ]
+        self.signals.append(np.array(signals, np.float64).reshape(*shape, len(SIGNALS)))
+        numbers = [-1 if each is None else number.setdefault(each, len(number)) for each in said]
+        self.said.append(np.array(numbers, np.int64).reshape(shape))
 
-    def _score(
-        self, query: Query, models: tuple[str, ...], role: Role
-    ) -> tuple[float, float] | None:
-        score = self._scores.get(NodeKey(query.query_id, models, role))
-        if score is None or score.metrics[self._metric] is None:
+    def _answer(self, query: Query, models: tuple[str, ...]) -> tuple[Node, float, float] | None:
+        """An answer's node, its cost in dollars and its quality.
+
+        None unless that very reply is recorded and scored: a file of nodes may be lost, and what
+        is made in its place be other replies.
+        """
+        place = NodeKey(query.query_id, models, "solve")
+        score = self._scores.get(place)
+        if score is None or (quality := score.metrics[self._metric]) is None:
             return None
-        value = score.metrics[self._metric]
-        return score.cost, float(value or 0.0)
+        node = self._tree.nodes.get(place)
+        if node is None or reply_digest(node.reply) != score.reply_digest:
+            return None
+        return node, score.cost, float(quality)

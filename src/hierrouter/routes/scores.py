@@ -48,6 +48,13 @@ class NodeScore(NamedTuple):
     answer: str | None
     cost: float
     metrics: dict[str, float | None]
+    reply_digest: str
+    """Of the reply that was scored, as `reply_digest` makes it."""
+
+
+def reply_digest(reply: str) -> str:
+    """What tells a reply from another one: one that was lost and made again may differ."""
+    return sha256_text(reply)[:16]
 
 
 def answer_kind(query: Query) -> AnswerKind:
@@ -106,13 +113,12 @@ def score_tree(
         place = node.place
         if place.query_id not in queries or not set(place.models) <= rates.keys():
             continue
-        digest = sha256_text(node.reply)[:16]
+        digest = reply_digest(node.reply)
         rows.append(
             (place, digest, call_cost(rates[place.models[-1]], node.tokens_in, node.tokens_out))
         )
         if place.role != "solve" or place in scored:
             continue
-        # A reply that was lost and made again may be another one.
         for each in known:
             if place in each and each[place][0] == digest:
                 scored[place] = each[place][1]
@@ -213,7 +219,10 @@ def read_scores(tree: Path) -> tuple[dict[str, Any], dict[NodeKey, NodeScore]]:
         )
     return stamp, {
         NodeKey(row["query_id"], tuple(row["models"]), row["role"]): NodeScore(
-            row["answer"], row["cost"], {metric: row[metric] for metric in METRICS}
+            row["answer"],
+            row["cost"],
+            {metric: row[metric] for metric in METRICS},
+            row["reply_digest"],
         )
         for row in _rows(table)
     }

@@ -432,6 +432,40 @@ def test_incomplete_queries_are_left_out_and_that_is_said(world, queries, tree, 
     assert "3 of 8 queries left out, not all of their nodes are recorded" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("models", [("A",), ("B", "C"), ("R",)], ids=":".join)
+def test_answers_whose_file_is_lost_are_left_out_though_scores_tell_of_them(
+    world, queries, capfd, models
+) -> None:
+    """As after `collect` found a damaged file and set it aside."""
+    pool = world.pool()
+    world.record(world.pool(*pool.models, references=[world.model("R", 1.0)]), queries)
+    (path, *_) = (
+        path
+        for path in sorted((world.tree / "nodes").glob("*.parquet"))
+        if any((node.models, node.role) == (models, "solve") for node in read_nodes(path))
+    )
+    lost = {node.query_id for node in read_nodes(path)}
+    path.rename(path.with_suffix(".damaged"))
+    capfd.readouterr()
+    outcomes = load_outcomes(world.tree, "accuracy")
+    assert set(outcomes.query_ids) == {each.query_id for each in read_queries(queries)} - lost
+    assert f"{len(lost)} of 8 queries left out, not all of their nodes" in capfd.readouterr().err
+
+
+def test_a_reply_made_again_does_not_take_the_score_of_the_one_before(
+    world, queries, tree, capfd
+) -> None:
+    """A lost file was made again, and a kill came before it was scored."""
+    path = next((tree / "nodes").glob("00000-hop1-*.parquet"))
+    first, *others = read_nodes(path)
+    write_nodes(path, [replace(first, reply="Answer: another"), *others])
+    capfd.readouterr()
+    assert first.query_id not in load_outcomes(tree, "accuracy").query_ids
+    assert "1 of 8 queries left out, not all of their nodes" in capfd.readouterr().err
+    world.record(world.pool(), queries)
+    assert len(load_outcomes(tree, "accuracy")) == 8
+
+
 def test_no_complete_query_is_an_error(world, queries, tree) -> None:
     for path in (tree / "nodes").glob("*hop1*.parquet"):
         path.unlink()

@@ -197,6 +197,23 @@ def test_an_over_long_question_is_found_before_anything_is_generated(world, quer
     assert len(RouteTree(part).nodes) == before
 
 
+def test_a_reply_that_is_made_again_is_scored_again(world, queries, tree, monkeypatch) -> None:
+    """A file was lost, and the scores still tell of what it held."""
+    pool = world.pool()
+    lost = calls_of(tree, pool, *((f"{name}:A", "solve") for name in "ABC"))
+    RouteTree(tree).take_out([call.place for call in lost])
+    for path in (tree / "nodes").glob("*.orphans"):
+        path.unlink()
+    complete = ScriptedBackend._complete
+
+    def wrong(self, prompt, limit):
+        return replace(complete(self, prompt, limit), reply="none at all")
+
+    monkeypatch.setattr(ScriptedBackend, "_complete", wrong)
+    with filling(tree, "accuracy", "paper") as filler:
+        assert {gain.quality for gain in filler.gains(lost)} == {0.0}
+
+
 # Vectors
 
 
