@@ -24,6 +24,7 @@ from hierrouter.routes.tree import (
     RouteTree,
     read_info,
     read_recorded,
+    read_retired,
     refuse_other_pool,
     withheld_tasks,
 )
@@ -146,11 +147,15 @@ def _pools_joined(pool: dict[str, Any], other: dict[str, Any]) -> tuple[dict[str
 
 
 def _take_queries(source: Path, out: Path) -> None:
-    for name in (QUERIES, RETIRED):
-        if not (out / name).exists():
-            # A tree that was passed on without its questions takes them from their source.
-            with contextlib.suppress(HierRouterError):
-                write_queries(out / name, read_queries(source / name))
+    if not (out / QUERIES).exists():
+        # A tree that was passed on without its questions takes them from their source.
+        with contextlib.suppress(HierRouterError):
+            write_queries(out / QUERIES, read_queries(source / QUERIES))
+    earlier = read_retired(out)
+    known = {query.query_id for query in earlier}
+    more = [query for query in read_retired(source) if query.query_id not in known]
+    if more:
+        write_queries(out / RETIRED, [*earlier, *more])
 
 
 def _take_nodes(

@@ -17,7 +17,7 @@ from hierrouter.routes.collect import collect_routes
 from hierrouter.routes.load import load_outcomes
 from hierrouter.routes.nodes import NodeKey, read_nodes, write_nodes
 from hierrouter.routes.scores import read_scores
-from hierrouter.routes.tree import RouteTree
+from hierrouter.routes.tree import RETIRED, RouteTree, read_retired
 from hierrouter.routes.upkeep import compact_tree, merge_trees
 from hierrouter.routes.verify import verify_tree
 
@@ -88,6 +88,24 @@ def test_only_nodes_that_are_missing_are_taken_from_a_file(world, queries, tree)
     merge_trees([tree], part)
     assert {place: node.reply for place, node in RouteTree(part).nodes.items()} == replies
     assert sum(len(read_nodes(path)) for path in (part / "nodes").iterdir()) == 120
+
+
+def test_earlier_queries_of_all_trees_are_kept(world, queries) -> None:
+    trees = []
+    for count in (5, 6):
+        tree = world.folder / f"had{count}"
+        collect_routes(world.pool(), world.sample(count, name=f"sample{count}"), tree)
+        trees.append(collect_routes(world.pool(), queries, tree))
+    known = [{query.query_id for query in read_retired(tree)} for tree in trees]
+    assert known[0] < known[1]
+    merged = merge_trees(trees, world.folder / "merged")
+    ids = [query.query_id for query in read_retired(merged)]
+    assert len(ids) == len(set(ids))
+    assert set(ids) == known[1]
+    assert verify_tree(merged, keys=True) == []
+    before = contents(merged, RETIRED), (merged / RETIRED).stat().st_mtime_ns
+    merge_trees(trees, merged)
+    assert (contents(merged, RETIRED), (merged / RETIRED).stat().st_mtime_ns) == before
 
 
 def test_trees_that_do_not_belong_together_are_refused(world, queries, tree) -> None:
