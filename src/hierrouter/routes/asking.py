@@ -6,6 +6,7 @@ is also where Ctrl-C arrives.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -73,18 +74,21 @@ def side_by_side(lanes: Sequence[Lane]) -> None:
         in_turn(lanes[0])
         return
     together = _Together()
-    try:
+    with contextlib.ExitStack() as closing:
         for lane in lanes:
-            together.go_on(lane)
-        together.listen()
-    except KeyboardInterrupt:
-        together.stop()
-        say("stopping; calls under way are waited for, as they are paid for (Ctrl-C: drop them)")
-        together.listen()
-        raise
-    finally:
-        for lane in lanes:
-            lane.close()
+            # Each commits what it was told, also where another one could not.
+            closing.callback(lane.close)
+        try:
+            for lane in lanes:
+                together.go_on(lane)
+            together.listen()
+        except KeyboardInterrupt:
+            together.stop()
+            say(
+                "stopping; calls under way are waited for, as they are paid for (Ctrl-C: drop them)"
+            )
+            together.listen()
+            raise
     if together.failures:
         raise together.failures[0]
 

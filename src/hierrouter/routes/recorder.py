@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from hierrouter.errors import HierRouterError, RefusedError, UnreachableError
+from hierrouter.errors import RefusedError, UnreachableError
 from hierrouter.interrupts import finished_first
 from hierrouter.pool.openai_backend import OpenAIBackend
 from hierrouter.progress import Progress, say
@@ -184,12 +184,11 @@ class Recorder:
             # In the order of the calls, so that equal nodes are equal files.
             number, calls = unit
             made = [nodes[number][call.place] for call in calls if call.place in nodes[number]]
-            with finished_first():
-                del nodes[number]
-                if made and self._maker.commits.add(
-                    f"{number:05d}-hop{len(calls[0].models) - 1}", made
-                ):
-                    self.recorded += len(made)
+            del nodes[number]
+            if made and self._maker.commits.add(
+                f"{number:05d}-hop{len(calls[0].models) - 1}", made
+            ):
+                self.recorded += len(made)
 
         def keep(call: Call, node: Node) -> None:
             unit = unit_of[call.place]
@@ -198,7 +197,8 @@ class Recorder:
             nodes[unit[0]][call.place] = node
             progress.advance(1, call.spec.name, work=call.work)
             if len(together) > 1 and len(nodes[unit[0]]) == len(unit[1]):
-                commit(unit)
+                with finished_first():
+                    commit(unit)
 
         try:
             yield from self._maker.making(
@@ -207,14 +207,15 @@ class Recorder:
         except RefusedError as error:
             self._refusal = self._refusal or error
         finally:
-            # Whatever stopped the rest, what was paid for is kept.
+            # Whatever stopped the rest, what was paid for is kept, unit by unit.
             failures = []
-            for unit in together:
-                try:
-                    if unit[0] in nodes:
-                        commit(unit)
-                except HierRouterError as error:
-                    failures.append(error)
+            with finished_first():
+                for unit in together:
+                    try:
+                        if unit[0] in nodes:
+                            commit(unit)
+                    except Exception as error:
+                        failures.append(error)
             if failures:
                 raise failures[0]
 

@@ -5,22 +5,26 @@ from __future__ import annotations
 import errno
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from hierrouter.config import TokenLimits
+from hierrouter.config import Prompts, TokenLimits
 from hierrouter.data.queries import read_queries
 from hierrouter.errors import ConfigError, HierRouterError
 from hierrouter.files import write_json
 from hierrouter.pool.scripted import ScriptedBackend
 from hierrouter.routes import journal
+from hierrouter.routes.asking import Generation, Lane, side_by_side
 from hierrouter.routes.calls import Part, Shard, in_parts, planned_calls, unit_numbers
 from hierrouter.routes.collect import collect_routes
 from hierrouter.routes.journal import Recording, read_journal
 from hierrouter.routes.scores import read_scores
 from hierrouter.routes.tree import RouteTree
 from hierrouter.routes.upkeep import merge_trees
+
+if TYPE_CHECKING:
+    from hierrouter.pool.backend import Completion
 
 
 def replies(tree: Path) -> dict[Any, str]:
@@ -140,6 +144,25 @@ def test_replies_before_a_failure_are_kept_and_never_asked_again(world, queries,
     assert replies(world.tree).items() >= kept.items()
     # 120 nodes of 72 generations, each asked for once, and the mark of the one that failed.
     assert len(calls) == 73
+
+
+def test_a_lane_that_cannot_be_closed_keeps_no_other_from_closing(world) -> None:
+    closed: list[str] = []
+
+    def told(position: int, completion: Completion) -> None:
+        raise KeyboardInterrupt  # the second of them drops calls under way
+
+    def lane(name: str) -> Lane:
+        try:
+            yield Generation(ScriptedBackend(world.model(name), Prompts()), ["hi"], [5], told)
+        finally:
+            closed.append(name)
+            raise HierRouterError(f"{name} cannot be closed")
+
+    lanes = [lane(name) for name in "ABC"]
+    with pytest.raises(HierRouterError, match="cannot be closed"):
+        side_by_side(lanes)
+    assert sorted(closed) == ["A", "B", "C"]
 
 
 # Budgets.
