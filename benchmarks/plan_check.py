@@ -1,6 +1,7 @@
 """Does `hierrouter plan` foretell what recording then takes?
 
-    python benchmarks/plan_check.py --tree DIR --known N [--skip N] [--direct] [--off 0.2]
+    python benchmarks/plan_check.py --tree DIR --known N [--skip N] [--until N] [--direct]
+        [--off 0.2]
 
 Takes a recorded tree as the truth: plans from the first N queries of each task, as if only those
 were recorded, how much recording the others takes, up to the greatest number of queries a task of
@@ -9,8 +10,8 @@ tokens, dollars, hours and bytes: planned, real, and planned / real.
 
 Real hours are recorded latencies added up call by call of the backends (the time that a unit's
 slowest reply took, with OpenVINO), so loading models, scoring and embedding are in neither. They
-are those of the machines that recorded the tree, whatever else ran there: with --skip N the first N
-queries of each task, and what recorded them, are left out of everything. Latencies of the
+are those of the machines that recorded the tree, whatever else ran there: with --skip and --until
+queries before and after those of one machine are left out of everything. Latencies of the
 transformers backend do not tell them, and hours are not judged then. N must fill whole units,
 since what a unit takes is known only as a whole.
 
@@ -57,12 +58,12 @@ def whole_queries(tree: RouteTree, pool: PoolConfig, direct: bool) -> int:
     return min(missing, default=max(rank.values()) + 1)
 
 
-def without_first(tree: RouteTree, skip: int, folder: Path) -> RouteTree:
-    """The same tree without the first so many queries of each task."""
+def middle_of(tree: RouteTree, skip: int, until: int, folder: Path) -> RouteTree:
+    """The same tree with the queries of each task from number `skip` on, before `until`."""
     rank = ranks(tree.queries)
-    late = [query for query in tree.queries if rank[query.query_id] >= skip]
-    known = {query.query_id for query in late}
-    write_queries(folder / "queries.parquet", late)
+    chosen = [query for query in tree.queries if skip <= rank[query.query_id] < until]
+    known = {query.query_id for query in chosen}
+    write_queries(folder / "queries.parquet", chosen)
     return copied(tree, folder, lambda place: place.query_id in known)
 
 
@@ -143,6 +144,7 @@ def main() -> None:
     parser.add_argument("--tree", type=Path, required=True, help="a recorded tree")
     parser.add_argument("--known", type=int, required=True, help="queries a task to plan from")
     parser.add_argument("--skip", type=int, default=0, help="leave out the first N a task (0)")
+    parser.add_argument("--until", type=int, help="look at the first N a task alone (at all)")
     parser.add_argument("--direct", action="store_true", help="only direct answers")
     parser.add_argument("--off", type=float, default=0.2, help="greatest error allowed (0.2)")
     given = parser.parse_args()
@@ -150,9 +152,10 @@ def main() -> None:
     try:
         with tempfile.TemporaryDirectory() as folder:
             tree = RouteTree(given.tree)
-            if given.skip:
-                print(f"without the first {given.skip} queries of each task, which are not counted")
-                tree = without_first(tree, given.skip, Path(folder))
+            if given.skip or given.until:
+                until = given.until or len(tree.queries)
+                tree = middle_of(tree, given.skip, until, Path(folder))
+                print(f"the first {given.skip} queries of each task are left out and not counted")
             good = compare(tree, given.known, given.direct, given.off)
     except HierRouterError as error:
         sys.exit(f"error: {error}")
