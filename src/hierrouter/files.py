@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -11,7 +12,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from hierrouter.errors import ConfigError, DamagedFileError, HierRouterError, UnreachableError
+from hierrouter.errors import (
+    BusyError,
+    ConfigError,
+    DamagedFileError,
+    HierRouterError,
+    UnreachableError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,14 +83,14 @@ def folder_at(text: str) -> Path:
         ) from error
     except Exception as error:  # each kind of store has errors of its own
         raise UnreachableError(
-            f"{text} cannot be reached ({_reason(error)}); look at the address, its credentials "
+            f"{text} cannot be reached ({reason_of(error)}); look at the address, its credentials "
             "and the network, then run the same command again"
         ) from error
     return cast("Path", folder)
 
 
-def _reason(error: Exception) -> str:
-    """What a store's library says, in one line."""
+def reason_of(error: Exception) -> str:
+    """What an error of a library says, in one line."""
     return " ".join(str(error).split())[:160] or type(error).__name__
 
 
@@ -107,7 +114,7 @@ def fetched(path: Path) -> bytes:
         return path.read_bytes()
     except Exception as error:  # each kind of store has errors of its own
         raise UnreachableError(
-            f"cannot read {path} ({_reason(error)}); run the same command again when the "
+            f"cannot read {path} ({reason_of(error)}); run the same command again when the "
             "store answers"
         ) from error
 
@@ -115,16 +122,87 @@ def fetched(path: Path) -> bytes:
 @contextlib.contextmanager
 def _uploaded(target: Any) -> Iterator[Path]:
     """A local file that is put at `target` in one piece when the block succeeds."""
-    with tempfile.TemporaryDirectory(prefix="hierrouter-") as folder:
+    with temporary_folder(target) as folder:
         local = Path(folder) / target.name
-        yield local
+        with kept_here(target):
+            yield local
         try:
             target.fs.put_file(str(local), target.path)
         except Exception as error:  # each kind of store has errors of its own
-            raise UnreachableError(
-                f"cannot write {target} ({_reason(error)}); run the same command again when the "
-                "store answers: what was written before is kept"
-            ) from error
+            raise _untaken(target, error) from error
+
+
+def put_new(local: Path, target: Any) -> None:
+    """Puts a file of this machine in an object store, where it replaces none.
+
+    Args:
+        local: the file.
+        target: its address. Where the same content is there, it is left: a store may take what is
+            put and fail to say so.
+
+    Raises:
+        BusyError: another process has put other content there.
+        UnreachableError: the store does not take it.
+    """
+    # Others write there too, so what was listed earlier tells nothing.
+    target.fs.invalidate_cache(target.path)
+    try:
+        # Asked first, as some stores pass over `create`.
+        if not target.exists():
+            _create(local, target)
+            return
+    except FileExistsError:
+        target.fs.invalidate_cache(target.path)
+    except Exception as error:  # each kind of store has errors of its own
+        raise _untaken(target, error) from error
+    if fetched(target) != local.read_bytes():
+        raise BusyError(
+            f"{target} was put there by another process meanwhile; wait until it has ended, then "
+            "run the same command again, or name another folder"
+        )
+
+
+def _create(local: Path, target: Any) -> None:
+    try:
+        target.fs.put_file(str(local), target.path, mode="create")
+    except OSError as error:
+        if error.errno != errno.ENOSYS:  # a store that refuses conditions altogether
+            raise
+        target.fs.put_file(str(local), target.path)
+
+
+def _untaken(target: Any, error: Exception) -> UnreachableError:
+    return UnreachableError(
+        f"cannot write {target} ({reason_of(error)}); run the same command again when the store "
+        "answers: what was written before is kept"
+    )
+
+
+def temporary_folder(path: Path) -> tempfile.TemporaryDirectory[str]:
+    """A folder of this machine for copies of an object such as `path`, which goes with its owner.
+
+    Raises:
+        HierRouterError: it cannot be made.
+    """
+    with kept_here(path):
+        return tempfile.TemporaryDirectory(prefix="hierrouter-", ignore_cleanup_errors=True)
+
+
+@contextlib.contextmanager
+def kept_here(path: Path) -> Iterator[None]:
+    """For blocks that write the copy of an object to a temporary folder.
+
+    Raises:
+        HierRouterError: the disk is full or the folder cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise HierRouterError(
+            f"cannot keep a copy of {path} among the temporary files of this machine: "
+            f"{error.strerror or error}; make room there or let TMPDIR name another folder, then "
+            "run the same command again"
+        ) from error
 
 
 def write_text(target: Path, text: str) -> None:

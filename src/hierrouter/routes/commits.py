@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hierrouter.catalogue import home
-from hierrouter.errors import HierRouterError
-from hierrouter.files import is_remote, sha256_text
+from hierrouter.errors import BusyError, HierRouterError
+from hierrouter.files import is_remote, reason_of, sha256_text
 from hierrouter.progress import say
 from hierrouter.routes.nodes import name_of, read_nodes, write_nodes
 
@@ -45,6 +45,7 @@ class Commits:
             Whether they are in the tree.
 
         Raises:
+            BusyError: replies of another process stand at their places; theirs are of no use.
             HierRouterError: the first time that they are not; they are kept.
         """
         if self.failed:
@@ -52,10 +53,18 @@ class Commits:
             return False
         try:
             self._tree.commit(name, nodes)
-        except HierRouterError:
+        except BusyError:
+            self.failed = True
+            raise
+        except Exception as error:
             self.failed = True
             self._put(name, nodes)
-            raise
+            if isinstance(error, HierRouterError):
+                raise
+            raise HierRouterError(
+                f"{self._tree.folder} did not take what was answered ({reason_of(error)}); mend "
+                "what is wrong, then run the same command again"
+            ) from error
         self._forget()
         return True
 
@@ -75,8 +84,11 @@ class Commits:
         path = self._folder / name_of(name, nodes)
         try:
             write_nodes(path, nodes)
-        except HierRouterError as error:
-            say(f"{len(nodes)} replies are lost, as they cannot be kept elsewhere either ({error})")
+        except Exception as error:  # what stopped the commit is what is to be said at the end
+            say(
+                f"{len(nodes)} replies are lost, as they cannot be kept elsewhere either "
+                f"({reason_of(error)})"
+            )
             return
         say(
             f"{len(nodes)} replies could not be added to the tree and are kept in {path}: the same "

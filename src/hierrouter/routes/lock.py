@@ -22,9 +22,11 @@ LOCK = ".tmp-lock"
 def sole_writer(folder: Path) -> Iterator[None]:
     """Holds the lock of the tree in `folder`, and clears away what a killed writer left.
 
-    An object store has no locks. Two writers there lose no reply, as files of nodes are never
-    rewritten, but may pay for the same one, and the scores and journal of the last to end replace
-    those of the other: give each recorder a shard and a folder of its own, then merge.
+    An object store has no locks. A file of nodes replaces none there: of two writers with the same
+    calls the second is refused (`BusyError`), and goes on from the replies of the first when it is
+    run again. But both pay for what is under way, calls of which only some are the same may stand
+    there twice, each with second hops of its own, and the scores and journal of the last to end
+    replace those of the other: give each recorder a shard and a folder of its own, then merge.
 
     Raises:
         BusyError: another process writes there.

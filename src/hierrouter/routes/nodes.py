@@ -112,11 +112,12 @@ class NodeWriter:
         self._path = path
 
     def __enter__(self) -> Self:
-        self._stack = contextlib.ExitStack()
-        temporary = self._stack.enter_context(atomic_path(self._path))
-        self._file = self._stack.enter_context(
-            pq.ParquetWriter(temporary, SCHEMA, compression="zstd", write_page_checksum=True)
-        )
+        with contextlib.ExitStack() as stack:
+            temporary = stack.enter_context(atomic_path(self._path))
+            self._file = stack.enter_context(
+                pq.ParquetWriter(temporary, SCHEMA, compression="zstd", write_page_checksum=True)
+            )
+            self._stack = stack.pop_all()
         return self
 
     def add(self, nodes: Sequence[Node]) -> None:

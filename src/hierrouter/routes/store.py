@@ -6,7 +6,6 @@ the row it stands in. (Among a million nodes the chance that two places share a 
 
 from __future__ import annotations
 
-import tempfile
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Container, ItemsView, Iterator, Mapping, ValuesView
@@ -20,11 +19,12 @@ import pyarrow.parquet as pq
 from pandas.util import hash_array
 
 from hierrouter.errors import DamagedFileError
-from hierrouter.files import fetched, is_remote
+from hierrouter.files import fetched, is_remote, kept_here, put_new, temporary_folder
 from hierrouter.routes.nodes import Node, NodeKey, nodes_of, unreadable, write_nodes
 from hierrouter.routes.quotes import Quotes
 
 if TYPE_CHECKING:
+    import tempfile
     from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
@@ -77,15 +77,18 @@ class NodeStore(Mapping[NodeKey, Node]):
         """Adds nodes as one file, all or none.
 
         Raises:
+            BusyError: another process has put such a file there, with other content.
             HierRouterError: it cannot be written.
         """
         path = self._folder / name
-        write_nodes(path, self.as_stored(nodes))
-        places = hashes([_text(node.place) for node in nodes])
-        keys = hashes([node.key for node in nodes])
-        self._by_place.extend(places, self._rows)
-        self._by_key.extend(keys, self._rows)
+        if is_remote(path):
+            self._put(path, self.as_stored(nodes))
+        else:
+            write_nodes(path, self.as_stored(nodes))
+        first = self._rows
         self._add_groups(path)
+        self._by_place.extend(hashes([_text(node.place) for node in nodes]), first)
+        self._by_key.extend(hashes([node.key for node in nodes]), first)
 
     def as_stored(self, nodes: Sequence[Node]) -> list[Node]:
         """Nodes as they stand in the files."""
@@ -167,11 +170,27 @@ class NodeStore(Mapping[NodeKey, Node]):
         """The file itself; of an object a copy, fetched once, as files are never rewritten."""
         if not is_remote(path):
             return path
-        self._copies = self._copies or tempfile.TemporaryDirectory(prefix="hierrouter-")
-        copy = Path(self._copies.name) / path.name
+        copy = self._copy_of(path)
         if not copy.exists():
-            copy.write_bytes(fetched(path))
+            content, part = fetched(path), copy.with_suffix(".part")
+            with kept_here(path):
+                part.write_bytes(content)
+                part.replace(copy)
         return copy
+
+    def _put(self, path: Path, nodes: Sequence[Node]) -> None:
+        """Puts an object whose copy then is at hand."""
+        copy = self._copy_of(path)
+        try:
+            write_nodes(copy, nodes)
+            put_new(copy, path)
+        except BaseException:
+            copy.unlink(missing_ok=True)
+            raise
+
+    def _copy_of(self, path: Path) -> Path:
+        self._copies = self._copies or temporary_folder(path)
+        return Path(self._copies.name) / path.name
 
     def _scan(self) -> None:
         places: list[NDArray[np.uint64]] = []

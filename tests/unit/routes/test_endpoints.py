@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import tempfile
 import threading
 import urllib.request
 from collections import Counter
@@ -18,9 +19,12 @@ from hierrouter.data.sample import sample_queries
 from hierrouter.errors import ConfigError, HierRouterError, RefusedError, UnreachableError
 from hierrouter.files import folder_at, sha256_text
 from hierrouter.pool.openai_backend import OpenAIBackend
+from hierrouter.routes.calls import unit_numbers
 from hierrouter.routes.collect import collect_routes
+from hierrouter.routes.commits import Commits
 from hierrouter.routes.load import load_outcomes
 from hierrouter.routes.nodes import read_nodes
+from hierrouter.routes.store import NodeStore
 from hierrouter.routes.tree import RouteTree
 
 if TYPE_CHECKING:
@@ -442,3 +446,81 @@ def test_another_model_than_the_served_one_is_refused_with_the_remedy(world, ser
     with pytest.raises(HierRouterError, match=r"pinned to .*; set endpoint\.served_name to what"):
         backend.generate(["hi"], [3])
     backend.close()
+
+
+# What was answered is kept, whatever else fails.
+
+
+@pytest.fixture
+def partly(world, queries, endpoint):
+    """A pool that refuses a call of each of three units, and how many nodes it then has."""
+    sampled = read_queries(queries)
+    numbers = unit_numbers(sampled, 3)
+    victims = {numbers[query.query_id]: query.prompt for query in sampled}.values()
+    endpoint.play = lambda c: (
+        c.refuse(400, "too long") if any(each in c.prompt for each in victims) else answer(c)
+    )
+    assert len(victims) == 3
+    return world.pool(member(world, "A", endpoint.url), hops=1), len(sampled) - len(victims)
+
+
+def test_ctrl_c_while_answers_are_committed_loses_none(world, queries, partly, monkeypatch) -> None:
+    config, answered = partly
+    commit = RouteTree.commit
+    committed: list[int] = []
+
+    def interrupted(self, name, nodes) -> None:
+        commit(self, name, nodes)
+        committed.append(len(nodes))
+        if len(committed) == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(RouteTree, "commit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        world.record(config, queries)
+    assert len(committed) == 3
+    assert sum(committed) == len(RouteTree(world.tree).nodes) == answered
+
+
+def test_a_unit_that_fails_in_any_way_loses_no_other(world, queries, partly, monkeypatch) -> None:
+    config, answered = partly
+    add = Commits.add
+    lost: list[int] = []
+
+    def odd(self, name, nodes) -> bool:
+        if lost:
+            return add(self, name, nodes)
+        lost.append(len(nodes))
+        raise ArithmeticError("odd")
+
+    monkeypatch.setattr(Commits, "add", odd)
+    with pytest.raises(ArithmeticError, match="odd"):
+        world.record(config, queries)
+    assert len(RouteTree(world.tree).nodes) == answered - lost[0]
+
+
+@pytest.mark.parametrize("kind", ["no room", "odd"])
+def test_replies_that_cannot_even_be_put_are_not_paid_for_again(
+    world, queries, endpoint, store, said, monkeypatch, kind
+) -> None:
+    """Whatever keeps a unit from its store: temporary files without a folder, an error of ours."""
+    world.tree = folder_at(f"memory://trees/{kind}")
+    config = pool(world, endpoint.url)
+    put, write = NodeStore.append, tempfile.tempdir
+
+    def fail(self, name, nodes) -> None:
+        if kind == "odd":
+            raise ArithmeticError("odd")
+        monkeypatch.setattr(tempfile, "tempdir", str(world.folder / "none"))
+        put(self, name, nodes)
+
+    endpoint.play = answer
+    monkeypatch.setattr(NodeStore, "append", fail)
+    with pytest.raises(HierRouterError, match=r"did not take .*odd|cannot keep a copy of"):
+        world.record(config, queries)
+    assert "replies could not be added to the tree and are kept in" in said.getvalue()
+    monkeypatch.setattr(NodeStore, "append", put)
+    monkeypatch.setattr(tempfile, "tempdir", write)
+    world.record(config, queries)
+    assert len(RouteTree(world.tree).nodes) == NODES
+    assert set(asked(endpoint).values()) == {1}
