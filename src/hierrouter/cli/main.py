@@ -193,10 +193,9 @@ def train(
     from hierrouter.routes.tree import pool_of
 
     loaded = load_config(config, overrides or [], any_pool=True)
-    pool_of(tree, loaded.pool)
-    train_router(
-        loaded.training, tree, out, max_dollars, forewarn(loaded.training, loaded.evaluation)
-    )
+    pool = pool_of(tree, loaded.pool)
+    look = forewarn(loaded.training, loaded.evaluation)
+    train_router(loaded.training, tree, out, max_dollars, look, pool)
 
 
 @app.command()
@@ -216,8 +215,8 @@ def evaluate(
     from hierrouter.routes.tree import pool_of
 
     loaded = load_config(config, overrides or [], any_pool=True)
-    pool_of(tree, loaded.pool)
-    evaluate_router(loaded.evaluation, tree, router, out, max_dollars)
+    pool = pool_of(tree, loaded.pool)
+    evaluate_router(loaded.evaluation, tree, router, out, max_dollars, pool)
     print_table(read_json(out / METRICS))
     say(f"report: {out / REPORT}")
 

@@ -79,12 +79,12 @@ def run_all(config: Config, out: Path, recorded: Path | None = None, live: int =
         say(f"router: the one in {router} is kept")
     else:
         look = forewarn(config.training, config.evaluation)
-        train_router(config.training, tree, router, look=look)
+        train_router(config.training, tree, router, look=look, pool=config.pool)
     say(next(steps))
     if is_evaluated(config.evaluation, tree, router, evaluation):
         say(f"evaluation: the one in {evaluation} is kept")
     else:
-        evaluate_router(config.evaluation, tree, router, evaluation)
+        evaluate_router(config.evaluation, tree, router, evaluation, pool=config.pool)
     metrics = read_json(evaluation / METRICS)
     card = model_card(Router.load(router).info, evaluation_table(metrics))
     if card != (router / "README.md").read_text(encoding="utf-8"):

@@ -22,7 +22,7 @@ from hierrouter.routes.load import load_outcomes, tree_info
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from hierrouter.config import EvaluationConfig
+    from hierrouter.config import EvaluationConfig, PoolConfig
     from hierrouter.learning.router import RouterInfo
 
 MARKER = "evaluation.json"
@@ -44,6 +44,7 @@ def evaluate_router(
     router: Path,
     out: Path,
     max_dollars: float | None = None,
+    pool: PoolConfig | None = None,
 ) -> Path:
     """Judges a router and its baselines on the test queries of a route tree.
 
@@ -58,6 +59,7 @@ def evaluate_router(
             evaluated), `routers/` (trained to compare with), `per_query.parquet`, `report.html`
             and, last, `metrics.json`.
         max_dollars: for such a router, what its calls may cost by the pool's rates.
+        pool: for such a router, says where servers are asked; none: where the tree was recorded.
 
     Returns:
         `out`, now with these files.
@@ -79,7 +81,7 @@ def evaluate_router(
     info, filled = judged.info, None
     if info.config.get("training", {}).get("fill"):
         alphas = sorted(set(config.alphas))
-        outcomes, filled = fill_routes(tree, judged, alphas, max_dollars)
+        outcomes, filled = fill_routes(tree, judged, alphas, max_dollars, pool)
         evaluated = _evaluated(tree)
     elif max_dollars is not None:
         raise ConfigError(

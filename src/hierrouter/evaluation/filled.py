@@ -18,12 +18,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from hierrouter.config import PoolConfig
     from hierrouter.learning.router import Router
     from hierrouter.routes.outcomes import Outcomes
 
 
 def fill_routes(
-    tree: Path, router: Router, alphas: Sequence[float], max_dollars: float | None = None
+    tree: Path,
+    router: Router,
+    alphas: Sequence[float],
+    max_dollars: float | None = None,
+    pool: PoolConfig | None = None,
 ) -> tuple[Outcomes, Filled | None]:
     """Records the routes that a router takes for the test queries.
 
@@ -32,6 +37,7 @@ def fill_routes(
         router: a router that was trained by filling.
         alphas: at which it is judged; all of them are played side by side.
         max_dollars: what the calls may cost by the pool's rates; none: anything.
+        pool: says where servers are asked; none: where the tree was recorded.
 
     Returns:
         The direct answers and what the router got; or, where the tree is whole, its outcomes and
@@ -41,7 +47,7 @@ def fill_routes(
         HierRouterError: router and tree do not fit, or filling stopped.
     """
     info = router.info
-    with filling(tree, info.metric, info.view, max_dollars) as filler:
+    with filling(tree, info.metric, info.view, max_dollars, pool) as filler:
         if filler.is_whole():
             return load_outcomes(tree, info.metric, info.view, info.moves), None
         direct = load_outcomes(tree, info.metric, info.view, "direct")

@@ -39,6 +39,7 @@ def train_router(
     out: Path,
     max_dollars: float | None = None,
     look: Callable[[Outcomes], object] | None = None,
+    pool: PoolConfig | None = None,
 ) -> Path:
     """Trains a router on the training queries of a route tree.
 
@@ -50,6 +51,7 @@ def train_router(
         out: the folder the router goes to.
         max_dollars: with `fill`, what its calls may cost by the pool's rates; never exceeded.
         look: gets what was recorded before anything is learned from it; not with `fill`.
+        pool: with `fill`, says where servers are asked; none: where the tree was recorded.
 
     Returns:
         `out`, now a router (`router.safetensors`, `router.json`, `learning_curve.json`,
@@ -67,7 +69,7 @@ def train_router(
         )
     claim_folder(out, "router.json")
     if config.fill:
-        with filling(tree, config.metric, config.view, max_dollars) as filler:
+        with filling(tree, config.metric, config.view, max_dollars, pool) as filler:
             direct = load_outcomes(tree, config.metric, config.view, "direct")
             router, curve = fit(config, direct, tree_info(tree), filler)
         say(f"{tree}: {filler.made} nodes filled in, ${filler.spent_usd:.4f}")

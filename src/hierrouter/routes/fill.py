@@ -271,16 +271,30 @@ class Filler:
 
 @contextlib.contextmanager
 def filling(
-    tree: Path, metric: str, view: View, max_dollars: float | None = None
+    tree: Path,
+    metric: str,
+    view: View,
+    max_dollars: float | None = None,
+    pool: PoolConfig | None = None,
 ) -> Iterator[Filler]:
-    """Opens the tree in a folder for filling, as its only writer; arguments as for `Filler`.
+    """Opens the tree in a folder for filling, as its only writer.
+
+    Args:
+        tree: the folder.
+        metric: as for `Filler`, as are `view` and `max_dollars`.
+        view: what the encoder sees of a context.
+        max_dollars: what the calls may cost.
+        pool: says where servers are asked, which the tree takes over; none: as it knows them.
 
     Raises:
         HierRouterError: there is no tree, it was not scored, or another process records into it.
     """
     read_recorded(tree)  # Refuses any other folder before a lock is put into it.
     with sole_writer(tree):
-        filler = Filler(RouteTree(tree), metric, view, max_dollars)
+        opened = RouteTree(tree)
+        if pool is not None:
+            opened.take_endpoints(pool)
+        filler = Filler(opened, metric, view, max_dollars)
         try:
             yield filler
         finally:

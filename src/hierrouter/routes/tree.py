@@ -18,7 +18,7 @@ from hierrouter.routes.restore import restore_queries
 from hierrouter.routes.store import NodeStore
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Sequence
+    from collections.abc import Container, Mapping, Sequence
     from pathlib import Path
 
     from hierrouter.routes.nodes import Node, NodeKey
@@ -38,7 +38,9 @@ class RouteTree:
     `nodes` gives every node by its place.
     """
 
-    def __init__(self, folder: Path, set_aside: bool = False) -> None:
+    def __init__(
+        self, folder: Path, set_aside: bool = False, queries: list[Query] | None = None
+    ) -> None:
         """Opens an existing tree.
 
         Args:
@@ -46,6 +48,7 @@ class RouteTree:
             set_aside: whether damaged files of nodes are renamed, so that collecting again
                 generates what they held. Only collecting does: whoever reads must not pass over
                 a part that is lost.
+            queries: those of its table, where that was read already.
 
         Raises:
             HierRouterError: there is no tree in `folder`, or a newer version of us made it.
@@ -53,7 +56,7 @@ class RouteTree:
         """
         self.folder = folder
         self.info: dict[str, Any] = read_recorded(folder)
-        self.queries: list[Query] = _read_queries(folder, self.info)
+        self.queries = _read_queries(folder, self.info) if queries is None else queries
         self.quotes = Quotes((*read_retired(folder), *self.queries), withheld_tasks(self.info))
         self.nodes = NodeStore(folder / "nodes", set_aside, self.quotes)
 
@@ -80,10 +83,11 @@ class RouteTree:
         before = read_recorded(folder) if (folder / "tree.json").exists() else {}
         identities = _identities(pool, before["made"]["models"] if before else {})
         made = made_with(pool, identities)
+        present = _present_queries(folder)
         if before:
             refuse_other_pool(folder, before["made"], made)
             made["models"] = {**before["made"]["models"], **made["models"]}
-            _retire_queries(folder, before, queries)
+            _retire_queries(folder, before, present, queries)
         digest = digest_queries(queries)
         if not data and before and before["query_digest"] == digest:
             data = before["data"]  # the same queries, passed on without their origin
@@ -99,9 +103,10 @@ class RouteTree:
         # tree.json goes first: it makes the folder ours.
         if before != info:
             write_json(folder / "tree.json", info)
-        if _recorded_digest(folder) != info["query_digest"]:
+        if present != list(queries):
             write_queries(folder / QUERIES, queries)
-        return cls(folder, set_aside=True)
+            present = None
+        return cls(folder, set_aside=True, queries=present)
 
     def commit(self, name: str, nodes: Sequence[Node]) -> None:
         """Adds nodes as one file, all or none.
@@ -144,12 +149,29 @@ class RouteTree:
                 f"the config has no rate for {', '.join(missing)}, which {self.folder} was "
                 "recorded with; take a config of the same pool"
             )
+        self._change_models(rates)
+
+    def take_endpoints(self, pool: PoolConfig) -> None:
+        """Takes over where and how `pool` says that servers are asked, and nothing else of it."""
+        self._change_models(
+            {
+                spec.name: {"endpoint": spec.endpoint.model_dump(mode="json")}
+                for spec in (*pool.models, *pool.references)
+                if spec.endpoint is not None
+            }
+        )
+
+    def _change_models(self, changes: Mapping[str, dict[str, Any]]) -> None:
+        """Puts other values, by a model's name, into what `tree.json` says of the pool."""
+        mine: dict[str, Any] = self.info["pool"]
         changed = {
-            part: [{**spec, **rates[spec["name"]]} for spec in mine[part]]
+            part: [{**spec, **changes.get(spec["name"], {})} for spec in mine[part]]
             for part in ("models", "references")
         }
-        self.info = {**self.info, "pool": {**mine, **changed}}
-        write_json(self.folder / "tree.json", self.info)
+        info = {**self.info, "pool": {**mine, **changed}}
+        if info != self.info:
+            write_json(self.folder / "tree.json", info)
+            self.info = info
 
     def digest(self) -> str:
         """SHA-256 of what was recorded, whatever the files: places, replies and token counts."""
@@ -221,16 +243,24 @@ def _read_queries(folder: Path, info: dict[str, Any]) -> list[Query]:
         return restore_queries(folder / QUERIES, info)
 
 
-def _recorded_digest(folder: Path) -> str | None:
-    """The digest of the tree's queries; none where they cannot be read."""
+def _present_queries(folder: Path) -> list[Query] | None:
+    """The queries in the tree's table; none where they cannot be read."""
     try:
-        return digest_queries(read_queries(folder / QUERIES))
+        return read_queries(folder / QUERIES)
     except HierRouterError:
         return None
 
 
-def _retire_queries(folder: Path, info: dict[str, Any], now: Sequence[Query]) -> None:
+def _retire_queries(
+    folder: Path, info: dict[str, Any], present: Sequence[Query] | None, now: Sequence[Query]
+) -> None:
     """Keeps the texts of queries that leave the sample, as their replies stay too.
+
+    Args:
+        folder: the tree.
+        info: its `tree.json`.
+        present: the queries in its table; none where they cannot be read.
+        now: the sample.
 
     Raises:
         ConfigError: a query of `now` had another text.
@@ -238,9 +268,7 @@ def _retire_queries(folder: Path, info: dict[str, Any], now: Sequence[Query]) ->
     """
     earlier = read_retired(folder)
     known = {query.query_id: query for query in earlier}
-    try:
-        present = read_queries(folder / QUERIES)
-    except HierRouterError:
+    if present is None:
         present = []
         if digest_queries(now) != info["query_digest"] and any(
             (folder / "nodes").glob("[!.]*.parquet")
