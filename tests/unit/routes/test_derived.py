@@ -14,7 +14,7 @@ import pytest
 
 from hierrouter.cli.trees import print_info, rescore
 from hierrouter.config import EncoderConfig
-from hierrouter.data.queries import read_queries, write_queries
+from hierrouter.data.queries import digest_queries, read_queries, write_queries
 from hierrouter.errors import (
     ConfigError,
     DamagedFileError,
@@ -25,6 +25,7 @@ from hierrouter.files import sha256_text
 from hierrouter.pool.prompts import encoder_text
 from hierrouter.pool.scripted import ScriptedBackend
 from hierrouter.routes import embed
+from hierrouter.routes import tree as opening
 from hierrouter.routes.calls import Part
 from hierrouter.routes.collect import collect_routes
 from hierrouter.routes.embed import embeddings_folder, read_embeddings, replies_of
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hierrouter.config import View
+    from hierrouter.data.queries import Query
 
 
 def truncate(path: Path) -> None:
@@ -65,6 +67,25 @@ def test_collecting_what_is_there_reads_no_reply_and_writes_nothing(
     before = world.states("**/*")
     collect_routes(world.pool(), queries, tree, part_size=part_size)
     assert world.states("**/*") == before
+
+
+def test_going_on_reads_the_queries_of_a_tree_once(world, queries, tree, monkeypatch) -> None:
+    read: list[Path] = []
+    digested: list[int] = []
+
+    def reading(path: Path) -> list[Query]:
+        read.append(path)
+        return read_queries(path)
+
+    def digesting(sample: list[Query]) -> str:
+        digested.append(len(sample))
+        return digest_queries(sample)
+
+    monkeypatch.setattr(opening, "read_queries", reading)
+    monkeypatch.setattr(opening, "digest_queries", digesting)
+    world.record(world.pool(), queries)
+    assert read == [tree / "queries.parquet"]
+    assert digested == [8]
 
 
 def test_vectors_that_were_removed_are_made_again(world, queries, tree) -> None:
