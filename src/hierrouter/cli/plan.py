@@ -118,12 +118,21 @@ def _remarks(plan: Plan, accelerators: int) -> list[str]:
     if accelerators > 1:
         longest = duration(plan.seconds_on(accelerators))
         lines.append(f"for {accelerators}: {longest}, the longest of {accelerators} shards")
+    if plan.servers > 1:
+        lines.append(
+            "servers are asked side by side, so their hours overlap; with --max-dollars they do not"
+        )
     if plan.made_on:
         lines.append(
             f"estimated from {plan.measured_nodes:,} recorded nodes ({', '.join(plan.made_on)}), "
             f"{HOURS[plan.hours_from]}; where a kind of call is not recorded yet for every task, "
             "from relatives (other nodes of its model) or a share of its token limits"
         )
+        if plan.machines > 1 and plan.hours_from != "sizes":
+            lines.append(
+                f"{plan.machines} machines recorded the tree (`hierrouter tree info` names them): "
+                "hours are a mean of theirs"
+            )
     else:
         lines.append(
             "rough: by token limits and model sizes; for a good estimate record a few queries "

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from hierrouter.routes.lanes import HERE, whole_time
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
 
     from hierrouter.pool.prompts import Role
+    from hierrouter.routes.lanes import Lane
 
 Basis = Literal["recorded", "relatives", "limits"]
 """Where the length of replies is taken from: nodes of the same model, role, depth and task; other
@@ -84,8 +88,10 @@ class Plan:
     measured_nodes: int
     """From how many nodes of the tree is estimated."""
     hours_from: TimeBasis
-    unit_seconds: dict[int, float]
-    """Seconds that are left of each unit."""
+    machines: int
+    """How many recorded the tree, as far as its journal tells."""
+    unit_seconds: dict[int, dict[Lane, float]]
+    """Seconds that are left of each unit, by who answers."""
     unit_loads: dict[int, dict[Hashable, float]]
     """Seconds of loading each model, at each depth, that a unit needs."""
 
@@ -103,18 +109,26 @@ class Plan:
         """Bytes of nodes and of their contexts' vectors."""
         return amount.bytes + amount.texts * self.bytes_per_text
 
+    @property
+    def servers(self) -> int:
+        """How many servers are asked side by side."""
+        lanes = {lane for unit in self.unit_seconds.values() for lane in unit}
+        return max(Counter(hop for hop, server in lanes if server != HERE).values(), default=0)
+
     def seconds_on(self, accelerators: int) -> float:
         """Seconds until all that is left is done, by so many recorders side by side.
 
         Units are shared out as by `collect --shard`, so the longest shard decides. Each shard
-        loads each model once a depth.
+        loads each model once a depth, and asks servers side by side.
         """
         longest = 0.0
         for index in range(accelerators):
             mine = [unit for unit in self.unit_seconds if unit % accelerators == index]
             loads: dict[Hashable, float] = {}
+            took: dict[Lane, float] = defaultdict(float)
             for unit in mine:
                 loads |= self.unit_loads[unit]
-            took = sum(self.unit_seconds[unit] for unit in mine) + sum(loads.values())
-            longest = max(longest, took)
+                for lane, seconds in self.unit_seconds[unit].items():
+                    took[lane] += seconds
+            longest = max(longest, whole_time(took) + sum(loads.values()))
         return longest

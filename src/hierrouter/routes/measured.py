@@ -15,6 +15,7 @@ from hierrouter.routes.calls import Call, unit_numbers
 from hierrouter.routes.embed import embeddings_folder
 from hierrouter.routes.estimate import USED, pace_of, token_seconds
 from hierrouter.routes.journal import read_journal
+from hierrouter.routes.lanes import servers_of, whole_time
 from hierrouter.routes.nodes import NodeKey
 from hierrouter.routes.scores import answer_kind
 from hierrouter.routes.storage import node_bytes, text_bytes, texts_after
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from hierrouter.pool.prompts import Role
     from hierrouter.routes.amounts import Basis, TimeBasis
     from hierrouter.routes.estimate import Pace
+    from hierrouter.routes.lanes import Lane
     from hierrouter.routes.nodes import Node
     from hierrouter.routes.tree import RouteTree
 
@@ -101,7 +103,11 @@ class Measured:
         """Every node of the tree."""
         self.hours_from: TimeBasis = "sizes"
         """What tells how long calls take."""
-        self._timed = 0.0
+        self._timed: dict[Lane, float] = defaultdict(float)
+        self._untimed: set[Hashable] = set()
+        self._servers = servers_of(pool)
+        self.machines: set[str] = set()
+        """Which recorded the tree, as far as its journal tells."""
         self.made_on: list[str] = []
         """What made the recorded nodes of this pool's models and the tree's queries."""
         self.nodes = 0
@@ -197,8 +203,10 @@ class Measured:
         self.made_on = sorted(made_on)
         self._learn_lengths()
         self._learn_vectors(tree, pool)
+        journal = read_journal(tree.folder)
+        self.machines = {entry["machine"] for entry in journal if "machine" in entry}
         if untimed:
-            self._learn_from_journal(read_journal(tree.folder), untimed)
+            self._learn_from_journal(journal, untimed)
 
     def _call_at(self, place: NodeKey) -> Call | None:
         """The call of a recorded node; none where query or model are not of this sample or pool."""
@@ -238,11 +246,13 @@ class Measured:
             for node in nodes
             for name in node.models[-1:]
         )
-        took = elapsed(nodes, spec)
+        took, depth = elapsed(nodes, spec), len(nodes[0].models)
+        kinds = self._time_kinds(spec, depth)
         if took is None:
+            self._untimed.update(kinds)
             return expected
-        self._time.add(self._time_kinds(spec, len(nodes[0].models)), took, expected)
-        self._timed += took
+        self._time.add(kinds, took, expected)
+        self._timed[depth - 1, self._servers[spec.name]] += took
         self.hours_from = "latencies" if expected else self.hours_from
         return 0.0
 
@@ -253,9 +263,9 @@ class Measured:
         """
         noted = sum(entry["nodes"] for entry in journal)
         share = min(noted / len(self.recorded), 1.0)
-        took = sum(entry["seconds"] for entry in journal) - share * self._timed
+        took = sum(entry["seconds"] for entry in journal) - share * whole_time(self._timed)
         if noted and took > 0:
-            self._time.add([()], took, share * expected)
+            self._time.add(list(self._untimed), took, share * expected)
             self.hours_from = "recordings"
 
     def _learn_vectors(self, tree: RouteTree, pool: PoolConfig) -> None:

@@ -14,6 +14,7 @@ from hierrouter.routes.amounts import Amount, Basis, Kind, Plan, Row
 from hierrouter.routes.calls import WHOLE, Call, Part, planned_calls, ranks, unit_numbers
 from hierrouter.routes.costs import call_cost
 from hierrouter.routes.estimate import loading_seconds
+from hierrouter.routes.lanes import servers_of
 from hierrouter.routes.measured import Measured, asked, signature
 from hierrouter.routes.nodes import NodeKey
 from hierrouter.routes.storage import node_bytes, texts_after
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from hierrouter.config import DataConfig, ModelSpec, PoolConfig
     from hierrouter.routes.estimate import Pace
+    from hierrouter.routes.lanes import Lane
     from hierrouter.routes.tree import RouteTree
 
 BASES: tuple[Basis, ...] = get_args(Basis)
@@ -60,7 +62,8 @@ def plan_recording(
     recorded: dict[Kind, Amount] = defaultdict(Amount)
     left: dict[Kind, Amount] = defaultdict(Amount)
     bases: dict[Kind, Basis] = {}
-    unit_seconds: dict[int, float] = defaultdict(float)
+    servers = servers_of(pool)
+    unit_seconds: dict[int, dict[Lane, float]] = defaultdict(lambda: defaultdict(float))
     unit_loads: dict[int, dict[Hashable, float]] = defaultdict(dict)
     for query in wanted:
         share, unit = planner.of(query), numbers[query.query_id]
@@ -68,7 +71,7 @@ def plan_recording(
             recorded[kind] += amount
         for kind, amount in share.left.items():
             left[kind] += amount
-            unit_seconds[unit] += amount.seconds
+            unit_seconds[unit][kind.hop, servers[kind.model]] += amount.seconds
         for kind, basis in share.bases.items():
             bases[kind] = _wider(bases.get(kind, "recorded"), basis)
         unit_loads[unit] |= share.loads
@@ -84,6 +87,7 @@ def plan_recording(
         made_on=planner.measured.made_on,
         measured_nodes=planner.measured.nodes,
         hours_from=planner.measured.hours_from,
+        machines=len(planner.measured.machines),
         unit_seconds=dict(unit_seconds),
         unit_loads=dict(unit_loads),
     )

@@ -42,6 +42,39 @@ def test_a_finished_tree_has_nothing_left(hierrouter, finished) -> None:
     assert sums(result.out, "all")[6] <= float(re.search(r"\$([\d.]+)", info)[1])
 
 
+def test_a_mean_of_several_machines_is_told(hierrouter, finished) -> None:
+    study = ("plan", "--config", ROOT / "configs" / "small_pool.yaml")
+    study = (*study, "--tree", ROOT / "studies" / "small_pool")
+    journal = json.loads((ROOT / "studies" / "small_pool" / "recordings.json").read_text())
+    machines = {entry["machine"] for entry in journal}
+    assert len(machines) > 1
+    told = "machines recorded the tree (`hierrouter tree info` names them): hours are a mean"
+    assert f"{len(machines)} {told}" in hierrouter(*study).out
+    # Of another kind of machine, hours are not from this tree.
+    assert told not in hierrouter(*study, "--on", "cuda").out
+    assert told not in hierrouter("plan", *finished.config, "--tree", finished.tree).out
+
+
+def test_hours_of_servers_that_overlap_are_told(hierrouter, finished) -> None:
+    def planned(*hosts: str) -> str:
+        changes = [
+            change
+            for number, host in enumerate(hosts)
+            for change in (
+                f"pool.models.{number}.backend=openai",
+                f"pool.models.{number}.model=served-{number}",
+                f"pool.models.{number}.scripted=null",
+                f"pool.models.{number}.endpoint={{url: http://{host}/v1}}",
+            )
+        ]
+        return hierrouter(
+            "plan", *finished.config, *(part for each in changes for part in ("--set", each))
+        ).out
+
+    assert "servers are asked side by side" in planned("one", "two")
+    assert "servers are asked side by side" not in planned("one", "one")
+
+
 def test_another_machine_takes_another_time_for_the_same_work(hierrouter) -> None:
     plan = ("plan", "--config", ROOT / "configs" / "small_pool.yaml")
     tree = ("--tree", ROOT / "studies" / "small_pool")

@@ -265,6 +265,47 @@ def test_time_grows_with_size_and_scripted_models_take_none(world, untimed) -> N
     assert plan_recording(world.pool(), queries).seconds_on(1) == 0
 
 
+def served(name: str, host: str, model: str = "", **more: Any) -> ModelSpec:
+    endpoint = Endpoint(url=f"http://{host}/v1", concurrency=1)
+    fields = {"model": model or name, "backend": "openai", "endpoint": endpoint}
+    return ModelSpec(name=name, **{"billion_parameters": 2.0, **fields, **more})
+
+
+def test_servers_are_asked_side_by_side_and_what_runs_here_before_them(world, untimed) -> None:
+    pool, queries = untimed
+
+    def plan(*models: ModelSpec, **more: Any) -> tuple[float, dict[Kind, float], int]:
+        made = plan_recording(world.pool(*models, **more), queries)
+        return made.seconds_on(1), {row.kind: row.left.seconds for row in made.rows}, made.servers
+
+    def at_hop(seconds: dict[Kind, float], hop: int, *models: str) -> float:
+        return sum(
+            taken for kind, taken in seconds.items() if kind.hop == hop and kind[2] in models
+        )
+
+    large = served("large", "three", billion_parameters=7.0)
+    apart = served("a", "one"), served("b", "two"), large
+    took, seconds, servers = plan(*apart)
+    assert servers == 3
+    # The slowest of each hop.
+    assert took == pytest.approx(at_hop(seconds, 0, "large") + at_hop(seconds, 1, "large"))
+    assert took < sum(seconds.values())
+    # What runs here comes before, and is loaded at each hop.
+    local = pool.models[0]
+    took, seconds, servers = plan(local, *apart)
+    here = sum(at_hop(seconds, hop, "M") for hop in (0, 1)) + 2 * loading_seconds(local)
+    slowest = at_hop(seconds, 0, "large") + at_hop(seconds, 1, "large")
+    assert (took, servers) == (pytest.approx(here + slowest), 3)
+    # At one address, or with the same weights, one waits for the other.
+    one, two, copy = served("a", "one"), served("b", "one"), served("c", "two", model="a")
+    took, seconds, servers = plan(one, two, copy)
+    assert (took, servers) == (pytest.approx(sum(seconds.values())), 1)
+    # A reference is asked at the first hop only.
+    took, seconds, _ = plan(one, references=[large])
+    slowest = max(at_hop(seconds, 0, "large"), at_hop(seconds, 0, "a"))
+    assert took == pytest.approx(slowest + at_hop(seconds, 1, "a"))
+
+
 def node(query: Query, latency: float, key: str, **more: Any) -> Node:
     fields = {
         "query_id": query.query_id,
@@ -366,6 +407,23 @@ def test_hours_are_those_of_recordings_where_latencies_do_not_tell(world, querie
     assert noted.hours_from == "recordings"
     assert noted.left.seconds == pytest.approx(4 * 3.0)
     assert noted.recorded.seconds == pytest.approx(4 * 3.0)
+
+
+def test_what_servers_took_side_by_side_counts_once_of_a_recording(world, queries) -> None:
+    local = ModelSpec(name="M", model="none/such", backend="transformers", billion_parameters=2.0)
+    servers = served("S", "one"), served("T", "two")
+    pool = world.pool(local, *servers, hops=1)
+    sample = [replace(query, prompt="x" * 200) for query in read_queries(queries)]
+    tree = RouteTree.create_or_open(world.tree, world.pool(*servers, hops=1), sample, {})
+    for name, backend in (("M", "transformers"), ("S", "openai"), ("T", "openai")):
+        made = [node(q, 3.0, f"{name}{q}", models=(name,), backend=backend) for q in sample[:2]]
+        tree.commit("00000-hop0", made)
+    # Twice 3 s of each server, beside each other, and twice 4 s here.
+    write_json(world.tree / "recordings.json", [{"nodes": 6, "seconds": 6.0 + 8.0}])
+    plan = plan_recording(pool, sample, tree=RouteTree(world.tree))
+    (mine,) = (row for row in plan.rows if row.kind.model == "M")
+    assert mine.left.seconds == pytest.approx(6 * 4.0)
+    assert plan.seconds_on(1) == pytest.approx(6 * 4.0 + loading_seconds(local) + 6 * 3.0)
 
 
 # The tree of another pool.
