@@ -3,9 +3,10 @@
     python benchmarks/store_scale.py [--nodes 1000000] [--runs 5]
 
 Makes a compacted tree of synthetic replies (60 words each; three models, two hops: 15 nodes a
-query) in a temporary folder. Each run is a process of its own that opens the tree, finds that
-nothing is missing (`resume`: what `hierrouter collect` does before it asks a model), reads nodes in
-the order of their queries and at random places, and appends a unit of 360 nodes.
+query) in a temporary folder. Each run is a process of its own that reads the sample, opens the tree
+for recording and finds that nothing is missing (`resume`: what `hierrouter collect` does before it
+asks a model), reads nodes in the order of their queries and at random places, and appends a unit of
+360 nodes.
 """
 
 from __future__ import annotations
@@ -24,13 +25,14 @@ from pathlib import Path
 from _report import mean_interval, print_header
 
 from hierrouter.config import EncoderConfig, ModelSpec, PoolConfig, ScriptedSkills
-from hierrouter.data.queries import Query, write_queries
+from hierrouter.data.queries import Query, read_queries, write_queries
 from hierrouter.progress import say
 from hierrouter.routes.nodes import Node, NodeKey, NodeWriter, full_tree
 from hierrouter.routes.recorder import Recorder
-from hierrouter.routes.tree import QUERIES, RouteTree
+from hierrouter.routes.tree import RouteTree
 
 MODELS = ("a", "b", "c")
+SAMPLE = "sample.parquet"
 CALLS = [call for depth in (1, 2) for call in full_tree(MODELS, 2, depth)]
 ORDERED, AT_RANDOM, UNIT = 30_000, 300, 24
 
@@ -71,10 +73,11 @@ def nodes_of(number: int, words: list[str], random_: random.Random) -> list[Node
 
 
 def make(folder: Path, nodes: int) -> int:
-    """Writes the tree; returns its size in bytes."""
+    """Writes the tree, and the sample beside it; returns the size of its nodes in bytes."""
     queries = nodes // len(CALLS)
-    RouteTree.create_or_open(folder, pool(), [query(0)], {})
-    write_queries(folder / QUERIES, map(query, range(queries)))
+    sample = [query(number) for number in range(queries)]
+    write_queries(folder.with_name(SAMPLE), sample)
+    RouteTree.create_or_open(folder, pool(), sample, {})
     words = [hashlib.md5(str(number).encode()).hexdigest()[:6] for number in range(5000)]
     random_ = random.Random(0)
     path = folder / "nodes" / "00000-to-99999.parquet"
@@ -89,7 +92,8 @@ def measure(folder: Path) -> dict[str, float]:
     """One run, in a process that has done nothing else."""
     empty = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.perf_counter()
-    tree = RouteTree(folder)
+    sample = read_queries(folder.with_name(SAMPLE))
+    tree = RouteTree.create_or_open(folder, pool(), sample, {})
     opened = time.perf_counter()
     Recorder(tree, pool()).record()
     resumed = time.perf_counter()
