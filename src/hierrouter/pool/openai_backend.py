@@ -1,21 +1,23 @@
 """A model behind an OpenAI-compatible server: vLLM, the KServe Hugging Face runtime, and others.
 
 The server applies the chat template, so a prompt is the user message itself; token counts are
-those that it reports. Retries, back-off and Retry-After are the openai client's own.
+those that it reports. Retries, back-off and Retry-After are the openai client's own, but for
+answers that the client takes for good ones.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
 import threading
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from hierrouter.errors import HierRouterError, RefusedError, UnreachableError
-from hierrouter.pool.backend import Completion
-from hierrouter.pool.openai_line import CONNECT_S, Line
-from hierrouter.pool.openai_waiting import QUIET_S, Waiting
-from hierrouter.pool.openai_words import KEPT, Words, server_said
+from hierrouter.errors import HierRouterError, RefusedError
+from hierrouter.pool.openai_answer import completion_of
+from hierrouter.pool.openai_line import CONNECT_S, SLOW_RETRIES, Line
+from hierrouter.pool.openai_waiting import QUIET_S, Waiting, pause_s
+from hierrouter.pool.openai_words import KEPT, OddAnswerError, Words, server_said
 from hierrouter.progress import say
 
 if TYPE_CHECKING:
@@ -23,14 +25,12 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from hierrouter.config import ModelSpec
-    from hierrouter.pool.backend import OnReply
+    from hierrouter.pool.backend import Completion, OnReply
 
 TEMPLATE_TOKENS = 64
 """A cautious guess of what the server's chat template adds to a message."""
 HOPELESS = 20
 """If so many calls, the first of all, are refused, the fault is not the calls'."""
-ENDS = {reason: reason for reason in ("length", "content_filter")}
-"""How a reply may end before its own end."""
 BYTES_PER_TOKEN = 3
 """A cautious guess where a server's tokenizer is not at hand: real text has about 4."""
 
@@ -52,20 +52,21 @@ class OpenAIBackend:
 
         Args:
             spec: a model with an `endpoint`.
-            answered: whether it is known to have answered before: refusals then are the calls' own.
+            answered: whether it is known to have answered before: refusals then are the calls' own,
+                and what else goes wrong may pass.
             quiet_s: seconds without any answer after which it is said what is being waited for.
         """
         if spec.endpoint is None:
             raise HierRouterError(f"model {spec.name} has no endpoint")
         self.concurrency = spec.endpoint.concurrency
         self._endpoint, self._quiet_s = spec.endpoint, quiet_s
-        self._words = Words(spec, spec.endpoint)
+        self._words = Words(spec, spec.endpoint, answered)
         self._served = self._words.served
         # What this server refused once it is not asked again. Each only ever changes one way, so
         # calls that run at the same time cannot undo what another one found out.
         self._with_logprobs = True
         self._limit_name = "max_tokens"
-        self._answered, self._begun, self._refused = answered, 0, 0
+        self._begun, self._refused = 0, 0
         self._stopped = False
         self._waiting = Waiting(spec.name)
         self._line: Line | None = None
@@ -97,12 +98,13 @@ class OpenAIBackend:
 
         Raises:
             ConfigError: the variable of the key holds what cannot be a key.
-            UnreachableError: the server still does not answer, or refuses, after all retries. Calls
-                that are under way then are waited for and told to `on_reply`; no new ones are made.
-                So it is where `on_reply` fails.
+            UnreachableError: the server still does not answer, or refuses, after all retries; or it
+                has answered before, and what it says now is of no use. Calls that are under way
+                then are waited for and told to `on_reply`; no new ones are made. So it is where
+                `on_reply` fails.
             RefusedError: it refuses some calls, as too long for instance; all others were made.
-            HierRouterError: it refuses every call, what it answers is no chat completion, or `stop`
-                was called.
+            HierRouterError: it never answered and refuses every call, or what it answers is no chat
+                completion; or `stop` was called.
             KeyboardInterrupt: pressed by the user; calls under way are treated in the same way.
         """
         line = self._connected()
@@ -214,21 +216,35 @@ class OpenAIBackend:
             self._begun += 1
             try:
                 with self._waiting.call():
-                    completion = await self._ask(line, prompt, limit)
+                    completion = await self._ask(line, prompt, limit, halt)
             except RefusedError as error:
                 # Only of those: refusing is faster than answering.
                 self._refused += early
-                if self._answered or not early or self._refused < HOPELESS:
+                if self._words.answered or not early or self._refused < HOPELESS:
                     raise
                 halt.set()
                 raise HierRouterError(str(error)) from error
             except Exception:
                 halt.set()  # before the place is free for a call that waits
                 raise
-            self._answered = True
+            self._words.answered = True
             return completion
 
-    async def _ask(self, line: Line, prompt: str, limit: int) -> Completion:
+    async def _ask(self, line: Line, prompt: str, limit: int, halt: threading.Event) -> Completion:
+        """A call made again after answers that may pass, unless no more calls are to be made."""
+        tries, most = 0, self._endpoint.retries
+        while True:
+            try:
+                return await self._ask_once(line, prompt, limit)
+            except OddAnswerError as error:
+                tries += 1
+                spent = tries > (most if error.unpaid else min(most, SLOW_RETRIES))
+                if spent or halt.is_set() or self._stopped:
+                    raise
+            self._waiting.failed("odd answer")
+            await asyncio.sleep(pause_s(tries))
+
+    async def _ask_once(self, line: Line, prompt: str, limit: int) -> Completion:
         import openai
 
         while True:
@@ -254,42 +270,7 @@ class OpenAIBackend:
                     else:
                         raise
                     continue
-                return self._completion(answer)
-
-    def _completion(self, answer: Any) -> Completion:
-        try:
-            body = answer.parse()
-            choice = body.choices[0]
-            # A model that still reasons at its limit has no content.
-            reply = _writable(choice.message.content or "").strip()
-            told = [each.logprob for each in (choice.logprobs and choice.logprobs.content) or ()]
-            if body.usage is None:
-                raise HierRouterError(
-                    f"{self._words.at} answers without `usage`, and what is not counted cannot be "
-                    "priced; let the server report it"
-                )
-            if choice.finish_reason in ("abort", "error"):
-                raise UnreachableError(
-                    f"{self._words.at} broke a reply off (finish_reason {choice.finish_reason}); "
-                    f"{KEPT}"
-                )
-            return Completion(
-                reply=reply,
-                tokens_in=int(body.usage.prompt_tokens),
-                tokens_out=int(body.usage.completion_tokens),
-                finish_reason=ENDS.get(choice.finish_reason, "stop"),
-                # Of the try that succeeded: waits after a refusal say nothing about the model.
-                latency_s=answer.elapsed.total_seconds(),
-                logprob_mean=sum(told) / len(told) if told else math.nan,
-                logprob_min=min(told, default=math.nan),
-            )
-        except (AttributeError, IndexError, TypeError, ValueError) as error:
-            raise self._words.garbage(answer.text, "chat completion") from error
-
-
-def _writable(text: str) -> str:
-    """A text that can be stored: JSON may hold half of a character, which no encoding has."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+                return completion_of(answer, self._words)
 
 
 def _worst(failures: Sequence[BaseException], calls: int) -> BaseException:

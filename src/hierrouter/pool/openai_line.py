@@ -7,6 +7,7 @@ once.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 CONNECT_S = 10.0
 """Seconds until a machine that is not there is given up; a reply may take much longer."""
 SLOW_RETRIES = 6
-"""Most retries after which a try that takes too long is made again: it may be paid for."""
+"""Most retries of tries that may be paid for: they take too long, or their answer is of no use."""
 PASSING = (408, 409, 429)
 """Answers, beside those of 500 and more, that may be others when the call is made again."""
 
@@ -38,9 +39,7 @@ class Line:
         """
         import openai
 
-        # Without a key nothing that the user has set up for OpenAI itself may reach this server.
-        kept_back = () if key else ("Authorization", "OpenAI-Organization", "OpenAI-Project")
-        self.headers: dict[str, Any] = dict.fromkeys(kept_back, openai.Omit())
+        self.headers: dict[str, Any] = _headers(key)
         """What every call has to be made with."""
         timeout = openai.Timeout(endpoint.timeout_s, connect=min(CONNECT_S, endpoint.timeout_s))
         self.client: Any = openai.AsyncOpenAI(
@@ -76,6 +75,21 @@ class Line:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+def _headers(key: str) -> dict[str, Any]:
+    """The key, if any, and that nothing is sent of what the user has set up for OpenAI itself."""
+    import openai
+
+    # The client adds these to every call, and lets them replace the key that it was given.
+    lines = os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n")
+    theirs = [line.partition(":")[0].strip() for line in lines if ":" in line]
+    kept_back = (*theirs, "OpenAI-Organization", "OpenAI-Project")
+    headers: dict[str, Any] = dict.fromkeys(kept_back, openai.Omit())
+    # Put last: of names that differ only in case the last counts.
+    headers.pop("Authorization", None)
+    headers["Authorization"] = f"Bearer {key}" if key else openai.Omit()
+    return headers
 
 
 def _on_time(most_s: float, failed: Callable[[str], None], **settings: Any) -> Any:

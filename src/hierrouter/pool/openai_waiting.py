@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections import Counter
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 QUIET_S = 20.0
 """Seconds without any answer after which it is said what is being waited for."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 8.0
+"""Seconds before the first retry and before late ones: those of the openai client."""
 
 
 class Waiting:
@@ -54,3 +57,8 @@ class Waiting:
             kinds = ", ".join(f"{count} × {kind}" for kind, count in sorted(failed.items()))
             line += f"; tries that failed so far: {kinds}"
         say(line)
+
+
+def pause_s(tries: int) -> float:
+    """Seconds before a call is made again, longer after each of `tries`; calls fall out of step."""
+    return min(FIRST_PAUSE_S * 2.0 ** (tries - 1), LONGEST_PAUSE_S) * random.uniform(0.75, 1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -17,21 +18,28 @@ if TYPE_CHECKING:
 KEPT = "run the same command again: what was answered is kept"
 
 
+class OddAnswerError(UnreachableError):
+    """An answer of no use that may be another when the call is made again."""
+
+
 class Words:
     """Knows one endpoint, and its key so that it is never shown."""
 
-    def __init__(self, spec: ModelSpec, endpoint: Endpoint) -> None:
+    def __init__(self, spec: ModelSpec, endpoint: Endpoint, answered: bool = False) -> None:
         """Reads nothing yet.
 
         Args:
             spec: the model.
             endpoint: where it is served.
+            answered: whether it is known to have answered before.
         """
         self._name, self._model, self._endpoint = spec.name, spec.model, endpoint
         self.served = endpoint.served_name or spec.model
         """What the server calls the model."""
         self.at = f"model {spec.name}: {endpoint.url}"
         """How a complaint begins."""
+        self.answered = answered
+        """Whether it has answered: then address and name are right, and what fails may pass."""
 
     def key(self) -> str:
         """The key, or nothing.
@@ -57,7 +65,9 @@ class Words:
         except openai.APIStatusError as error:
             said = self.quoted(server_said(error))
             line = f"{self.at} refused the call ({said}); {self._remedy(error)}"
-            raise self._kind(error)(line) from error
+            failure = self._kind(error)(line)
+            failure.unpaid = error.status_code == 404
+            raise failure from error
         except openai.APIConnectionError as error:
             tries = tries_of(error.request)
             times = "1 try" if tries == 1 else f"{tries} tries"
@@ -80,8 +90,18 @@ class Words:
         if error.status_code >= 500 or error.status_code in PASSING:
             return UnreachableError
         # Too long, mostly. A model of another name is none of the call's fault.
-        own = error.status_code in (400, 413, 422) and self.served not in server_said(error)
-        return RefusedError if own else HierRouterError
+        if error.status_code in (400, 413, 422) and not self._is_misnamed(error):
+            return RefusedError
+        if not self.answered:
+            return HierRouterError
+        # Where a gateway has lost the server for a while.
+        return OddAnswerError if error.status_code == 404 else UnreachableError
+
+    def _is_misnamed(self, error: Any) -> bool:
+        """Whether a refusal names the model, which never answered by this name."""
+        # Some quote the call, and "this model's" is said of any: served_name may be a plain word.
+        name = rf"(?<![\w./-]){re.escape(self.served)}(?![\w/-]|\.\w|'s\b)"
+        return not self.answered and re.search(name, server_said(error)) is not None
 
     def _remedy(self, error: Any) -> str:
         variable = self._endpoint.api_key_env
@@ -90,8 +110,10 @@ class Words:
                 return "name the environment variable that holds its key in endpoint.api_key_env"
             unset = f"{variable} is not set: " if not self.key() else ""
             return f"{unset}put a valid key into {variable}"
-        if error.status_code in (400, 404) and self.served in server_said(error):
+        if error.status_code in (400, 404) and self._is_misnamed(error):
             return f"set endpoint.served_name to what the server calls {self._model}"
+        if error.status_code == 404 and self.answered:
+            return f"does it still serve {self.served}? look at the server's log, then {KEPT}"
         if error.status_code == 404:
             return (
                 f"is that its base address, up to and including /v1, and does it serve "
@@ -107,11 +129,26 @@ class Words:
 
     def garbage(self, text: str, wanted: str) -> HierRouterError:
         """What to raise where an answer is no `wanted`."""
+        quoted = self.quoted(text)[:120] or "nothing"
+        line = f"{self.at} answered with what is no {wanted} ({quoted})"
+        if self.answered:
+            return OddAnswerError(f"{line}; look at the server's log, then {KEPT}")
         return HierRouterError(
-            f"{self.at} answered with what is no {wanted} "
-            f"({self.quoted(text)[:120] or 'nothing'}); is it the base address of an "
-            "OpenAI-compatible server, up to and including /v1?"
+            f"{line}; is it the base address of an OpenAI-compatible server, up to and including "
+            "/v1?"
         )
+
+    def uncounted(self) -> HierRouterError:
+        """What to raise where an answer has no `usage`."""
+        line = (
+            f"{self.at} answers without `usage`, and what is not counted cannot be priced; let the "
+            "server report it"
+        )
+        return OddAnswerError(f"{line}, then {KEPT}") if self.answered else HierRouterError(line)
+
+    def broken_off(self, how: str) -> OddAnswerError:
+        """What to raise where the server gave a reply up."""
+        return OddAnswerError(f"{self.at} broke a reply off ({how}); {KEPT}")
 
     def quoted(self, text: str) -> str:
         """What a server said, in one short line and without the key, should it repeat that."""

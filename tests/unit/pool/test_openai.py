@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import signal
 import socket
@@ -11,11 +12,14 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from tests.unit.conftest import completion
 
 from hierrouter.config import ModelSpec
 from hierrouter.errors import ConfigError, HierRouterError, RefusedError, UnreachableError
+from hierrouter.pool import openai_waiting
 from hierrouter.pool.openai_backend import HOPELESS, OpenAIBackend
 from hierrouter.pool.openai_line import SLOW_RETRIES
+from hierrouter.pool.openai_words import OddAnswerError
 
 DEADLINE = 60
 """Seconds after which a test that hangs has failed; nothing waits so long."""
@@ -40,8 +44,9 @@ def opened(endpoint):
 
 @pytest.fixture(autouse=True)
 def no_settings_of_the_user(monkeypatch):
-    for name in ("OPENAI_API_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "ENDPOINT_KEY"):
-        monkeypatch.delenv(name, raising=False)
+    for name in ("API_KEY", "ORG_ID", "PROJECT_ID", "CUSTOM_HEADERS"):
+        monkeypatch.delenv(f"OPENAI_{name}", raising=False)
+    monkeypatch.delenv("ENDPOINT_KEY", raising=False)
 
 
 def ask(backend, *prompts, limit=5, on_reply=None):
@@ -547,7 +552,7 @@ def test_a_reply_that_a_filter_cut_is_known_by_it(endpoint, opened):
 @pytest.mark.parametrize("reason", ["abort", "error"])
 def test_a_reply_that_the_server_gave_up_is_none(endpoint, opened, reason):
     endpoint.play = lambda call: call.complete("Half a", finish=reason)
-    assert f"broke a reply off (finish_reason {reason})" in failure(opened(), UnreachableError)
+    assert f"broke a reply off (finish_reason {reason})" in failure(opened(), OddAnswerError)
 
 
 # Answers that are none.
@@ -566,6 +571,11 @@ def test_a_reply_that_the_server_gave_up_is_none(endpoint, opened, reason):
         ('{"choices": [{"message": {"content": ["x"]}}]}', "application/json"),
         ('{"error": {"message": "no such thing"}}', "application/json"),
         ('{"choices": [{"message": {"content": "x"}}], "usage": {}}', "application/json"),
+        *(
+            (json.dumps(completion({"content": "x"}, counted)), "application/json")
+            for counted in ((3 * 10**9, 1), (7, 3 * 10**9), (-1, 3), (7, -1), (math.inf, 1))
+        ),
+        ("[" * 100_000, "application/json"),
     ],
 )  # fmt: skip
 def test_an_answer_that_is_no_completion_is_quoted(endpoint, opened, body, kind):
@@ -616,11 +626,124 @@ def test_a_refusal_that_lasts_is_not_repeated_and_says_what_to_do(
     assert len(endpoint.calls) == 1
 
 
+REPEATED = "{'model': 'org/m', 'max_tokens': 5}: too long"
+"""What a server may say that quotes the call."""
+
+
+@pytest.mark.parametrize(
+    ("served", "words"),
+    [
+        ("model", "This model's maximum context length is 4096 tokens"),
+        ("llama", "llama-3 and org/llama take 4096 tokens"),
+        ("llama", "llama.cpp takes 4096 tokens"),
+    ],
+)
+def test_a_refusal_that_only_seems_to_name_the_model_is_the_calls_own(
+    endpoint, opened, served, words
+):
+    endpoint.play = lambda call: call.refuse(400, words)
+    line = failure(opened(served_name=served), RefusedError)
+    assert line.endswith("pool.prompts.max_context_tokens")
+
+
+@pytest.mark.parametrize("words", ["no llama.", "No such model: llama", "`llama` is unknown"])
+def test_a_first_refusal_that_names_the_model_is_of_all_calls(endpoint, opened, words):
+    endpoint.play = lambda call: call.refuse(400, words)
+    assert "set endpoint.served_name to" in failure(opened(served_name="llama"))
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_model_that_has_answered_refuses_single_calls_whatever_it_says(endpoint, opened, status):
+    endpoint.play = lambda call: call.refuse(status, REPEATED)
+    assert failure(opened(answered=True), RefusedError).endswith("max_context_tokens")
+    endpoint.play = lambda call: (
+        call.refuse(status, REPEATED) if call.prompt == "hi" else call.complete()
+    )
+    backend = opened()
+    ask(backend, "a")
+    assert failure(backend, RefusedError).endswith("max_context_tokens")
+
+
 def test_a_prompt_that_is_too_long_is_not_repeated_and_is_its_own_fault(endpoint, opened):
     endpoint.play = lambda call: call.refuse(400, "maximum context length is 512")
     line = failure(opened(retries=5), RefusedError)
     assert "refused the call (400: maximum context length is 512); " in line
     assert line.endswith("pool.prompts.max_context_tokens")
+    assert len(endpoint.calls) == 1
+
+
+# Answers of no use now and then, from a server that has answered.
+
+ODD = {
+    "page": lambda call: call.answer("<html>Back soon</html>", kind="text/html"),
+    "failed": lambda call: call.answer({"error": {"message": "upstream"}}),
+    "uncounted": lambda call: call.complete(usage=None),
+    "aborted": lambda call: call.complete("Half a", finish="abort"),
+    "gone": lambda call: call.refuse(404, "<h1>Not Found</h1>"),
+}
+
+
+@pytest.fixture
+def no_pauses(monkeypatch):
+    monkeypatch.setattr(openai_waiting, "FIRST_PAUSE_S", 0.0)
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_an_odd_answer_is_asked_for_again(endpoint, opened, no_pauses, odd):
+    endpoint.play = lambda call: (
+        ODD[odd](call) if len(endpoint.calls) in (2, 3) else call.complete()
+    )
+    backend = opened(retries=2)
+    assert [made.reply for word in "ab" for made in ask(backend, word)] == ["A", "B"]
+    assert len(endpoint.calls) == 4
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_odd_answers_that_last_may_yet_pass(endpoint, opened, no_pauses, odd):
+    endpoint.play = ODD[odd]
+    line = failure(opened(answered=True, retries=8), OddAnswerError)
+    assert line.endswith("run the same command again: what was answered is kept")
+    # What may have been paid for is made again fewer times.
+    assert len(endpoint.calls) == 1 + (8 if odd == "gone" else SLOW_RETRIES)
+
+
+@pytest.mark.parametrize("odd", ["page", "failed", "uncounted", "gone"])
+def test_a_server_that_never_answered_is_taken_at_its_word(endpoint, opened, odd):
+    endpoint.play = ODD[odd]
+    failure(opened(retries=8))
+    assert len(endpoint.calls) == 1
+
+
+def test_an_odd_answer_is_not_asked_for_again_when_no_more_calls_are_wanted(endpoint, opened):
+    backend = opened(answered=True, retries=8)
+
+    def play(call):
+        backend.stop()
+        ODD["page"](call)
+
+    endpoint.play = play
+    failure(backend, OddAnswerError)
+    assert len(endpoint.calls) == 1
+
+
+def test_odd_answers_are_not_met_in_silence(endpoint, opened, no_pauses, said):
+    def play(call):
+        if len(endpoint.calls) <= 2:
+            ODD["page"](call)
+        else:
+            said.wait_for("failed so far: 2 × odd answer\n")
+            call.complete()
+
+    endpoint.play = play
+    assert ask(opened(answered=True, retries=2, quiet_s=0.01), "a")[0].reply == "A"
+
+
+@pytest.mark.parametrize("status", [401, 402, 403])
+def test_a_model_that_answered_and_then_wants_another_key_is_left_and_not_asked_again(
+    endpoint, opened, status
+):
+    endpoint.play = lambda call: call.refuse(status)
+    failure(opened(answered=True, retries=5), UnreachableError)
     assert len(endpoint.calls) == 1
 
 
@@ -640,14 +763,35 @@ def test_without_a_key_nothing_of_the_users_is_sent(endpoint, opened, monkeypatc
     monkeypatch.setenv("OPENAI_ADMIN_KEY", KEY)
     monkeypatch.setenv("OPENAI_ORG_ID", "org-mine")
     monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-mine")
-    backend = opened(api_key_env=variable)
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", THEIRS)
+    for sent in all_sent(endpoint, opened(api_key_env=variable)):
+        assert sent["Authorization"] is None
+        assert not any(each in str(sent) for each in (KEY, "mine"))
+
+
+@pytest.mark.parametrize("spelling", ["Authorization", "authorization"])
+def test_with_a_key_nothing_else_of_the_users_is_sent(endpoint, opened, monkeypatch, spelling):
+    monkeypatch.setenv("ENDPOINT_KEY", KEY)
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-mine")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-mine")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", f"{spelling}: Bearer mine\n{THEIRS}")
+    for sent in all_sent(endpoint, opened(api_key_env="ENDPOINT_KEY")):
+        assert sent.get_all("Authorization") == [f"Bearer {KEY}"]
+        assert "mine" not in str(sent)
+
+
+THEIRS = "X-Gateway: mine\nAUTHORIZATION: Bearer mine\nopenai-project: mine\nno header of mine"
+"""Headers that the user has set up for OpenAI itself."""
+
+
+def all_sent(endpoint, backend):
+    """The headers of a call and of a question for the models."""
     ask(backend, "hi")
     endpoint.play = lambda call: call.answer({"object": "list", "data": []})
     backend.listed_models()
-    for call in endpoint.calls:
-        sent = str(call.headers)
-        assert call.headers["Authorization"] is None
-        assert not any(each in sent for each in (KEY, "org-mine", "proj-mine"))
+    sent = [call.headers for call in endpoint.calls]
+    assert len(sent) == 2
+    return sent
 
 
 @pytest.mark.parametrize("status", [200, 401, 500])

@@ -19,6 +19,7 @@ import orjson
 from hierrouter.errors import HierRouterError, RefusedError, UnreachableError
 from hierrouter.pool.backend import Completion
 from hierrouter.pool.live.backend import Prompt
+from hierrouter.pool.openai_answer import UNREADABLE, counts
 from hierrouter.pool.openai_backend import estimated_tokens
 from hierrouter.pool.openai_line import CONNECT_S
 from hierrouter.pool.openai_words import Words
@@ -38,10 +39,6 @@ BEYOND = 16
 """Pieces more than tokens were asked for, beyond which a server is taken to go on for ever."""
 ABSURD = 1000
 """A server that counts so many times what a call can take does not count."""
-MOST_TOKENS = 10**9
-"""Of one call; a server that counts more does not count."""
-UNREADABLE = (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError)
-"""What reading an answer of another form raises."""
 LONGEST_LINE = 1 << 20
 """Bytes of one event, beyond which it is no chat completion."""
 LONGEST_ANSWER = 16 << 20
@@ -371,10 +368,7 @@ def _proxy_for(url: str) -> str | None:
 
 def _counts(usage: Any) -> tuple[int, int]:
     """Tokens read and written, as a server counts them."""
-    found = int(usage["prompt_tokens"]), int(usage["completion_tokens"])
-    if min(found) < 0 or max(found) > MOST_TOKENS:
-        raise ValueError(f"usage is {usage}")
-    return found
+    return counts(usage["prompt_tokens"], usage["completion_tokens"])
 
 
 def _json(data: bytes) -> Any:

@@ -1,0 +1,75 @@
+"""What a chat completion says, as far as it can be stored and priced."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from hierrouter.pool.backend import Completion
+
+if TYPE_CHECKING:
+    from hierrouter.pool.openai_words import Words
+
+MOST_TOKENS = 10**9
+"""Of one call; a server that counts more does not count."""
+ENDS = {reason: reason for reason in ("length", "content_filter")}
+"""How a reply may end before its own end."""
+UNREADABLE = (
+    *(AttributeError, IndexError, KeyError, TypeError, ValueError),
+    *(OverflowError, RecursionError),
+)
+"""What reading an answer of another form raises."""
+
+
+def completion_of(answer: Any, words: Words) -> Completion:
+    """What a server answered to a call.
+
+    Args:
+        answer: the raw response of the openai client.
+        words: of the server.
+
+    Raises:
+        OddAnswerError: the server broke the reply off; or it has answered before, and this is no
+            completion or has no `usage`.
+        HierRouterError: it never answered, and this is no completion or has no `usage`.
+    """
+    try:
+        body = answer.parse()
+        choice = body.choices[0]
+        # A model that still reasons at its limit has no content.
+        reply = _writable(choice.message.content or "").strip()
+        told = [each.logprob for each in (choice.logprobs and choice.logprobs.content) or ()]
+        if choice.finish_reason in ("abort", "error"):
+            raise words.broken_off(f"finish_reason {choice.finish_reason}")
+        if body.usage is None:
+            raise words.uncounted()
+        tokens_in, tokens_out = counts(body.usage.prompt_tokens, body.usage.completion_tokens)
+        return Completion(
+            reply=reply,
+            tokens_in=tokens_in,
+            tokens_out=tokens_out,
+            finish_reason=ENDS.get(choice.finish_reason, "stop"),
+            # Of the try that succeeded: waits after a refusal say nothing about the model.
+            latency_s=answer.elapsed.total_seconds(),
+            logprob_mean=sum(told) / len(told) if told else math.nan,
+            logprob_min=min(told, default=math.nan),
+        )
+    except UNREADABLE as error:
+        raise words.garbage(answer.text, "chat completion") from error
+
+
+def counts(tokens_in: Any, tokens_out: Any) -> tuple[int, int]:
+    """Tokens read and written, as a server counts them.
+
+    Raises:
+        TypeError, ValueError, OverflowError: they are no numbers, or no call can take so many.
+    """
+    found = int(tokens_in), int(tokens_out)
+    if min(found) < 0 or max(found) > MOST_TOKENS:
+        raise ValueError(f"usage is {found}")
+    return found
+
+
+def _writable(text: str) -> str:
+    """A text that can be stored: JSON may hold half of a character, which no encoding has."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
