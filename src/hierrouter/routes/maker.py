@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 PROBED = 4
 """Calls of an endpoint that are made first, where there is a budget, to see what it counts."""
+AROUND = 2
+"""Most tokens that a tokenizer puts around a prompt by itself, where no chat template does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,10 @@ class Maker:
         """
         self._tree, self._config, self._most = tree, config, max_dollars
         self._backends: dict[str, Backend] = {}
+        # By weights, which members of one model share.
         self._longer: dict[str, float] = {}
+        self._answered: set[str] = set()
+        self._silent: dict[str, int] = {}
         self._spare = {node.key: node for node in spare}
         self.commits = Commits(tree)
         """Adds the nodes to the tree."""
@@ -162,7 +167,16 @@ class Maker:
             raise refusal
 
     def _has_answered(self, weights: str) -> bool:
-        """Whether the tree holds a reply of these weights."""
+        """Whether the tree holds a reply of these weights; looked up once for each commit."""
+        held = len(self._tree.nodes)
+        if weights not in self._answered and self._silent.get(weights, 0) != held:
+            if self._is_held(weights):
+                self._answered.add(weights)
+            else:
+                self._silent[weights] = held
+        return weights in self._answered
+
+    def _is_held(self, weights: str) -> bool:
         ids = [query.query_id for query in self._tree.queries]
         return any(
             self._made(branch.spec)["weights"] == weights
@@ -185,7 +199,8 @@ class Maker:
             answered.add(position)
             if self._most is not None:
                 longer = completion.tokens_in / max(backend.count_tokens(of.prompt), 1)
-                self._longer[spec.name] = max(self._longer.get(spec.name, 1.0), longer)
+                weights = self._made(spec)["weights"]
+                self._longer[weights] = max(self._longer.get(weights, 1.0), longer)
             for call in of.calls:
                 on_node(call, _node(call, of.key, completion, backend))
 
@@ -197,16 +212,14 @@ class Maker:
         """How many of these calls, from the first, are paid for if all run to their limit."""
         if self._most is None:
             return len(asked)
-        spec = asked[0].calls[0].spec
+        weights = self._made(asked[0].calls[0].spec)["weights"]
         # What an endpoint counts is not known before its first replies.
-        unknown = backend.device == "endpoint" and spec.name not in self._longer
+        unknown = backend.device == "endpoint" and weights not in self._longer
+        longer = self._longer.get(weights, 1.0)
         dearest = accumulate(
             call_cost(
                 each.calls[0].spec.rate,
-                math.ceil(
-                    backend.count_tokens(each.prompt)
-                    * self._longer.get(each.calls[0].spec.name, 1.0)
-                ),
+                AROUND + math.ceil(backend.count_tokens(each.prompt) * longer),
                 each.limit,
             )
             for each in asked

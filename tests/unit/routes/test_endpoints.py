@@ -285,6 +285,31 @@ def test_a_server_that_is_away_holds_up_only_what_needs_it(world, queries, endpo
     assert not (asked(endpoint) - before).keys() & {key for key in before if key[0] == "org/B"}
 
 
+def test_a_server_that_answered_and_then_talks_nonsense_holds_up_only_what_needs_it(
+    world, queries, endpoint, said
+) -> None:
+    good = Counter[str]()
+
+    def play(call) -> None:
+        model = call.said["model"]
+        if model == "org/A" and good[model] == 5:
+            call.answer("<html>Back soon</html>", kind="text/html")
+        else:
+            good[model] += 1
+            answer(call)
+
+    endpoint.play = play
+    config = pool(world, endpoint.url, endpoint={"concurrency": 1})
+    with pytest.raises(UnreachableError, match=r"no chat completion .*\(32 nodes are left\)$"):
+        world.record(config, queries)
+    # Three analyses and two answers of A, what B makes without it, and what it makes of the three.
+    assert len(RouteTree(world.tree).nodes) == 3 + 2 + 3 * 8 + 3
+    assert "A is left for now; what others can do goes on" in said.getvalue()
+    endpoint.play = answer
+    world.record(config, queries)
+    assert len(RouteTree(world.tree).nodes) == NODES
+
+
 # A store that fails.
 
 
@@ -337,6 +362,17 @@ def test_a_server_that_counts_far_more_than_estimated_exceeds_no_budget_but_by_i
     cost = sum(0.001 * (node.tokens_in + node.tokens_out) / 1000 for node in nodes.values())
     assert len(nodes) == 12
     assert cost == pytest.approx(12 * 4.001e-3)
+
+
+def test_members_of_one_served_model_share_what_its_first_calls_show(
+    world, queries, endpoint
+) -> None:
+    endpoint.play = lambda call: call.complete("x", (4000, 1))
+    steps = member(world, "B", endpoint.url, model="org/A", instruction="Think.")
+    config = world.pool(member(world, "A", endpoint.url), steps)
+    collect_routes(config, queries, world.tree, max_dollars=0.05)
+    assert {place.models for place in RouteTree(world.tree).nodes} >= {("A",), ("B",)}
+    assert len(endpoint.calls) == 12  # of 4.001e-3 dollars
 
 
 @pytest.mark.parametrize("made", [pool, apart])
