@@ -16,7 +16,7 @@ Lane = tuple[int, str]
 
 
 def servers_of(pool: PoolConfig) -> dict[str, str]:
-    """Who answers for each model, by its name, as `Recorder` asks them.
+    """Who answers for each model, by its name: `HERE`, or the name of a model that its server has.
 
     Models at one address are asked one after another, and so are models with the same weights,
     which share generations; one of them stands for all.

@@ -11,6 +11,7 @@ from hierrouter.pool.openai_backend import OpenAIBackend
 from hierrouter.progress import Progress, say
 from hierrouter.routes.asking import side_by_side
 from hierrouter.routes.calls import WHOLE, Part, branches, stages, unit_numbers, units
+from hierrouter.routes.lanes import HERE, servers_of
 from hierrouter.routes.maker import Maker
 from hierrouter.routes.nodes import NodeKey
 from hierrouter.routes.orphans import take_out_orphans
@@ -112,7 +113,7 @@ class Recorder:
         work = sum(call.work for call in missing)
         with Progress("recording", len(missing), "nodes", work=work) as progress:
             for groups in _depth_by_depth(stages(missing, weights)):
-                for lanes in self._lanes(groups, weights):
+                for lanes in self._lanes(groups):
                     side_by_side([self._recording(lane, numbers, progress) for lane in lanes])
         left = sum(call.place not in tree.nodes and not self._is_refused(call) for call in missing)
         if self._unreachable is not None:
@@ -124,9 +125,7 @@ class Recorder:
                 "the same command goes on from there"
             )
 
-    def _lanes(
-        self, groups: list[list[Call]], weights: Mapping[str, str]
-    ) -> Iterator[list[list[list[Call]]]]:
+    def _lanes(self, groups: list[list[Call]]) -> Iterator[list[list[list[Call]]]]:
         """Groups of one depth as lanes that may run side by side: first these, then those.
 
         A lane is groups that follow on each other. Models in this process do, for its memory; so
@@ -140,18 +139,13 @@ class Recorder:
         here = [group for group in groups if group[0].spec.endpoint is None]
         if here:
             yield [here]
-        lanes: list[tuple[set[str], list[list[Call]]]] = []
+        servers = servers_of(self._config)
+        lanes: dict[str, list[list[Call]]] = {}
         for group in groups:
-            spec = group[0].spec
-            if spec.endpoint is None:
-                continue
-            marks, joined = {weights[spec.name], spec.endpoint.url}, [group]
-            for lane in [lane for lane in lanes if lane[0] & marks]:
-                lanes.remove(lane)
-                marks, joined = marks | lane[0], lane[1] + joined
-            lanes.append((marks, joined))
+            if (server := servers[group[0].spec.name]) != HERE:
+                lanes.setdefault(server, []).append(group)
         if lanes:
-            yield [joined for _, joined in lanes]
+            yield [*lanes.values()]
 
     def _recording(
         self, groups: list[list[Call]], numbers: Mapping[str, int], progress: Progress
