@@ -23,10 +23,11 @@ from hierrouter.routes.costs import call_cost
 from hierrouter.routes.embed import replies_of
 from hierrouter.routes.journal import Recording
 from hierrouter.routes.lock import sole_writer
+from hierrouter.routes.made import refuse_other_models
 from hierrouter.routes.maker import Maker
 from hierrouter.routes.orphans import take_out_orphans
 from hierrouter.routes.scores import expected_of, read_scores, reply_digest, score_tree
-from hierrouter.routes.tree import RouteTree, read_recorded, refuse_other_models
+from hierrouter.routes.tree import RouteTree, read_recorded
 from hierrouter.routes.vectors import Vectors
 from hierrouter.routes.views import state_of, texts_of
 

@@ -15,10 +15,10 @@ from hierrouter.routes.calls import WHOLE, Call, Part, planned_calls, ranks, uni
 from hierrouter.routes.costs import call_cost
 from hierrouter.routes.estimate import loading_seconds
 from hierrouter.routes.lanes import servers_of
+from hierrouter.routes.made import made_with, refuse_other_pool
 from hierrouter.routes.measured import Measured, asked, signature
 from hierrouter.routes.nodes import NodeKey
 from hierrouter.routes.storage import node_bytes, texts_after
-from hierrouter.routes.tree import made_with, refuse_other_pool
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence

@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from hierrouter.catalogue import READ_MORE
 from hierrouter.config import PoolConfig
 from hierrouter.data.queries import Query, digest_queries, read_queries, write_queries
 from hierrouter.errors import ConfigError, DamagedFileError, HierRouterError
 from hierrouter.files import claim_folder, read_json, sha256_text, write_json
-from hierrouter.pool.open import identity
 from hierrouter.routes.encoder import encoder_identity
+from hierrouter.routes.made import identities_of, made_with, refuse_other_pool
 from hierrouter.routes.nodes import name_of
 from hierrouter.routes.quotes import Quotes
 from hierrouter.routes.restore import restore_queries
@@ -81,7 +80,7 @@ class RouteTree:
         """
         claim_folder(folder, "tree.json")
         before = read_recorded(folder) if (folder / "tree.json").exists() else {}
-        identities = _identities(pool, before["made"]["models"] if before else {})
+        identities = identities_of(pool, before["made"]["models"] if before else {})
         made = made_with(pool, identities)
         present = _present_queries(folder)
         if before:
@@ -312,24 +311,6 @@ def read_retired(folder: Path) -> list[Query]:
         ) from None
 
 
-def _identities(pool: PoolConfig, known: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """What each model is here and now; `known` is what a tree knows them by."""
-    return {
-        spec.name: identity(spec, known.get(spec.name, {}).get("weights"))
-        for spec in (*pool.models, *pool.references)
-    }
-
-
-def refuse_other_models(tree: RouteTree, pool: PoolConfig) -> None:
-    """Makes sure that the models of `pool` are here what `tree` was recorded with.
-
-    Raises:
-        ConfigError: weights, settings or limits differ.
-    """
-    made = tree.info["made"]
-    refuse_other_pool(tree.folder, made, made_with(pool, _identities(pool, made["models"])))
-
-
 def pool_of(folder: Path, pool: PoolConfig) -> PoolConfig:
     """The pool that goes with the tree in `folder`: the config's, or, if that is open, the tree's.
 
@@ -361,57 +342,3 @@ def refuse_other_members(folder: Path, pool: PoolConfig) -> None:
             "{} is the tree of {}, the config's pool is {}; take the config that it was recorded "
             "with".format(folder, *described)
         )
-
-
-def made_with(pool: PoolConfig, identities: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """What replies depend on: a tree refuses another one."""
-    return {
-        "prompts": pool.prompts.model_dump(mode="json"),
-        "models": {
-            spec.name: {
-                "weights": identities[spec.name]["weights_digest"],
-                "generation": identities[spec.name]["generation"],
-                "instruction": spec.instruction,
-                "limits": spec.limits.model_dump(mode="json"),
-            }
-            for spec in (*pool.models, *pool.references)
-        },
-    }
-
-
-def refuse_other_pool(folder: Path, earlier: dict[str, Any], now: dict[str, Any]) -> None:
-    """Makes sure that replies made as `now` says may stand beside those of the tree in `folder`.
-
-    Args:
-        folder: the tree.
-        earlier: `made` of its tree.json.
-        now: `made` of what is to be recorded or added.
-
-    Raises:
-        ConfigError: prompts, weights, settings or limits differ.
-    """
-    if not earlier["models"].keys() & now["models"].keys():
-        raise ConfigError(
-            f"{folder} was recorded with other models ({', '.join(earlier['models'])}); name "
-            "another folder"
-        )
-    if earlier["prompts"] != now["prompts"]:
-        raise ConfigError(
-            f"{folder} was recorded with other pool.prompts; name another folder or restore them"
-        )
-    for name, model in now["models"].items():
-        before = earlier["models"].get(name)
-        if before is None or before == model:
-            continue
-        what = next(key for key in model if model[key] != before[key])
-        origin = f" ({READ_MORE} says where weights come from)" if what == "weights" else ""
-        raise ConfigError(
-            f"{folder} was recorded with other {what} of model {name} "
-            f"({_short(before[what])}, now {_short(model[what])}); "
-            f"name another folder, or give the changed model another name{origin}"
-        )
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else text[:57] + "..."

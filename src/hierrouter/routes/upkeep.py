@@ -15,6 +15,7 @@ from hierrouter.progress import Progress, say
 from hierrouter.routes.embed import read_bytes
 from hierrouter.routes.journal import merge_journals
 from hierrouter.routes.lock import sole_writer
+from hierrouter.routes.made import refuse_other_pool
 from hierrouter.routes.nodes import NodeKey, NodeWriter, name_of
 from hierrouter.routes.scores import score_tree
 from hierrouter.routes.store import NodeStore
@@ -25,7 +26,6 @@ from hierrouter.routes.tree import (
     read_info,
     read_recorded,
     read_retired,
-    refuse_other_pool,
     withheld_tasks,
 )
 
