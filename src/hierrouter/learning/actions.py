@@ -25,6 +25,21 @@ ROLES: tuple[Role, Role] = ("analyze", "solve")
 """Names of the roles, by number."""
 
 
+TIE = 1e-4
+"""Scores (log-probabilities, or beliefs) that differ by no more are equal: that much may come of
+single precision, whose last digits depend on the processor and on where arrays lie."""
+
+
+def best_of(scores: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The best of each row, and of several that are equally good the first.
+
+    Args:
+        scores: N x K; minus infinity for what is not possible.
+    """
+    chosen: NDArray[np.int64] = (scores >= scores.max(axis=1, keepdims=True) - TIE).argmax(axis=1)
+    return chosen
+
+
 def action_name(action: int, models: Sequence[str]) -> str:
     """What people read of an action, such as "A solve"."""
     if action == 2 * len(models):

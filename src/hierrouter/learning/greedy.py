@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from hierrouter.learning.actions import SOLVE
+from hierrouter.learning.actions import SOLVE, best_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,7 +73,7 @@ def walk(router: Router, contexts: Contexts, alphas: Sequence[float]) -> Walks:
             each_alpha[going],
             contexts.masks(at),
         )
-        action = scores.argmax(axis=1)
+        action = best_of(scores)
         model, solve = action // 2, action % 2 == SOLVE
         accept = model == contexts.models
         call = np.flatnonzero(~accept)
@@ -108,8 +108,7 @@ def walk(router: Router, contexts: Contexts, alphas: Sequence[float]) -> Walks:
 def choice(router: Router, contexts: Contexts, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """Whose answer is returned in B contexts with answers in hand: the one believed in most."""
     belief = router.policy.believed(contexts.state[rows], contexts.stage[rows])
-    chosen: NDArray[np.int64] = np.where(contexts.hand[rows], belief, -np.inf).argmax(axis=1)
-    return chosen
+    return best_of(np.where(contexts.hand[rows], belief, -np.inf))
 
 
 def rewards_of(router: Router, contexts: Contexts, alphas: Sequence[float]) -> NDArray[np.float64]:

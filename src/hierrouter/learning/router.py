@@ -24,7 +24,7 @@ from hierrouter.files import (
     write_json,
     write_text,
 )
-from hierrouter.learning.actions import action_count, allowed_actions
+from hierrouter.learning.actions import action_count, allowed_actions, best_of
 from hierrouter.learning.heads import Heads
 from hierrouter.learning.policy import Policy, PolicyName, policy_from
 from hierrouter.learning.stages import Stages, too_many_stages
@@ -307,7 +307,7 @@ class Router:
         state = self.policy.state(query, query)
         start, spent = np.zeros(len(query), dtype=np.int64), np.zeros(len(query))
         alphas = np.full(len(query), alpha, dtype=np.float64)
-        first = self.state_scores(state, start, spent, alphas).argmax(axis=1)
+        first = best_of(self.state_scores(state, start, spent, alphas))
         quality, cost = self.policy.predicted(state, start)
         reward = quality.astype(np.float64) - alpha * cost
         return np.asarray(reward[np.arange(len(first)), first], dtype=np.float64)

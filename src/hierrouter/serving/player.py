@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 import numpy as np
 
 from hierrouter.errors import DamagedFileError, HierRouterError, RefusedError
-from hierrouter.learning.actions import ROLES, SOLVE, action_name
+from hierrouter.learning.actions import ROLES, SOLVE, action_name, best_of
 from hierrouter.pool.backend import Completion
 from hierrouter.pool.live.backend import WindowError
 from hierrouter.pool.live.member import Bill
@@ -235,7 +235,7 @@ class Player:
         if others:
             stage, seen = self._stage(play), play.hand.shown(self.router.stages.most_answers)
             belief = self.router.beliefs(play.query[None], play.context[None], stage, seen)
-            model = int(belief[0].argmax())
+            model = int(best_of(belief)[0])
         answer = play.hand[model]
         self._return(play.route, answer)
         play.route.asking = ""
@@ -269,7 +269,7 @@ class Player:
             return row
 
         found = scores(possible)
-        action = int(found.argmax())
+        action = int(best_of(found[None])[0])
         if not np.isfinite(found[action]):
             raise DamagedFileError(
                 "the router's weights give no decision here; copy the router again or train it anew"
@@ -277,7 +277,7 @@ class Player:
         wished = action
         if dead:
             asked_for = await self._possible.wished(play, dead, possible)
-            wished = int(scores(asked_for).argmax())
+            wished = int(best_of(scores(asked_for)[None])[0])
         order = [int(each) for each in np.argsort(-found) if np.isfinite(found[each])]
         names = self.router.info.models
         accepts = action == 2 * len(names)

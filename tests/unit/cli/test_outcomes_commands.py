@@ -70,7 +70,7 @@ def test_a_router_from_outcomes_finds_who_is_good_at_what(
     assert reward["router"] > reward["best_single"] + 0.2
     said = hierrouter("register", "--router", router, "--evaluation", evaluation, "--tree", tree)
     assert said.code == 0, said.err
-    assert "registered as models:/hierrouter/1" in " ".join(said.err.split())
+    assert "registered as models:/outcomes/1" in " ".join(said.err.split())
     asked = hierrouter("ask", "a law question", "--router", router)
     assert asked.code == 2
     assert "nothing to call for vendor-" in asked.line

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -197,6 +198,14 @@ def test_one_fold_alone_cannot_be_cross_fitted(trained, tmp_path) -> None:
         measure(alone, judged, EVALUATION, workshop=workshop)
 
 
+def numbers(value: Any) -> list[float]:
+    """All numbers in nested parts of metrics, in order."""
+    if isinstance(value, dict | list):
+        parts = value.values() if isinstance(value, dict) else value
+        return [number for part in parts for number in numbers(part)]
+    return [float(value)]
+
+
 def test_a_whole_evaluation_tells_all_of_it(trained, tmp_path) -> None:
     tree, router = trained
     out = evaluate_router(EVALUATION, tree, router, tmp_path / "evaluation")
@@ -239,6 +248,12 @@ def test_a_whole_evaluation_tells_all_of_it(trained, tmp_path) -> None:
     stamps = {file: file.stat().st_mtime_ns for file in (out / "routers").rglob("router.json")}
     assert len(stamps) == 1 + 2 + 5 * 4 + 2 * 4
     again = read_json(evaluate_router(EVALUATION, tree, router, out) / "metrics.json")
+    # Predictions are of single precision, and their last digits not the same wherever arrays lie.
+    foretold = [
+        [*numbers(part.pop("calibration")), *numbers(part["cross_fitted"].pop("calibration"))]
+        for part in (again, metrics)
+    ]
+    np.testing.assert_allclose(*foretold, atol=1e-5)
     assert again == metrics
     assert all(file.stat().st_mtime_ns == stamp for file, stamp in stamps.items())
 

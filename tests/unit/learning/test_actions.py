@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hierrouter.learning.actions import action_count, allowed_actions
+from hierrouter.learning.actions import action_count, allowed_actions, best_of
 
 
 @pytest.mark.parametrize("models", [1, 2, 5])
@@ -35,3 +35,17 @@ def test_the_allowed_routes_are_those_that_outcomes_list(make_outcomes) -> None:
         assert walks == set(outcomes.routes(moves).paths)
         solves = np.flatnonzero(allowed[:, 1::2].any(axis=1)) + 1
         assert {len(path) for path in walks} == set(solves.tolist())
+
+
+def test_what_differs_by_rounding_alone_is_equal_and_the_first_is_taken() -> None:
+    never = -np.inf
+    scores = np.array(
+        [
+            [never, -1.0, -1.0 + 1e-6, -3.0],
+            [never, -1.0 + 1e-6, -1.0, -3.0],
+            [-1.0, -1.0 + 1e-3, never, never],
+            [never, never, never, -50.0],
+        ],
+        np.float32,
+    )
+    assert best_of(scores).tolist() == [1, 1, 1, 3]

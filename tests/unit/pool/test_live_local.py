@@ -69,7 +69,8 @@ def test_many_callers_get_the_recorded_replies_piece_by_piece(live) -> None:
         assert len(pieces) > 1
         assert (last.tokens_in, last.tokens_out) == (known.tokens_in, known.tokens_out)
         assert last.finish_reason == known.finish_reason
-        assert last.logprob_mean == pytest.approx(known.logprob_mean, abs=1e-3)
+        # Beside other prompts sums end in other digits; how much so, the processor says.
+        assert last.logprob_mean == pytest.approx(known.logprob_mean, abs=1e-2)
 
 
 @pytest.mark.parametrize("live", KINDS, indirect=True)
