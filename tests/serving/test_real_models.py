@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import openai
 import pytest
+from tests.precision import sums_in_bfloat16
 from tests.routers import arbitrary_router
 from tests.transformers_server import Served
 
@@ -88,7 +89,7 @@ def test_many_at_once_get_what_the_recorder_would_get(client) -> None:
     # decide a near-tie: from there on a reply goes another way.
     replies = [answer.choices[0].message.content for answer in answers]
     same = [reply == known.reply for reply, known in zip(replies, expected, strict=True)]
-    assert sum(same) >= len(QUESTIONS) / 2
+    assert sum(same) >= (len(QUESTIONS) / 2 if sums_in_bfloat16() else len(QUESTIONS))
     for answer, known in zip(answers, expected, strict=True):
         assert answer.choices[0].message.content.split()[:2] == known.reply.split()[:2]
         assert answer.usage.prompt_tokens == known.tokens_in

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from tests.precision import sums_in_bfloat16
 
 from hierrouter.errors import RefusedError
 from hierrouter.pool import openvino_convert
@@ -46,6 +47,11 @@ def started(backend, work):
     return asyncio.run(run())
 
 
+def rounding(backend) -> float:
+    """How far log-probabilities may lie apart where prompts are batched with others."""
+    return 1e-2 if isinstance(backend, OpenVINOLive) and sums_in_bfloat16() else 1e-3
+
+
 async def reply_of(backend, message, limit, pieces=True):
     prompt = backend.prepare([Turn("user", message)])
     return [said async for said in backend.stream(prompt, limit, pieces=pieces)]
@@ -69,8 +75,7 @@ def test_many_callers_get_the_recorded_replies_piece_by_piece(live) -> None:
         assert len(pieces) > 1
         assert (last.tokens_in, last.tokens_out) == (known.tokens_in, known.tokens_out)
         assert last.finish_reason == known.finish_reason
-        # Beside other prompts sums end in other digits; how much so, the processor says.
-        assert last.logprob_mean == pytest.approx(known.logprob_mean, abs=1e-2)
+        assert last.logprob_mean == pytest.approx(known.logprob_mean, abs=rounding(backend))
 
 
 @pytest.mark.parametrize("live", KINDS, indirect=True)
