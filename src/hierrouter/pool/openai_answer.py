@@ -37,7 +37,7 @@ def completion_of(answer: Any, words: Words) -> Completion:
         body = answer.parse()
         choice = body.choices[0]
         # A model that still reasons at its limit has no content.
-        reply = _writable(choice.message.content or "").strip()
+        reply = writable(choice.message.content or "").strip()
         told = [each.logprob for each in (choice.logprobs and choice.logprobs.content) or ()]
         if choice.finish_reason in ("abort", "error"):
             raise words.broken_off(f"finish_reason {choice.finish_reason}")
@@ -70,6 +70,8 @@ def counts(tokens_in: Any, tokens_out: Any) -> tuple[int, int]:
     return found
 
 
-def _writable(text: str) -> str:
-    """A text that can be stored: JSON may hold half of a character, which no encoding has."""
+def writable(text: str) -> str:
+    """A text that can be stored and sent: JSON may hold half of a character; no encoding does."""
+    if text.isascii():
+        return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -19,7 +19,7 @@ import orjson
 from hierrouter.errors import HierRouterError, RefusedError, UnreachableError
 from hierrouter.pool.backend import Completion
 from hierrouter.pool.live.backend import Prompt
-from hierrouter.pool.openai_answer import UNREADABLE, counts
+from hierrouter.pool.openai_answer import UNREADABLE, counts, writable
 from hierrouter.pool.openai_backend import estimated_tokens
 from hierrouter.pool.openai_line import CONNECT_S
 from hierrouter.pool.openai_words import Words
@@ -277,7 +277,7 @@ class EndpointLive:
                 raise UnreachableError(f"{self._words.at} broke a reply off")
             tokens_in, tokens_out = _counts(body["usage"])
             return Completion(
-                reply=_writable(choice["message"].get("content") or "").strip(),
+                reply=writable(choice["message"].get("content") or "").strip(),
                 tokens_in=tokens_in,
                 tokens_out=tokens_out,
                 finish_reason="length" if choice.get("finish_reason") == "length" else "stop",
@@ -350,7 +350,7 @@ class _Streamed:
             self.finish_reason = reason
             if reason in ("abort", "error"):
                 self.failure = f"finish_reason {reason}"
-        text = _writable((choice.get("delta") or {}).get("content") or "")
+        text = writable((choice.get("delta") or {}).get("content") or "")
         if text:
             self.texts.append(text)
             if len(self.texts) > self._most:
@@ -380,13 +380,6 @@ def _json(data: bytes) -> Any:
             return json.loads(data)
         except RecursionError as error:
             raise ValueError("nested too deeply") from error
-
-
-def _writable(text: str) -> str:
-    """A text that can be sent on: JSON may hold half of a character, which no encoding has."""
-    if text.isascii():
-        return text
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _seconds(headers: Any) -> float | None:
