@@ -1,8 +1,8 @@
 """A local Hugging Face model behind OpenVINO GenAI: a processor's own fast way.
 
 Continuous batching with paged keys and values: a reply that ends makes room for the next prompt at
-once, so no row is decoded beyond its end, and prompts that begin alike share that beginning's
-work. Weights are int8 (`openvino_convert`); decoding is greedy and takes no setting from the
+once, so no row is decoded beyond its end, and of prompts that begin alike the beginning is read
+once. Weights are int8 (`openvino_convert`); decoding is greedy and takes no setting from the
 checkpoint but its end tokens.
 """
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from hierrouter.errors import HierRouterError, RefusedError
 from hierrouter.pool.backend import Completion
 from hierrouter.pool.checkpoint import Checkpoint
-from hierrouter.pool.openvino_pipeline import add_request, open_pipeline
+from hierrouter.pool.openvino_pipeline import AT_ONCE, STEP_TOKENS, add_request, open_pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -78,16 +78,16 @@ class OpenVINOBackend:
 
         pipeline, status = self._load(), openvino_genai.GenerationStatus
         started = time.perf_counter()
+        # What begins alike follows on each other.
+        waiting = sorted(range(len(encoded)), key=encoded.__getitem__, reverse=True)
         running: dict[int, Any] = {}
+        done: dict[int, Completion] = {}
         try:
-            with self._failing():
-                for position, (tokens, limit) in enumerate(
-                    zip(encoded, max_new_tokens, strict=True)
-                ):
-                    running[position] = add_request(pipeline, position, tokens, limit, self._stops)
-            done: dict[int, Completion] = {}
-            while running:
+            while waiting or running:
                 with self._failing():
+                    for at in _next(waiting, encoded, AT_ONCE - len(running)):
+                        limit = max_new_tokens[at]
+                        running[at] = add_request(pipeline, at, encoded[at], limit, self._stops)
                     pipeline.step()
                 ended = [at for at, each in running.items() if each.get_status() != status.RUNNING]
                 for at in ended:
@@ -154,6 +154,23 @@ class OpenVINOBackend:
             self._stops = self._checkpoint.stop_tokens()
             self._pipeline = load_pipeline(self._checkpoint)
         return self._pipeline
+
+
+def _next(waiting: list[int], encoded: Sequence[list[int]], room: int) -> list[int]:
+    """Takes from the end of `waiting` the prompts to hand over before the next step.
+
+    OpenVINO looks for an earlier prompt's work when it is handed a prompt. So no two go together of
+    which one could use the other's, and no more than one step reads.
+    """
+    taken: list[int] = []
+    tokens = 0
+    while waiting and len(taken) < room:
+        prompt = encoded[waiting[-1]]
+        tokens, half = tokens + len(prompt), len(prompt) // 2 + 1
+        if taken and (tokens > STEP_TOKENS or encoded[taken[-1]][:half] == prompt[:half]):
+            break
+        taken.append(waiting.pop())
+    return taken
 
 
 def load_pipeline(checkpoint: Checkpoint) -> Any:

@@ -15,7 +15,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from hierrouter.config import ModelSpec
 from hierrouter.errors import HierRouterError
 from hierrouter.pool import openvino_convert
-from hierrouter.pool.openvino_backend import OpenVINOBackend
+from hierrouter.pool.openvino_backend import OpenVINOBackend, _next
+from hierrouter.pool.openvino_pipeline import STEP_TOKENS
 from hierrouter.pool.weights import prepare_openvino
 
 MESSAGES = ["Hi", "What is twelve plus thirteen?", "Tell me about the sea and its tides. " * 3]
@@ -78,6 +79,31 @@ def test_rows_of_one_batch_keep_order_and_limits(converted):
     assert told == dict(enumerate(together))
     alone = [made.generate([p], [n])[0] for p, n in zip(prompts, limits, strict=True)]
     assert [c.reply for c in alone] == [c.reply for c in together]
+
+
+def test_what_prompts_begin_with_is_held_once(converted):
+    """Questions that are asked in three ways, in turn with others, as recordings do."""
+    questions = [f"Tell me about {letter}, please. " * 8 for letter in "abcdef"]
+
+    def most_held(endings):
+        made = OpenVINOBackend(converted, "tiny")
+        prompts = [made.render(q + end) for end in endings for q in questions]
+        made.generate(prompts, [60] * len(prompts))
+        return made._pipeline.get_metrics().max_cache_usage
+
+    assert most_held(["Why?", "Be short.", "Guess."]) < 2 * most_held(["Why?"])
+
+
+def test_a_prompt_waits_for_the_work_of_one_that_begins_alike():
+    encoded = [[7] * 40 + [1], [8] * 40, [7] * 40 + [2], [9] * STEP_TOKENS, [5] * 40]
+    waiting = sorted(range(5), key=encoded.__getitem__, reverse=True)
+    taken = []
+    while waiting:
+        taken.append(_next(waiting, encoded, 64))
+    assert taken == [[4, 0], [2, 1], [3]]
+    waiting = [4, 1, 0]
+    assert (_next(waiting, encoded, 2), waiting) == ([0, 1], [4])
+    assert _next(waiting, encoded, 0) == []
 
 
 def numbers(folder):
