@@ -133,6 +133,8 @@ def test_later_overrides_win_and_keep_what_was_written(minimal: Path) -> None:
             "training.alpha: -1 is not allowed; should be at least 0 or 'sampled'",
         ),
         ("training.alpha=.inf", ".inf is not a finite number"),
+        ("training.seed=-1", "training.seed: -1 is not allowed; should be at least 0"),
+        ("evaluation.seed=-1", "evaluation.seed: -1 is not allowed; should be at least 0"),
         ("evaluation.alphas.0=-.1", "evaluation.alphas.0: -0.1 is not allowed; should be at least"),
         ("evaluation.alpha=.3", "evaluation: alpha 0.3 must be one of alphas"),
         ("evaluation.alphas=[0, .5]", "evaluation: alpha 0.1 must be one of alphas"),

@@ -20,6 +20,7 @@ NAME_PATTERN = r"^[A-Za-z0-9._-]+$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=64)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
 MetricName = Literal["accuracy", "token_f1", "token_f1_multiset"]
 View = Literal["paper", "two_part"]
 AnswerKind = Literal["letter", "number", "math", "unit_tests", "text"]
@@ -39,7 +40,9 @@ class KeyedError(ValueError):
 class Section(BaseModel):
     """A part of the configuration: unknown keys are refused, values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 def nearest(word: str, known: set[str]) -> str:

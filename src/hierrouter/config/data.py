@@ -15,6 +15,7 @@ from hierrouter.config.base import (
     Name,
     OwnMetric,
     Section,
+    Seed,
     Share,
     nearest,
 )
@@ -61,7 +62,7 @@ class DataConfig(Section):
     """Number of folds for cross-fitting, by a third hash of the text."""
     near_duplicate_jaccard: Annotated[float, Field(ge=0.5, le=1)] = 0.8
     """Queries whose word shingles are at least this similar stay on one side of the split."""
-    seed: int = 42
+    seed: Seed = 42
     """The data seed: which queries, which split, which folds."""
 
     withheld: list[Name] = []

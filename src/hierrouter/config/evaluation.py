@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from hierrouter.config.base import ALPHA_GRID, Name, Recipe, Section, Share
+from hierrouter.config.base import ALPHA_GRID, Name, Recipe, Section, Seed, Share
 
 
 class EvaluationConfig(Section):
@@ -21,7 +21,7 @@ class EvaluationConfig(Section):
     together)."""
     confidence: Share = 0.95
     """Coverage of the intervals."""
-    seed: int = 42
+    seed: Seed = 42
     """Seed of the bootstrap, and of what else is drawn in evaluating."""
     seeds: Annotated[int, Field(ge=1, le=100)] = 1
     """Training seeds that the recipe is judged by: the router's own and the next ones, whose

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from hierrouter.config.base import ALPHA_GRID, MetricName, Positive, Section, View
+from hierrouter.config.base import ALPHA_GRID, MetricName, Positive, Section, Seed, View
 
 
 class TrainingConfig(Section):
@@ -105,7 +105,7 @@ class TrainingConfig(Section):
     """Iterations between exact evaluations on the validation queries."""
     keep: Literal["best", "last"] = "best"
     """Which checkpoint becomes the router: best on validation, or the last."""
-    seed: int = 42
+    seed: Seed = 42
     """The training seed: weights, samples and the validation queries."""
 
     @model_validator(mode="after")

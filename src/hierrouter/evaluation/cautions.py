@@ -9,6 +9,7 @@ import numpy as np
 
 from hierrouter.evaluation.conduct import level_of, too_coarse
 from hierrouter.evaluation.policies.play import NEED_ALL_ROUTES
+from hierrouter.evaluation.statistics.crossed import CROSS_FITTED
 from hierrouter.evaluation.verdict import FLOOR
 from hierrouter.learning.router import query_hash
 
@@ -29,14 +30,14 @@ DISAGREEMENT = 0.3
 """Share of queries on which two policies are taken to differ by right against wrong."""
 
 
-def visible_points(queries: int, confidence: float) -> float:
+def visible_points(queries: int, confidence: float, widened: float = 1.0) -> float:
     """Half the width of the interval of a difference in accuracy, in points (hundredths).
 
     For two policies of about the same accuracy of which one is right and the other wrong on a
-    share `DISAGREEMENT` of the queries: z * sqrt(share / queries).
+    share `DISAGREEMENT` of the queries: z * sqrt(share / queries), so many times `widened`.
     """
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    return float(100 * z * np.sqrt(DISAGREEMENT / queries))
+    return float(100 * widened * z * np.sqrt(DISAGREEMENT / queries))
 
 
 def cautions_about(
@@ -90,7 +91,7 @@ def cautions_crossed(
         played: by alpha, then by policy.
         confidence: coverage of the intervals.
     """
-    found = _few(outcomes.tasks, "queries", confidence)
+    found = _few(outcomes.tasks, "queries", confidence, CROSS_FITTED)
     alone = [
         str(name)
         for name in np.unique(outcomes.tasks)
@@ -105,7 +106,11 @@ def cautions_crossed(
 
 
 def cautions_of_learning(
-    facts: RouterFacts, learned: Outcomes, judged: Outcomes, unplayed: Sequence[str]
+    facts: RouterFacts,
+    learned: Outcomes,
+    judged: Outcomes,
+    unplayed: Sequence[str],
+    fills: bool = False,
 ) -> list[str]:
     """Warnings about what was trained for an evaluation, whatever it is judged on.
 
@@ -114,6 +119,7 @@ def cautions_of_learning(
         learned: what routers learn from here.
         judged: those of its queries that all models answered.
         unplayed: recipes that were asked for and differ from no other here.
+        fills: whether its recipe, which was trained again, fills a tree.
     """
     found = []
     hashes = {query_hash(name) for name in np.array(learned.query_ids)[learned.train].tolist()}
@@ -125,6 +131,12 @@ def cautions_of_learning(
             "were trained for this evaluation (other seeds, folds and recipes) and the baselines "
             "learned from these, so they are not of one recipe with it; train the router anew."
         )
+    if fills:
+        found.append(
+            "The router was trained by filling the tree. Those of other seeds and folds, which "
+            "were trained for this evaluation, learned from all of it, so they are not of one "
+            "recipe with it; train the router anew with training.fill=false."
+        )
     train, whole = int(learned.train.sum()), int(judged.train.sum())
     if whole < train:
         found.append(
@@ -133,8 +145,8 @@ def cautions_of_learning(
         )
     if unplayed:
         found.append(
-            f"Left out: {', '.join(unplayed)}. Routes of one call are all there is here, so "
-            "these recipes have nothing of their own to show."
+            f"Left out: {', '.join(unplayed)}. Routes of one call are all there is here, so it is "
+            "the router's own recipe."
         )
     return found
 
@@ -192,19 +204,19 @@ def caution_of_seeds(seeds: int, trains: bool) -> list[str]:
     return [f"One training seed: the intervals say nothing about training again.{remedy}"]
 
 
-def _few(tasks: NDArray[np.str_], what: str, confidence: float) -> list[str]:
+def _few(tasks: NDArray[np.str_], what: str, confidence: float, widened: float = 1.0) -> list[str]:
     """How wide intervals are where a task has few queries."""
     names, counts = np.unique(tasks, return_counts=True)
     few = [f"{name} {count}" for name, count in zip(names, counts, strict=True) if count < FEW]
     if not few:
         return []
     least = int(counts.min())
+    of_all, of_least = (visible_points(n, confidence, widened) for n in (len(tasks), least))
     return [
         f"Fewer than {FEW} {what} in {_some(few, 'tasks')}. The intervals are wide: "
-        f"differences under about {visible_points(len(tasks), confidence):.0f} points "
-        f"over all {len(tasks)} queries, or under about "
-        f"{visible_points(least, confidence):.0f} points in a task of {least}, cannot be seen "
-        f"(two policies that disagree on {DISAGREEMENT:.0%} of the queries)."
+        f"differences under about {of_all:.0f} points over all {len(tasks)} queries, or under "
+        f"about {of_least:.0f} points in a task of {least}, cannot be seen (two policies that "
+        f"disagree on {DISAGREEMENT:.0%} of the queries)."
     ]
 
 

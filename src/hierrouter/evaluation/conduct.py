@@ -8,7 +8,6 @@ import numpy as np
 
 from hierrouter.evaluation.diagnostics import agreement, calibration, regret, usage
 from hierrouter.evaluation.statistics.bounds import extremes, guarded
-from hierrouter.evaluation.statistics.crossed import variance_parts
 from hierrouter.evaluation.statistics.intervals import intervals
 from hierrouter.evaluation.statistics.multiplicity import LEVEL, POWER, holm, queries_needed
 
@@ -150,7 +149,7 @@ def family(results: Results, alpha: float, names: Sequence[str] = FAMILY) -> dic
     for name in played:
         all_three = results.values(alpha, "router") - results.values(alpha, name)
         column = all_three[:, :, 2:]
-        parts = variance_parts(column, results.crossed.bootstrap)
+        parts = results.crossed.parts(column)
         measured = float(column.mean())
         queries = len(results.tasks)
         # As strict as Holm's first step: every comparison may be the one that is asked about.

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hierrouter.evaluation.policies.play import best_column, play
-from hierrouter.evaluation.statistics.crossed import Crossed
-from hierrouter.evaluation.statistics.intervals import Bootstrap, intervals
+from hierrouter.evaluation.statistics.crossed import CROSS_FITTED, Crossed
+from hierrouter.evaluation.statistics.intervals import Bootstrap, clip, intervals
 from hierrouter.evaluation.tradeoff.hull import hull
 from hierrouter.routes.outcomes import RouteTable
 
@@ -198,7 +198,9 @@ class _Choices:
         config = self._world.config
         there = [name for name, nan in zip(names, np.isnan(values[0, 0]), strict=True) if not nan]
         columns = values[:, :, ~np.isnan(values[0, 0])]
-        crossed = Crossed(Bootstrap(tasks, config.bootstrap, config.seed), len(values))
+        crossed = Crossed(
+            Bootstrap(tasks, config.bootstrap, config.seed), len(values), CROSS_FITTED
+        )
         if self._by_task:
             # The ends of what there can be, where one query says nothing.
             most = 1 + config.alpha * self._world.dearest
@@ -208,10 +210,13 @@ class _Choices:
         else:
             means = {"all": crossed.overall(columns)}
         none: dict[str, Interval | None] = dict.fromkeys(names)
-        return {
-            key: {**none, **dict(zip(there, intervals(each, config.confidence), strict=True))}
-            for key, each in means.items()
-        }
+        found = {}
+        for key, each in means.items():
+            told = dict(zip(there, intervals(each, config.confidence), strict=True))
+            if "router_share" in told:
+                clip(told["router_share"], 0.0, 1.0)
+            found[key] = {**none, **told}
+        return found
 
     def _reward(self, played: Played) -> NDArray[np.float64]:
         return np.asarray(

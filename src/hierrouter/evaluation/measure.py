@@ -58,6 +58,11 @@ class Measured:
     """By alpha, then by policy: what each got for each test query, with each training seed."""
 
 
+def _trains_anew(config: EvaluationConfig) -> bool:
+    """Whether the router's own recipe is trained again, for other seeds or queries."""
+    return config.seeds > 1 or config.cross_fit or config.leave_one_task_out
+
+
 def measure(
     outcomes: Outcomes,
     router: Judgeable,
@@ -125,7 +130,13 @@ def measure(
         ),
     }
     of_both = [
-        *(cautions_of_learning(facts, learned, outcomes, unplayed) if trains else ()),
+        *(
+            cautions_of_learning(
+                facts, learned, outcomes, unplayed, workshop.fills and _trains_anew(config)
+            )
+            if workshop and trains
+            else ()
+        ),
         *caution_of_seeds(results.seeds, trains),
         *cautions_of_resamples(len(metrics["family"]), config),
         # Of the training queries, as before training; a tree that is filled holds too little.

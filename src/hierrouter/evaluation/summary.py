@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hierrouter.evaluation.statistics.crossed import Crossed, compare
-from hierrouter.evaluation.statistics.intervals import Bootstrap, Means, intervals
+from hierrouter.evaluation.statistics.intervals import Bootstrap, Means, clip, intervals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hierrouter.evaluation.policies.arena import Played
-    from hierrouter.evaluation.statistics.intervals import Interval
 
 MEASURES = ("quality", "cost", "relative_cost", "reward")
 SAVING = 10.0
@@ -136,11 +135,10 @@ class Results:
         """
         found = intervals(means, self.confidence)
         if bounded:
-            # Student's wide tails, with a few seeds, reach beyond what there can be.
             for position in range(len(names)):
-                _clip(found[3 * position], 0.0, 1.0)
-                _clip(found[3 * position + 1], 0.0, np.inf)
-                _clip(found[3 * position + 2], -np.inf, 1.0)
+                clip(found[3 * position], 0.0, 1.0)
+                clip(found[3 * position + 1], 0.0, np.inf)
+                clip(found[3 * position + 2], -np.inf, 1.0)
         dollars = intervals(
             Means(
                 means.measured[1::3] * self.cost_unit_usd,
@@ -151,19 +149,12 @@ class Results:
         return {
             name: {
                 "quality": found[3 * position],
-                "cost": _clip(dollars[position], 0.0, np.inf) if bounded else dollars[position],
+                "cost": clip(dollars[position], 0.0, np.inf) if bounded else dollars[position],
                 "relative_cost": found[3 * position + 1],
                 "reward": found[3 * position + 2],
             }
             for position, name in enumerate(names)
         }
-
-
-def _clip(interval: Interval, low: float, high: float) -> Interval:
-    """Keeps an interval within what there can be."""
-    interval["low"] = float(np.clip(interval["low"], low, high))
-    interval["high"] = float(np.clip(interval["high"], low, high))
-    return interval
 
 
 def shares(each: Sequence[Played], among: NDArray[np.bool_] | None = None) -> dict[str, float]:

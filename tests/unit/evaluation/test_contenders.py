@@ -91,6 +91,21 @@ def test_contenders_differ_in_seed_and_recipe_alone(trained, tmp_path) -> None:
     assert trained_on == {judged.info.training_query_hashes}
 
 
+@pytest.mark.parametrize("moves", ["direct", "escalate"])
+def test_the_papers_recipe_has_routes_of_one_call_where_there_is_no_analysis(
+    moves, trained, tmp_path
+) -> None:
+    tree, _ = trained
+    recipe = TrainingConfig(moves=moves, iterations=1, rollouts=8, steps=4)
+    routed = tree, train_router(recipe, tree, tmp_path / "router")
+    workshop, _, outcomes = workshop_on(routed, tmp_path / "out", 1, ("router_ppo_paper",))
+    assert workshop.without(outcomes.hops) == ()
+    paper = workshop.on_split(outcomes)[-1]
+    assert (paper.name, paper.moves, paper.hops) == ("router_ppo_paper", "paper", 1)
+    (router,) = paper.routers
+    assert router.info.config["training"]["policy"] == "mlp"
+
+
 def test_what_is_trained_already_is_kept_unless_it_is_of_other_queries(trained, tmp_path) -> None:
     workshop, _, outcomes = workshop_on(trained, tmp_path, recipes=())
     part = outcomes.folds != 0

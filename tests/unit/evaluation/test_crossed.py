@@ -40,6 +40,9 @@ def test_what_is_widened_is_the_queries_part_alone():
     alike = np.tile(values[:, :1], (1, 40, 1))
     same = [Crossed(bootstrap, 5, factor).overall(alike).resampled for factor in (1.0, 2.0)]
     np.testing.assert_allclose(*same)
+    by_hand, parts = variance_parts(values, bootstrap), Crossed(bootstrap, 5, 2.0).parts(values)
+    assert (parts.seeds, parts.both) == (by_hand.seeds, by_hand.both)
+    assert parts.queries == pytest.approx(4 * by_hand.queries)
 
 
 def test_seeds_alone_give_students_interval():

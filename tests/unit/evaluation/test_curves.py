@@ -214,6 +214,25 @@ def test_the_family_is_corrected_and_says_what_it_takes(make_direct, make_arena)
     assert not same["better"]
 
 
+def test_what_is_cross_fitted_takes_more_queries(make_direct, make_arena) -> None:
+    plain = results_of(make_direct, make_arena, PERFECT)
+    found, wide = (
+        family(replace(plain, widened=factor), 0.0)["best_single"] for factor in (1.0, 1.2)
+    )
+    assert wide["seen"] / found["seen"] == pytest.approx(1.2)
+    ratio = wide["queries_for_one_point"] / found["queries_for_one_point"]
+    assert ratio == pytest.approx(1.44, rel=1e-3)
+
+
+def test_an_area_is_told_within_what_there_can_be(make_direct, make_arena) -> None:
+    # Two seeds that differ: Student's interval of one degree goes far beyond.
+    results, marks = results_of(make_direct, make_arena, PERFECT, ALWAYS_A, marked=True)
+    found = curves_of(results, ("A", "B"), marks)
+    assert (found["aiq"]["router"]["low"], found["aiq"]["router"]["high"]) == (0, 1)
+    for told in found["aiq_differences"].values():
+        assert -1 <= told["low"] < told["high"] <= 1
+
+
 def test_more_comparisons_take_more_queries(make_direct, make_arena) -> None:
     results = results_of(make_direct, make_arena, PERFECT)
     alone = family(results, 0.0, ("best_single",))["best_single"]

@@ -80,6 +80,18 @@ def test_what_can_be_played_is_what_a_whole_tree_gives(experiment) -> None:
     assert filled["hops"] == whole["hops"] == 2
 
 
+def test_seeds_that_learn_from_a_whole_tree_are_told_from_a_router_that_filled_it(
+    experiment,
+) -> None:
+    whole = experiment.collect("whole", Part())
+    alone = experiment.evaluate(whole)["warnings"]
+    two = experiment.config.evaluation.model_copy(update={"seeds": 2})
+    experiment.config = experiment.config.model_copy(update={"evaluation": two})
+    both = experiment.evaluate(whole, "both")["warnings"]
+    said = ["trained by filling the tree" in " ".join(each) for each in (alone, both)]
+    assert said == [False, True]
+
+
 def test_it_is_said_what_was_left_out_and_why(experiment) -> None:
     metrics = experiment.evaluate(experiment.tree)
     note = metrics["warnings"][0]

@@ -13,6 +13,7 @@ from hierrouter.evaluation.hopping import Judged, hopping, mixture
 from hierrouter.evaluation.measure import measure
 from hierrouter.evaluation.policies.arena import Played
 from hierrouter.evaluation.policies.play import play_always
+from hierrouter.evaluation.statistics.crossed import CROSS_FITTED
 
 CONFIG = EvaluationConfig(bootstrap=200)
 UNIT = 2.0
@@ -195,6 +196,21 @@ def test_what_the_router_takes_of_it(world):
         assert means(entry, "router_share") == pytest.approx([0.75])
         # Odd queries are right by B:A where 1, but not 3, and by A where 1: nothing but cost.
         assert means(entry, "router_gain") == pytest.approx([(-0.025 + 0.2) / 2])
+        # Student's interval of two seeds goes beyond all there can be.
+        assert (entry["router_share"]["low"], entry["router_share"]["high"]) == (0, 1)
+
+
+def test_intervals_allow_for_choices_made_on_judged_queries(world, monkeypatch):
+    outcomes = world({"A": quarters(2), "B": quarters(2)}, rest=lambda k: float(k % 3 < 2))
+
+    def widths():
+        return [
+            entry["gain"]["high"] - entry["gain"]["low"] for entry in entries(found_in(outcomes))
+        ]
+
+    widened = widths()
+    monkeypatch.setattr("hierrouter.evaluation.hopping.CROSS_FITTED", 1.0)
+    assert widened == pytest.approx([CROSS_FITTED * width for width in widths()])
 
 
 def test_the_router_is_judged_on_test_queries_against_what_others_chose(world, make_router):

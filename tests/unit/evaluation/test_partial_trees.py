@@ -91,9 +91,10 @@ def test_recipes_of_two_calls_are_named_where_there_is_one(tmp_path) -> None:
     router = train_router(RECIPE, tree, tmp_path / "router")
     quick = EvaluationConfig(alphas=[0.1], bootstrap=100)
     metrics = read_json(evaluate_router(quick, tree, router, tmp_path / "e") / "metrics.json")
-    assert metrics["left_out"] == ["one_hop", "router_ppo_paper"]
+    assert metrics["left_out"] == ["one_hop"]
     (told,) = (each for each in metrics["warnings"] if each.startswith("Left out"))
-    assert "one_hop, router_ppo_paper" in told
+    assert told.endswith("all there is here, so it is the router's own recipe.")
+    assert "router_ppo_paper" in metrics["policies"]
     # And that a hundred resamples cannot tell four comparisons apart.
     (coarse,) = (each for each in metrics["warnings"] if each.startswith("Nothing can be called"))
     assert "100 resamples no p of 4 comparisons" in coarse

@@ -62,7 +62,12 @@ class Workshop:
 
     def without(self, hops: int) -> tuple[str, ...]:
         """Recipes asked for that differ from no other where routes have so many calls."""
-        return self._recipes if hops < 2 else ()
+        return tuple(name for name in self._recipes if name == "one_hop" and hops < 2)
+
+    @property
+    def fills(self) -> bool:
+        """Whether the router learned from what its episodes visited, and not from a whole tree."""
+        return self._recipe.fill
 
     def folder(self, part: str, policy: str, seed: int) -> Path:
         """Where a router that was trained here is kept."""
@@ -91,10 +96,11 @@ class Workshop:
         if "one_hop" in self._recipes and outcomes.hops > 1:
             direct = self._recipe.model_copy(update={"moves": "direct", "fill": False})
             found.append(self._contender("one_hop", direct, outcomes.first_hop(), name))
-        if "router_ppo_paper" in self._recipes and outcomes.hops > 1 and outcomes.analysed:
+        if "router_ppo_paper" in self._recipes:
             recipe = self._recipe
             paper = PAPER_RECIPE.model_copy(update={"metric": recipe.metric, "view": recipe.view})
-            found.append(self._contender("router_ppo_paper", paper, outcomes, name))
+            there = outcomes if outcomes.analysed else outcomes.first_hop()
+            found.append(self._contender("router_ppo_paper", paper, there, name))
         return tuple(found)
 
     def _contender(

@@ -17,7 +17,7 @@ policy) and seeds. Three things would make plain crossed draws wrong, and are pu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -114,6 +114,12 @@ class Crossed:
             share = len(rows) / values.shape[1]
             resampled += share * self._queries_part(name, values[:, rows])
         return Means(values.mean(axis=(0, 1)), resampled)
+
+    def parts(self, values: NDArray[np.float64]) -> Parts:
+        """Where the variance of `overall` comes from: that of `variance_parts`, widened."""
+        self._check(values)
+        parts = variance_parts(values, self.bootstrap)
+        return replace(parts, queries=self.widened**2 * parts.queries)
 
     def by_task(
         self,

@@ -58,6 +58,13 @@ def intervals(means: Means, confidence: float) -> list[Interval]:
     ]
 
 
+def clip(interval: Interval, low: float, high: float) -> Interval:
+    """Keeps an interval within what there can be; with few seeds Student's wide tails leave it."""
+    interval["low"] = float(np.clip(interval["low"], low, high))
+    interval["high"] = float(np.clip(interval["high"], low, high))
+    return interval
+
+
 def _plain(value: float) -> float:
     """A float whose last digits, which depend on the order of summing, are gone."""
     return float(f"{round(float(value), 15):.12g}") + 0.0

@@ -76,7 +76,7 @@ def queries_needed(
     of tasks stay as they are. Normal quantiles are a little hopeful with few seeds.
 
     Args:
-        parts: of one column, the paired difference; see `crossed.variance_parts`.
+        parts: of one column, the paired difference; see `Crossed.parts`.
         queries: n, behind `parts`.
         difference: to be seen; its sign does not matter.
         power: chance of seeing it.

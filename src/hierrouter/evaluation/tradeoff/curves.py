@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hierrouter.evaluation.statistics.intervals import intervals
+from hierrouter.evaluation.statistics.intervals import clip, intervals
 from hierrouter.evaluation.summary import SAVING
 from hierrouter.evaluation.tradeoff.hull import hull, weights
 from hierrouter.evaluation.tradeoff.marks import weak_and_strong
@@ -72,10 +72,11 @@ def curves_of(results: Results, models: Sequence[str], marks: Sequence[Marks]) -
         "range": [low, high],
         "hulls": {name: _hull(results, places) for name, places in curves.items()},
         "aiq": {
-            name: _told_area(results, column, name in unsure) for name, column in columns.items()
+            name: _told_area(results, column, name in unsure, 0.0)
+            for name, column in columns.items()
         },
         "aiq_differences": {
-            name: _told_area(results, mine - column, name in unsure)
+            name: _told_area(results, mine - column, name in unsure, -1.0)
             for name, column in columns.items()
             if name != "router"
         },
@@ -111,9 +112,11 @@ def _area(
     return area[:, :, None]
 
 
-def _told_area(results: Results, column: NDArray[np.float64], unsure: bool) -> dict[str, Any]:
-    """The mean of a column with its interval, or without where none would hold."""
-    told = dict(intervals(results.crossed.overall(column), results.confidence)[0])
+def _told_area(
+    results: Results, column: NDArray[np.float64], unsure: bool, least: float
+) -> dict[str, Any]:
+    """The mean of a column of `least` to 1 with its interval, or without where none would hold."""
+    told = dict(clip(intervals(results.crossed.overall(column), results.confidence)[0], least, 1.0))
     return {**told, "low": None, "high": None} if unsure else told
 
 
