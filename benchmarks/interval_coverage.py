@@ -13,7 +13,7 @@ Printed: the share of studies whose interval holds the truth, with the Monte-Car
 that share, for the method in use (`hierrouter.evaluation.statistics.crossed`) and for three that
 were tried: queries drawn alone; both drawn and nothing put right; both drawn and the seeds' part
 scaled. Exit code 1 if the method in use holds the truth in less than 93% or more than 97% of the
-studies of a scenario. The last two scenarios show where it ends and are not judged.
+studies of a scenario. The last four scenarios show where it ends and are not judged.
 
 A second table has differences that are nothing like normal: a small saving on most queries and an
 outright loss on a rare one, of true mean 0 (`_rare_losses.py`). There the two-sided interval ends,
@@ -84,8 +84,11 @@ SCENARIOS = (
 STRESS = (
     Scenario("seeds good or useless", 5, (300,) * 6, 2.0, 0.5),
     Scenario("a few seeds far worse", 5, (300,) * 6, 1.0, 0.5, skew=True),
+    Scenario("twelve queries in six tasks", 1, (1, 1, 2, 2, 3, 3), 0.0, np.inf),
+    Scenario("eighteen queries in six tasks", 1, (3,) * 6, 0.0, np.inf),
 )
-"""Seeds that are far from normally distributed and all that matters: printed, not judged."""
+"""Seeds that are far from normally distributed and all that matters, and fewer queries than a
+verdict takes: printed, not judged."""
 
 
 def chances(
