@@ -9,7 +9,7 @@ import numpy as np
 
 from hierrouter.evaluation.conduct import level_of, too_coarse
 from hierrouter.evaluation.policies.play import NEED_ALL_ROUTES
-from hierrouter.evaluation.verdict import FLOOR
+from hierrouter.evaluation.verdict import FLOOR, handful
 from hierrouter.learning.router import query_hash
 
 if TYPE_CHECKING:
@@ -156,9 +156,10 @@ def cautions_of_resamples(comparisons: int, config: EvaluationConfig) -> list[st
 
 
 def cautions_of_proof(family: Mapping[str, Mapping[str, Any]], queries: int) -> list[str]:
-    """Warnings about differences that look certain and hang on a handful of queries.
+    """Warnings about differences that look certain and would not outlive one more extreme query.
 
-    None where there are so few queries that there is no verdict at all.
+    Most hang on a handful of queries; the others are only just certain, or a few queries are far
+    dearer than the rest. None where there are so few queries that there is no verdict at all.
 
     Args:
         family: the comparisons; see `conduct.family`.
@@ -167,16 +168,26 @@ def cautions_of_proof(family: Mapping[str, Mapping[str, Any]], queries: int) -> 
     if queries < FLOOR:
         return []
     return [
-        f"router and {name} give different quality on {_only(about['differing'])} of {queries:,} "
-        "queries: no proof. A rare query that is lost outright could undo the difference in "
-        "reward, so that it is called neither better nor worse; record more queries."
+        f"router and {name} {_doubt(about, queries)}, so that it is called neither better nor "
+        "worse; record more queries."
         for name, about in family.items()
         if about["unproven"]
     ]
 
 
-def _only(count: int) -> str:
-    return f"only {count:,}" if count else "none"
+def _doubt(about: Mapping[str, Any], queries: int) -> str:
+    """Why a difference is no proof."""
+    outright = f"{'lost' if about['reward']['mean'] > 0 else 'won'} outright"
+    few = handful(about, queries)
+    if few is None:
+        return (
+            f"differ in reward, but not beyond doubt. One more query that is {outright}, with the "
+            "largest difference in cost seen, could undo the difference"
+        )
+    return (
+        f"give different quality on {few} of {queries:,} queries: no proof. A rare query that is "
+        f"{outright} could undo the difference in reward"
+    )
 
 
 def caution_of_seeds(seeds: int, trains: bool) -> list[str]:

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 FLOOR = 30
 """Test queries below which no policy is called better or worse: a bootstrap of so few takes the
 chance of the sample for the truth."""
+HANDFUL = 0.05
+"""Share of the queries up to which two policies differ in quality on only a handful."""
 RIVALS = ("best_single", "best_path_per_task", "best_single_per_task")
 """The verdict is about the first two that were played: the best fixed model, and knowing the task
 (among all routes, or else among direct answers)."""
@@ -36,7 +38,20 @@ def rivals(metrics: dict[str, Any]) -> list[str]:
     return [name for name in RIVALS if name in metrics["policies"]][:2]
 
 
-def compare(about: Mapping[str, Any], rival: str, confidence: float) -> str:
+def handful(about: Mapping[str, Any], queries: int) -> str | None:
+    """On how few queries two policies differ in quality, in words; none where they are many.
+
+    Args:
+        about: an entry of `family` in metrics.json.
+        queries: N, behind it.
+    """
+    count = about["differing"]
+    if count > HANDFUL * queries:
+        return None
+    return f"only {count:,}" if count else "none"
+
+
+def compare(about: Mapping[str, Any], rival: str, confidence: float, queries: int) -> str:
     """One difference in reward, router minus rival, as a clause that follows "the router".
 
     Points are hundredths of reward. Better or worse is what stands after Holm's correction; the
@@ -46,6 +61,7 @@ def compare(about: Mapping[str, Any], rival: str, confidence: float) -> str:
         about: an entry of `family` in metrics.json.
         rival: its name.
         confidence: of the interval.
+        queries: N, behind it.
     """
     mean, low, high = (100 * about["reward"][end] for end in ("mean", "low", "high"))
     if mean == low == high == 0:
@@ -58,8 +74,10 @@ def compare(about: Mapping[str, Any], rival: str, confidence: float) -> str:
     alone = low > 0 or high < 0
     counted = f"; p {about['p_holm']:.2g} with all comparisons counted" if alone else ""
     if about.get("unproven"):
-        differing = f"only {about['differing']:,}" if about["differing"] else "none"
-        counted = f"; quality differs on {differing} of the queries"
+        few = handful(about, queries)
+        counted = f"; one more query {'lost' if mean > 0 else 'won'} outright could undo it"
+        if few is not None:
+            counted = f"; quality differs on {few} of the queries"
     return f"cannot be told apart from {rival} (difference {_signed(mean)} points, {span}{counted})"
 
 
@@ -82,7 +100,8 @@ def verdict(metrics: dict[str, Any]) -> str:
             f"{metrics['alpha']:g} its reward differs by {measured}, which may be chance."
         )
     clauses = [
-        compare(metrics["family"][rival], rival, metrics["confidence"]) for rival in rivals(metrics)
+        compare(metrics["family"][rival], rival, metrics["confidence"], metrics["n_test"])
+        for rival in rivals(metrics)
     ]
     return (
         f"At alpha {metrics['alpha']:g}, over {metrics['n_test']} {_queries(metrics)}, the router "

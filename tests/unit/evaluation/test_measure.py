@@ -9,10 +9,10 @@ import pytest
 
 from hierrouter.config import EvaluationConfig
 from hierrouter.errors import HierRouterError
-from hierrouter.evaluation.cautions import visible_points
+from hierrouter.evaluation.cautions import cautions_of_proof, visible_points
 from hierrouter.evaluation.measure import measure
 from hierrouter.evaluation.records import SCHEMA, write_records
-from hierrouter.evaluation.verdict import verdict
+from hierrouter.evaluation.verdict import compare, verdict
 from hierrouter.learning.router import query_hash
 
 CONFIG = EvaluationConfig(bootstrap=200)
@@ -186,6 +186,24 @@ def test_a_difference_on_a_handful_of_queries_is_no_proof(make_direct, make_rout
     outcomes = make_direct(quality, [[0.4, 2.5]] * 120, train=20)
     metrics = measure(outcomes, make_router(outcomes), CONFIG).metrics
     assert metrics["family"]["best_single"]["better"]
+
+
+@pytest.mark.parametrize(
+    ("differing", "mean", "reason", "clause"),
+    [
+        (0, 0.02, "give different quality on none of 100 queries", "differs on none of the"),
+        (5, 0.02, "give different quality on only 5 of 100", "differs on only 5 of the"),
+        (6, 0.02, "query that is lost outright, with the", "; one more query lost outright could"),
+        (60, -0.02, "query that is won outright, with the", "; one more query won outright could"),
+    ],
+)
+def test_only_a_handful_of_queries_is_called_so(differing, mean, reason, clause):
+    reward = {"mean": mean, "low": mean - 0.01, "high": mean + 0.01}
+    about = {"reward": reward, "differing": differing, "unproven": True, "p_holm": 0.04}
+    about |= {"better": False, "worse": False}
+    (caution,) = cautions_of_proof({"knn": about}, 100)
+    assert reason in caution
+    assert clause in compare(about, "knn", 0.95, 100)
 
 
 def test_a_task_without_training_queries_is_named(make_outcomes, make_router):

@@ -64,7 +64,7 @@ def test_a_difference_is_claimed_only_where_it_stands_among_all(ends, p_holm, wo
     mean, low, high = ends
     about = {"reward": {"mean": mean, "low": low, "high": high}, "p_holm": p_holm}
     about |= {"better": p_holm < 0.05 and mean > 0, "worse": p_holm < 0.05 and mean < 0}
-    assert words in compare(about, "x", 0.95)
+    assert words in compare(about, "x", 0.95, 100)
 
 
 def test_the_first_screen_says_one_thing(metrics):
