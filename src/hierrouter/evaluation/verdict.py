@@ -122,7 +122,7 @@ def lead(metrics: dict[str, Any]) -> str | None:
         return None
     if about["better"]:
         return "Routing pays."
-    return "Routing costs more than it gives." if about["worse"] else "Routing is not shown to pay."
+    return "Routing does not pay." if about["worse"] else "Routing is not shown to pay."
 
 
 def in_parts(metrics: dict[str, Any], rival: str = "best_single") -> str | None:

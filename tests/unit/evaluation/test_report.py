@@ -105,7 +105,7 @@ def test_the_verdict_begins_with_whether_routing_pays(metrics):
     about = metrics["family"]["best_single"]
     for changed, said in (
         ({"better": True, "worse": False}, "Routing pays."),
-        ({"better": False, "worse": True}, "Routing costs more than it gives."),
+        ({"better": False, "worse": True}, "Routing does not pay."),
         ({"better": False, "worse": False}, "Routing is not shown to pay."),
     ):
         family = {**metrics["family"], "best_single": {**about, **changed}}
