@@ -141,23 +141,27 @@ def in_parts(metrics: dict[str, Any], rival: str = "best_single") -> str | None:
     price = metrics["policies"][rival]["relative_cost"]["mean"]
     mean, low, high = (_signed(100 * about["quality"][end]) for end in ("mean", "low", "high"))
     # A bootstrap interval of a few queries may reach too far: nobody saves more than all.
-    saved = [
-        min(-100 * about["relative_cost"][end] / price, 100) for end in ("mean", "high", "low")
-    ]
-    middle, *ends = (_saved(share) for share in saved)
-    if (saved[1] < 0) == (saved[2] < 0):  # one word serves for both ends, the smaller first
-        ends = ends[::-1] if saved[1] < 0 else ends
-        ends[0] = ends[0].split("%")[0]
-    least, most = ends
+    middle, *ends = (
+        round(min(-100 * about["relative_cost"][end] / price, 100))
+        for end in ("mean", "high", "low")
+    )
+    if ends[1] <= 0:  # the smaller first
+        ends.reverse()
+    first, last = (_saved(percent) for percent in ends)
+    if ends[0] * ends[1] > 0:  # one word serves for both
+        first = first.split("%")[0]
+    span = f" ({first} to {last})" if any(ends) else ""
     return (
-        f"Over {rival}: {mean} points of {metrics['metric']} ({low} to {high}), {middle} "
-        f"({least} to {most})."
+        f"Over {rival}: {mean} points of {metrics['metric']} ({low} to {high}), "
+        f"{_saved(middle)}{span}."
     )
 
 
-def _saved(percent: float) -> str:
+def _saved(percent: int) -> str:
     """A share of cost that is saved, or where it is below 0 spent."""
-    return f"{abs(percent):.0f}% {'dearer' if percent < 0 else 'cheaper'}"
+    if percent == 0:
+        return "as dear"
+    return f"{abs(percent)}% {'dearer' if percent < 0 else 'cheaper'}"
 
 
 def headroom_said(metrics: dict[str, Any]) -> str | None:

@@ -125,6 +125,10 @@ def test_the_verdict_begins_with_whether_routing_pays(metrics):
         ((0.1, 0.05, 0.15), "20% dearer (10 to 30% dearer)"),
         ((-0.05, -0.15, 0.05), "10% cheaper (10% dearer to 30% cheaper)"),
         ((-0.48, -0.55, -0.4), "96% cheaper (80 to 100% cheaper)"),
+        ((0.0, 0.0, 0.0), "as dear"),
+        ((0.001, -0.02, 0.03), "as dear (6% dearer to 4% cheaper)"),
+        ((-0.02, -0.04, -0.001), "4% cheaper (as dear to 8% cheaper)"),
+        ((0.02, 0.001, 0.04), "4% dearer (as dear to 8% dearer)"),
     ],
 )
 def test_quality_and_cost_are_told_apart(metrics, cost, words):
