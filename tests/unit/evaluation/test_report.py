@@ -198,7 +198,7 @@ def test_the_terminal_shows_policies_tasks_verdict_and_notes(metrics):
     for part in (
         "best_path_per_task",
         f"{reward:.3f}",
-        "6 more paths and cascades",
+        "6 more paths and cascades; the best of each kind by reward are shown",
         "test queries",
         "Note: ",
         "Headroom: over best_single, best_path_per_task ",
