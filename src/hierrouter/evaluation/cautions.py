@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from hierrouter.config import EvaluationConfig
     from hierrouter.evaluation.fit import RouterFacts
-    from hierrouter.evaluation.policies.arena import Arena
+    from hierrouter.evaluation.policies.arena import Arena, Played
     from hierrouter.evaluation.summary import Plays
     from hierrouter.routes.outcomes import Outcomes
 
@@ -73,7 +73,8 @@ def cautions_about(
             f"No test query of {_some(unjudged, 'tasks')}: the router was trained on it, but "
             "nothing here says how it does there."
         )
-    return [*found, *_of_alpha(alpha_range, played, "test query")]
+    own = {alpha: policies["router"][:1] for alpha, policies in played.items()}
+    return [*found, *_of_alpha(alpha_range, own, "the router", "test query")]
 
 
 def cautions_crossed(
@@ -101,7 +102,8 @@ def cautions_crossed(
             f"All queries of {_some(alone, 'tasks')} are in one fold: they are judged by what was "
             "made without the task, and the per-task baselines fall back to what is best over all."
         )
-    return [*found, *_of_alpha(alpha_range, played, "query")]
+    routers = {alpha: policies["router"] for alpha, policies in played.items()}
+    return [*found, *_of_alpha(alpha_range, routers, "each router", "query")]
 
 
 def cautions_of_learning(
@@ -219,8 +221,10 @@ def _few(tasks: NDArray[np.str_], what: str, confidence: float) -> list[str]:
     ]
 
 
-def _of_alpha(alpha_range: tuple[float, float], played: Plays, what: str) -> list[str]:
-    """Whether alpha is outside of what was trained, or changes nothing."""
+def _of_alpha(
+    alpha_range: tuple[float, float], played: Mapping[float, Sequence[Played]], who: str, what: str
+) -> list[str]:
+    """Whether alpha is outside of what was trained, or changes nothing with any training seed."""
     found = []
     low, high = alpha_range
     outside = [f"{alpha:g}" for alpha in played if not low - 1e-9 <= alpha <= high + 1e-9]
@@ -229,10 +233,10 @@ def _of_alpha(alpha_range: tuple[float, float], played: Plays, what: str) -> lis
         found.append(
             f"The router was trained for {met}; alpha {', '.join(outside)} is outside of that."
         )
-    taken = [np.asarray(policies["router"][0].taken) for policies in played.values()]
+    taken = [np.stack([np.asarray(each.taken) for each in seeds]) for seeds in played.values()]
     if len(taken) > 1 and all(np.array_equal(taken[0], other) for other in taken[1:]):
         found.append(
-            "alpha changes nothing: at every alpha of the grid the router takes the same route for "
+            f"alpha changes nothing: at every alpha of the grid {who} takes the same route for "
             f"each {what}."
         )
     return found

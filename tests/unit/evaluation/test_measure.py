@@ -9,8 +9,9 @@ import pytest
 
 from hierrouter.config import EvaluationConfig
 from hierrouter.errors import HierRouterError
-from hierrouter.evaluation.cautions import cautions_of_proof, visible_points
+from hierrouter.evaluation.cautions import cautions_crossed, cautions_of_proof, visible_points
 from hierrouter.evaluation.measure import measure
+from hierrouter.evaluation.policies.play import play
 from hierrouter.evaluation.records import SCHEMA, write_records
 from hierrouter.evaluation.verdict import compare, verdict
 from hierrouter.learning.router import query_hash
@@ -150,6 +151,22 @@ def test_warnings_name_what_weakens_the_results(make_outcomes, make_router):
     assert alone == "One training seed: the intervals say nothing about training again."
     turning = make_router(outcomes, choose=lambda alpha: int(alpha > 0.3))
     assert len(measure(outcomes, turning, CONFIG).metrics["warnings"]) == 2
+
+
+@pytest.mark.parametrize(("turns", "said"), [((False, False), 1), ((False, True), 0)])
+def test_alpha_changes_nothing_only_where_it_does_so_with_no_seed(make_outcomes, turns, said):
+    outcomes = replace(make_outcomes(n=400), folds=np.arange(400) % 4 // 2)
+    table = outcomes.routes("early_exit")
+    played = {
+        alpha: {
+            "router": tuple(
+                play("router", table, np.full(400, int(turn and alpha > 0.3))) for turn in turns
+            )
+        }
+        for alpha in (0.1, 0.5)
+    }
+    warnings = cautions_crossed(outcomes, (0.0, 1.0), played, 0.95)
+    assert [text.split(":")[0] for text in warnings] == ["alpha changes nothing"] * said
 
 
 def test_no_warning_where_none_is_due(make_outcomes, make_router):
