@@ -482,6 +482,20 @@ def test_learning_curves_are_read_where_they_are(tmp_path):
     assert abs(one.y - two.y) >= 12
 
 
+@pytest.mark.parametrize("lines", [1, 8, 9, 100])
+def test_names_of_learning_curves_stay_in_the_picture(lines):
+    # All end near the bottom, later ones a little higher, and begin far above.
+    curves = {f"seed {k}": [(0.0, 1.0), (9.0, k * 1e-6)] for k in range(lines)}
+    drawn = learning(curves, NARROW)
+    assert len(drawn.lines) == lines
+    named = {line.name: line.y for line in drawn.lines if line.named}
+    assert list(named) == (list(curves) if lines <= 8 else ["seed 0", f"seed {lines - 1}"])
+    heights = list(named.values())[::-1]
+    assert heights[0] >= 12
+    assert heights[-1] <= drawn.up[0].at + 4
+    assert all(after - before >= 12 for before, after in pairwise(heights))
+
+
 def test_numbers_are_written_plainly():
     assert [fixed(value, 2) for value in (1.234, -0.5, -0.001, None)] == [
         "1.23",
