@@ -372,6 +372,24 @@ def test_everything_drawn_is_inside_the_picture(metrics, width):
     assert [tick.at for tick in drawn.up] == sorted((tick.at for tick in drawn.up), reverse=True)
 
 
+@pytest.mark.parametrize(("models", "named"), [(15, 15), (16, 2)])
+def test_of_many_single_models_those_off_the_hull_have_no_number(
+    make_direct, make_router, models, named
+):
+    # The last is right every time; the others are as good as each other, and the first is cheapest.
+    quality, cost = [[k % 2] * (models - 1) + [1] for k in range(8)], [range(1, models + 1)] * 8
+    outcomes = replace(
+        make_direct(quality, cost, train=4), models=tuple(f"M{k}" for k in range(models))
+    )
+    drawn = plane(measure(outcomes, make_router(outcomes), CONFIG).metrics, NARROW)
+    singles = [each.name for each in drawn.legend if each.kind == "single"]
+    assert len(singles) == named
+    assert {"single:M0", f"single:M{models - 1}"} <= set(singles)
+    assert sum(mark.kind == "single" for mark in drawn.marks) == models
+    assert ("single" in drawn.unnamed) is (named < models)
+    assert [each.number for each in drawn.legend] == list(range(1, len(drawn.legend) + 1))
+
+
 def test_kinds_of_policies_differ_in_shape_and_not_in_colour_alone(metrics):
     drawn = plane(metrics, WIDE)
     shapes = {}
