@@ -5,7 +5,7 @@ import hashlib
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from hierrouter.evaluation.report import render_report
 from hierrouter.evaluation.report.bars import differences, task_bars
 from hierrouter.evaluation.report.examples import Call, Example, Side, _places
 from hierrouter.evaluation.report.learning import learning, read_curves
-from hierrouter.evaluation.report.plane import plane
+from hierrouter.evaluation.report.plane import _labels, plane
 from hierrouter.evaluation.report.sankey import sankey, steps
 from hierrouter.evaluation.report.sankey import shortened as cut_name
 from hierrouter.evaluation.report.scales import NARROW, WIDE
@@ -388,6 +388,16 @@ def test_of_many_single_models_those_off_the_hull_have_no_number(
     assert sum(mark.kind == "single" for mark in drawn.marks) == models
     assert ("single" in drawn.unnamed) is (named < models)
     assert [each.number for each in drawn.legend] == list(range(1, len(drawn.legend) + 1))
+
+
+def test_numbers_beside_points_do_not_cover_each_other():
+    points = {(170.0, 83.0): [3, 5, 8], (165.0, 68.0): [12], (157.0, 83.0): [4, 6]}
+    marks = [*points, (201.0, 83.0)]
+    labels = _labels(points, marks, WIDE, 400)
+    assert len(labels) == 3
+    for one, other in combinations(labels, 2):
+        reach = 3.5 * (len(one.text) + len(other.text))
+        assert abs(one.x - other.x) >= reach or abs(one.y - other.y) >= 10
 
 
 def test_kinds_of_policies_differ_in_shape_and_not_in_colour_alone(metrics):

@@ -267,7 +267,7 @@ def _labels(
     height: int,
 ) -> list[Label]:
     """Puts each number where it covers neither a mark nor another number, if there is room."""
-    taken = list(marks)
+    taken = [(x, y, 7.0) for x, y in marks]
     found = []
     for (x, y), which in numbers.items():
         text = ", ".join(map(str, which))
@@ -280,10 +280,10 @@ def _labels(
         ) -> tuple[bool, int]:
             at_x, at_y = x + spot[0], y + spot[1] - 4
             inside = at_x - half > LEFT and at_x + half < width and TOP < at_y < height - BOTTOM
-            hits = sum(abs(at_x - a) < half + 7 and abs(at_y - b) < 10 for a, b in taken)
+            hits = sum(abs(at_x - a) < half + reach and abs(at_y - b) < 10 for a, b, reach in taken)
             return not inside, hits
 
         best = min(spots, key=crowded)
         found.append(Label(round(x + best[0], 1), round(y + best[1], 1), text))
-        taken.append((x + best[0], y + best[1] - 4))
+        taken.append((x + best[0], y + best[1] - 4, max(half, 7.0)))
     return found
