@@ -10,7 +10,7 @@ import numpy as np
 from hierrouter.evaluation.conduct import level_of, too_coarse
 from hierrouter.evaluation.policies.play import NEED_ALL_ROUTES
 from hierrouter.evaluation.statistics.crossed import CROSS_FITTED
-from hierrouter.evaluation.verdict import FLOOR
+from hierrouter.evaluation.verdict import FLOOR, handful
 from hierrouter.learning.router import query_hash
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from hierrouter.config import EvaluationConfig
     from hierrouter.evaluation.fit import RouterFacts
-    from hierrouter.evaluation.policies.arena import Arena
+    from hierrouter.evaluation.policies.arena import Arena, Played
     from hierrouter.evaluation.summary import Plays
     from hierrouter.routes.outcomes import Outcomes
 
@@ -74,7 +74,8 @@ def cautions_about(
             f"No test query of {_some(unjudged, 'tasks')}: the router was trained on it, but "
             "nothing here says how it does there."
         )
-    return [*found, *_of_alpha(alpha_range, played, "test query")]
+    own = {alpha: policies["router"][:1] for alpha, policies in played.items()}
+    return [*found, *_of_alpha(alpha_range, own, "the router", "test query")]
 
 
 def cautions_crossed(
@@ -102,7 +103,8 @@ def cautions_crossed(
             f"All queries of {_some(alone, 'tasks')} are in one fold: they are judged by what was "
             "made without the task, and the per-task baselines fall back to what is best over all."
         )
-    return [*found, *_of_alpha(alpha_range, played, "query")]
+    routers = {alpha: policies["router"] for alpha, policies in played.items()}
+    return [*found, *_of_alpha(alpha_range, routers, "each router", "query")]
 
 
 def cautions_of_learning(
@@ -168,9 +170,10 @@ def cautions_of_resamples(comparisons: int, config: EvaluationConfig) -> list[st
 
 
 def cautions_of_proof(family: Mapping[str, Mapping[str, Any]], queries: int) -> list[str]:
-    """Warnings about differences that look certain and hang on a handful of queries.
+    """Warnings about differences that look certain and would not outlive one more extreme query.
 
-    None where there are so few queries that there is no verdict at all.
+    Most hang on a handful of queries; the others are only just certain, or a few queries are far
+    dearer than the rest. None where there are so few queries that there is no verdict at all.
 
     Args:
         family: the comparisons; see `conduct.family`.
@@ -179,16 +182,26 @@ def cautions_of_proof(family: Mapping[str, Mapping[str, Any]], queries: int) -> 
     if queries < FLOOR:
         return []
     return [
-        f"router and {name} give different quality on {_only(about['differing'])} of {queries:,} "
-        "queries: no proof. A rare query that is lost outright could undo the difference in "
-        "reward, so that it is called neither better nor worse; record more queries."
+        f"router and {name} {_doubt(about, queries)}, so that it is called neither better nor "
+        "worse; record more queries."
         for name, about in family.items()
         if about["unproven"]
     ]
 
 
-def _only(count: int) -> str:
-    return f"only {count:,}" if count else "none"
+def _doubt(about: Mapping[str, Any], queries: int) -> str:
+    """Why a difference is no proof."""
+    outright = f"{'lost' if about['reward']['mean'] > 0 else 'won'} outright"
+    few = handful(about, queries)
+    if few is None:
+        return (
+            f"differ in reward, but not beyond doubt. One more query that is {outright}, with the "
+            "largest difference in cost seen, could undo the difference"
+        )
+    return (
+        f"give different quality on {few} of {queries:,} queries: no proof. A rare query that is "
+        f"{outright} could undo the difference in reward"
+    )
 
 
 def caution_of_seeds(seeds: int, trains: bool) -> list[str]:
@@ -220,8 +233,10 @@ def _few(tasks: NDArray[np.str_], what: str, confidence: float, widened: float =
     ]
 
 
-def _of_alpha(alpha_range: tuple[float, float], played: Plays, what: str) -> list[str]:
-    """Whether alpha is outside of what was trained, or changes nothing."""
+def _of_alpha(
+    alpha_range: tuple[float, float], played: Mapping[float, Sequence[Played]], who: str, what: str
+) -> list[str]:
+    """Whether alpha is outside of what was trained, or changes nothing with any training seed."""
     found = []
     low, high = alpha_range
     outside = [f"{alpha:g}" for alpha in played if not low - 1e-9 <= alpha <= high + 1e-9]
@@ -230,10 +245,10 @@ def _of_alpha(alpha_range: tuple[float, float], played: Plays, what: str) -> lis
         found.append(
             f"The router was trained for {met}; alpha {', '.join(outside)} is outside of that."
         )
-    taken = [np.asarray(policies["router"][0].taken) for policies in played.values()]
+    taken = [np.stack([np.asarray(each.taken) for each in seeds]) for seeds in played.values()]
     if len(taken) > 1 and all(np.array_equal(taken[0], other) for other in taken[1:]):
         found.append(
-            "alpha changes nothing: at every alpha of the grid the router takes the same route for "
+            f"alpha changes nothing: at every alpha of the grid {who} takes the same route for "
             f"each {what}."
         )
     return found

@@ -64,7 +64,7 @@ def policy_table(metrics: dict[str, Any]) -> Table:
     confidence = f"{metrics['confidence']:.0%}"
     table = Table(
         title=f"{metrics['n_test']} test queries, alpha {metrics['alpha']:g}",
-        caption=f"{left_out} more paths and cascades, none with a higher reward than those shown"
+        caption=f"{left_out} more paths and cascades; the best of each kind by reward are shown"
         if left_out
         else None,
         title_justify="left",

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 FLOOR = 30
 """Test queries below which no policy is called better or worse: a bootstrap of so few takes the
 chance of the sample for the truth."""
+HANDFUL = 0.05
+"""Share of the queries up to which two policies differ in quality on only a handful."""
 RIVALS = ("best_single", "best_path_per_task", "best_single_per_task")
 """The verdict is about the first two that were played: the best fixed model, and knowing the task
 (among all routes, or else among direct answers)."""
@@ -36,7 +38,20 @@ def rivals(metrics: dict[str, Any]) -> list[str]:
     return [name for name in RIVALS if name in metrics["policies"]][:2]
 
 
-def compare(about: Mapping[str, Any], rival: str, confidence: float) -> str:
+def handful(about: Mapping[str, Any], queries: int) -> str | None:
+    """On how few queries two policies differ in quality, in words; none where they are many.
+
+    Args:
+        about: an entry of `family` in metrics.json.
+        queries: N, behind it.
+    """
+    count = about["differing"]
+    if count > HANDFUL * queries:
+        return None
+    return f"only {count:,}" if count else "none"
+
+
+def compare(about: Mapping[str, Any], rival: str, confidence: float, queries: int) -> str:
     """One difference in reward, router minus rival, as a clause that follows "the router".
 
     Points are hundredths of reward. Better or worse is what stands after Holm's correction; the
@@ -46,6 +61,7 @@ def compare(about: Mapping[str, Any], rival: str, confidence: float) -> str:
         about: an entry of `family` in metrics.json.
         rival: its name.
         confidence: of the interval.
+        queries: N, behind it.
     """
     mean, low, high = (100 * about["reward"][end] for end in ("mean", "low", "high"))
     if mean == low == high == 0:
@@ -58,8 +74,10 @@ def compare(about: Mapping[str, Any], rival: str, confidence: float) -> str:
     alone = low > 0 or high < 0
     counted = f"; p {about['p_holm']:.2g} with all comparisons counted" if alone else ""
     if about.get("unproven"):
-        differing = f"only {about['differing']:,}" if about["differing"] else "none"
-        counted = f"; quality differs on {differing} of the queries"
+        few = handful(about, queries)
+        counted = f"; one more query {'lost' if mean > 0 else 'won'} outright could undo it"
+        if few is not None:
+            counted = f"; quality differs on {few} of the queries"
     return f"cannot be told apart from {rival} (difference {_signed(mean)} points, {span}{counted})"
 
 
@@ -82,7 +100,8 @@ def verdict(metrics: dict[str, Any]) -> str:
             f"{metrics['alpha']:g} its reward differs by {measured}, which may be chance."
         )
     clauses = [
-        compare(metrics["family"][rival], rival, metrics["confidence"]) for rival in rivals(metrics)
+        compare(metrics["family"][rival], rival, metrics["confidence"], metrics["n_test"])
+        for rival in rivals(metrics)
     ]
     return (
         f"At alpha {metrics['alpha']:g}, over {metrics['n_test']} {_queries(metrics)}, the router "
@@ -103,7 +122,7 @@ def lead(metrics: dict[str, Any]) -> str | None:
         return None
     if about["better"]:
         return "Routing pays."
-    return "Routing costs more than it gives." if about["worse"] else "Routing is not shown to pay."
+    return "Routing does not pay." if about["worse"] else "Routing is not shown to pay."
 
 
 def in_parts(metrics: dict[str, Any], rival: str = "best_single") -> str | None:
@@ -122,23 +141,27 @@ def in_parts(metrics: dict[str, Any], rival: str = "best_single") -> str | None:
     price = metrics["policies"][rival]["relative_cost"]["mean"]
     mean, low, high = (_signed(100 * about["quality"][end]) for end in ("mean", "low", "high"))
     # A bootstrap interval of a few queries may reach too far: nobody saves more than all.
-    saved = [
-        min(-100 * about["relative_cost"][end] / price, 100) for end in ("mean", "high", "low")
-    ]
-    middle, *ends = (_saved(share) for share in saved)
-    if (saved[1] < 0) == (saved[2] < 0):  # one word serves for both ends, the smaller first
-        ends = ends[::-1] if saved[1] < 0 else ends
-        ends[0] = ends[0].split("%")[0]
-    least, most = ends
+    middle, *ends = (
+        round(min(-100 * about["relative_cost"][end] / price, 100))
+        for end in ("mean", "high", "low")
+    )
+    if ends[1] <= 0:  # the smaller first
+        ends.reverse()
+    first, last = (_saved(percent) for percent in ends)
+    if ends[0] * ends[1] > 0:  # one word serves for both
+        first = first.split("%")[0]
+    span = f" ({first} to {last})" if any(ends) else ""
     return (
-        f"Over {rival}: {mean} points of {metrics['metric']} ({low} to {high}), {middle} "
-        f"({least} to {most})."
+        f"Over {rival}: {mean} points of {metrics['metric']} ({low} to {high}), "
+        f"{_saved(middle)}{span}."
     )
 
 
-def _saved(percent: float) -> str:
+def _saved(percent: int) -> str:
     """A share of cost that is saved, or where it is below 0 spent."""
-    return f"{abs(percent):.0f}% {'dearer' if percent < 0 else 'cheaper'}"
+    if percent == 0:
+        return "as dear"
+    return f"{abs(percent)}% {'dearer' if percent < 0 else 'cheaper'}"
 
 
 def headroom_said(metrics: dict[str, Any]) -> str | None:

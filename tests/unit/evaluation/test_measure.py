@@ -9,10 +9,11 @@ import pytest
 
 from hierrouter.config import EvaluationConfig
 from hierrouter.errors import HierRouterError
-from hierrouter.evaluation.cautions import visible_points
+from hierrouter.evaluation.cautions import cautions_crossed, cautions_of_proof, visible_points
 from hierrouter.evaluation.measure import measure
+from hierrouter.evaluation.policies.play import play
 from hierrouter.evaluation.records import SCHEMA, write_records
-from hierrouter.evaluation.verdict import verdict
+from hierrouter.evaluation.verdict import compare, verdict
 from hierrouter.learning.router import query_hash
 
 CONFIG = EvaluationConfig(bootstrap=200)
@@ -152,6 +153,22 @@ def test_warnings_name_what_weakens_the_results(make_outcomes, make_router):
     assert len(measure(outcomes, turning, CONFIG).metrics["warnings"]) == 2
 
 
+@pytest.mark.parametrize(("turns", "said"), [((False, False), 1), ((False, True), 0)])
+def test_alpha_changes_nothing_only_where_it_does_so_with_no_seed(make_outcomes, turns, said):
+    outcomes = replace(make_outcomes(n=400), folds=np.arange(400) % 4 // 2)
+    table = outcomes.routes("early_exit")
+    played = {
+        alpha: {
+            "router": tuple(
+                play("router", table, np.full(400, int(turn and alpha > 0.3))) for turn in turns
+            )
+        }
+        for alpha in (0.1, 0.5)
+    }
+    warnings = cautions_crossed(outcomes, (0.0, 1.0), played, 0.95)
+    assert [text.split(":")[0] for text in warnings] == ["alpha changes nothing"] * said
+
+
 def test_no_warning_where_none_is_due(make_outcomes, make_router):
     outcomes = make_outcomes(n=600)
     turning = make_router(outcomes, choose=lambda alpha: int(alpha > 0.3))
@@ -186,6 +203,24 @@ def test_a_difference_on_a_handful_of_queries_is_no_proof(make_direct, make_rout
     outcomes = make_direct(quality, [[0.4, 2.5]] * 120, train=20)
     metrics = measure(outcomes, make_router(outcomes), CONFIG).metrics
     assert metrics["family"]["best_single"]["better"]
+
+
+@pytest.mark.parametrize(
+    ("differing", "mean", "reason", "clause"),
+    [
+        (0, 0.02, "give different quality on none of 100 queries", "differs on none of the"),
+        (5, 0.02, "give different quality on only 5 of 100", "differs on only 5 of the"),
+        (6, 0.02, "query that is lost outright, with the", "; one more query lost outright could"),
+        (60, -0.02, "query that is won outright, with the", "; one more query won outright could"),
+    ],
+)
+def test_only_a_handful_of_queries_is_called_so(differing, mean, reason, clause):
+    reward = {"mean": mean, "low": mean - 0.01, "high": mean + 0.01}
+    about = {"reward": reward, "differing": differing, "unproven": True, "p_holm": 0.04}
+    about |= {"better": False, "worse": False}
+    (caution,) = cautions_of_proof({"knn": about}, 100)
+    assert reason in caution
+    assert clause in compare(about, "knn", 0.95, 100)
 
 
 def test_a_task_without_training_queries_is_named(make_outcomes, make_router):

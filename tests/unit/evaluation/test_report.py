@@ -5,7 +5,7 @@ import hashlib
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from hierrouter.evaluation.report import render_report
 from hierrouter.evaluation.report.bars import differences, task_bars
 from hierrouter.evaluation.report.examples import Call, Example, Side, _places
 from hierrouter.evaluation.report.learning import learning, read_curves
-from hierrouter.evaluation.report.plane import plane
+from hierrouter.evaluation.report.plane import _labels, plane
 from hierrouter.evaluation.report.sankey import sankey, steps
 from hierrouter.evaluation.report.sankey import shortened as cut_name
 from hierrouter.evaluation.report.scales import NARROW, WIDE
@@ -64,7 +64,7 @@ def test_a_difference_is_claimed_only_where_it_stands_among_all(ends, p_holm, wo
     mean, low, high = ends
     about = {"reward": {"mean": mean, "low": low, "high": high}, "p_holm": p_holm}
     about |= {"better": p_holm < 0.05 and mean > 0, "worse": p_holm < 0.05 and mean < 0}
-    assert words in compare(about, "x", 0.95)
+    assert words in compare(about, "x", 0.95, 100)
 
 
 def test_the_first_screen_says_one_thing(metrics):
@@ -105,7 +105,7 @@ def test_the_verdict_begins_with_whether_routing_pays(metrics):
     about = metrics["family"]["best_single"]
     for changed, said in (
         ({"better": True, "worse": False}, "Routing pays."),
-        ({"better": False, "worse": True}, "Routing costs more than it gives."),
+        ({"better": False, "worse": True}, "Routing does not pay."),
         ({"better": False, "worse": False}, "Routing is not shown to pay."),
     ):
         family = {**metrics["family"], "best_single": {**about, **changed}}
@@ -125,6 +125,10 @@ def test_the_verdict_begins_with_whether_routing_pays(metrics):
         ((0.1, 0.05, 0.15), "20% dearer (10 to 30% dearer)"),
         ((-0.05, -0.15, 0.05), "10% cheaper (10% dearer to 30% cheaper)"),
         ((-0.48, -0.55, -0.4), "96% cheaper (80 to 100% cheaper)"),
+        ((0.0, 0.0, 0.0), "as dear"),
+        ((0.001, -0.02, 0.03), "as dear (6% dearer to 4% cheaper)"),
+        ((-0.02, -0.04, -0.001), "4% cheaper (as dear to 8% cheaper)"),
+        ((0.02, 0.001, 0.04), "4% dearer (as dear to 8% dearer)"),
     ],
 )
 def test_quality_and_cost_are_told_apart(metrics, cost, words):
@@ -194,7 +198,7 @@ def test_the_terminal_shows_policies_tasks_verdict_and_notes(metrics):
     for part in (
         "best_path_per_task",
         f"{reward:.3f}",
-        "6 more paths and cascades",
+        "6 more paths and cascades; the best of each kind by reward are shown",
         "test queries",
         "Note: ",
         "Headroom: over best_single, best_path_per_task ",
@@ -368,6 +372,34 @@ def test_everything_drawn_is_inside_the_picture(metrics, width):
     assert [tick.at for tick in drawn.up] == sorted((tick.at for tick in drawn.up), reverse=True)
 
 
+@pytest.mark.parametrize(("models", "named"), [(15, 15), (16, 2)])
+def test_of_many_single_models_those_off_the_hull_have_no_number(
+    make_direct, make_router, models, named
+):
+    # The last is right every time; the others are as good as each other, and the first is cheapest.
+    quality, cost = [[k % 2] * (models - 1) + [1] for k in range(8)], [range(1, models + 1)] * 8
+    outcomes = replace(
+        make_direct(quality, cost, train=4), models=tuple(f"M{k}" for k in range(models))
+    )
+    drawn = plane(measure(outcomes, make_router(outcomes), CONFIG).metrics, NARROW)
+    singles = [each.name for each in drawn.legend if each.kind == "single"]
+    assert len(singles) == named
+    assert {"single:M0", f"single:M{models - 1}"} <= set(singles)
+    assert sum(mark.kind == "single" for mark in drawn.marks) == models
+    assert ("single" in drawn.unnamed) is (named < models)
+    assert [each.number for each in drawn.legend] == list(range(1, len(drawn.legend) + 1))
+
+
+def test_numbers_beside_points_do_not_cover_each_other():
+    points = {(170.0, 83.0): [3, 5, 8], (165.0, 68.0): [12], (157.0, 83.0): [4, 6]}
+    marks = [*points, (201.0, 83.0)]
+    labels = _labels(points, marks, WIDE, 400)
+    assert len(labels) == 3
+    for one, other in combinations(labels, 2):
+        reach = 3.5 * (len(one.text) + len(other.text))
+        assert abs(one.x - other.x) >= reach or abs(one.y - other.y) >= 10
+
+
 def test_kinds_of_policies_differ_in_shape_and_not_in_colour_alone(metrics):
     drawn = plane(metrics, WIDE)
     shapes = {}
@@ -476,6 +508,20 @@ def test_learning_curves_are_read_where_they_are(tmp_path):
     assert one.points == two.points
     assert one.style != two.style
     assert abs(one.y - two.y) >= 12
+
+
+@pytest.mark.parametrize("lines", [1, 8, 9, 100])
+def test_names_of_learning_curves_stay_in_the_picture(lines):
+    # All end near the bottom, later ones a little higher, and begin far above.
+    curves = {f"seed {k}": [(0.0, 1.0), (9.0, k * 1e-6)] for k in range(lines)}
+    drawn = learning(curves, NARROW)
+    assert len(drawn.lines) == lines
+    named = {line.name: line.y for line in drawn.lines if line.named}
+    assert list(named) == (list(curves) if lines <= 8 else ["seed 0", f"seed {lines - 1}"])
+    heights = list(named.values())[::-1]
+    assert heights[0] >= 12
+    assert heights[-1] <= drawn.up[0].at + 4
+    assert all(after - before >= 12 for before, after in pairwise(heights))
 
 
 def test_numbers_are_written_plainly():

@@ -11,7 +11,7 @@ from hierrouter.evaluation.report.scales import Tick, axis
 from hierrouter.files import read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
 LEFT, RIGHT, TOP, BOTTOM = 44, 62, 12, 42
@@ -19,6 +19,8 @@ HEIGHT = 240
 MEASURE = "rollout_reward"
 LINE = 13.0
 """Least distance between two names at the ends of lines."""
+MOST_NAMED = 8
+"""Of more lines than this only the two are named that end best and worst."""
 
 Curve = list[tuple[float, float]]
 """Transitions seen so far, and the mean reward of the episodes among them."""
@@ -35,6 +37,7 @@ class Line:
     """Where its name stands."""
     style: int
     """How it is dashed."""
+    named: bool
 
 
 @dataclass(frozen=True)
@@ -86,16 +89,21 @@ def learning(curves: Mapping[str, Curve], width: int) -> Learning | None:
     x, across = axis(0.0, max(at for at, _ in flat), LEFT, width - RIGHT)
     rewards = [reward for _, reward in flat]
     y, up = axis(min(rewards), max(rewards), HEIGHT - BOTTOM, TOP)
-    ends = _apart([y(curve[-1][1]) for curve in curves.values()])
+    ends = {name: y(curve[-1][1]) for name, curve in curves.items()}
+    named = sorted(curves, key=lambda name: -curves[name][-1][1])
+    if len(named) > MOST_NAMED:
+        named = [named[0], named[-1]]
+    places = _apart({name: ends[name] for name in named})
     lines = [
         Line(
             name,
             " ".join(f"{x(at)},{y(reward)}" for at, reward in curve),
             x(curve[-1][0]) + 5,
-            end + 4,
+            places.get(name, ends[name]) + 4,
             number % 5,
+            name in places,
         )
-        for number, ((name, curve), end) in enumerate(zip(curves.items(), ends, strict=True))
+        for number, (name, curve) in enumerate(curves.items())
     ]
     return Learning(width, HEIGHT, lines, across, up)
 
@@ -114,10 +122,14 @@ def told(curves: Mapping[str, Curve]) -> list[dict[str, Any]]:
     ]
 
 
-def _apart(heights: Sequence[float]) -> list[float]:
-    """The heights, moved down where two names would cover each other."""
-    found = list(heights)
-    order = sorted(range(len(found)), key=found.__getitem__)
-    for before, after in itertools.pairwise(order):
+def _apart(heights: Mapping[str, float]) -> dict[str, float]:
+    """The heights, moved where two names would cover each other, and none below the field.
+
+    They come from the top down.
+    """
+    found = dict(heights)
+    for before, after in itertools.pairwise(found):
         found[after] = max(found[after], found[before] + LINE)
+    for above, name in enumerate(reversed(found)):
+        found[name] = min(found[name], HEIGHT - BOTTOM - above * LINE)
     return found

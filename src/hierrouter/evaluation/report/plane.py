@@ -9,6 +9,7 @@ import numpy as np
 
 from hierrouter.evaluation.report.scales import Scale, Tick, axis
 from hierrouter.evaluation.report.shapes import shape
+from hierrouter.evaluation.tradeoff.hull import hull
 
 LEFT, RIGHT, TOP, BOTTOM = 40, 10, 12, 42
 """Margins around the plotted field."""
@@ -20,6 +21,8 @@ CORE = (*CURVES, "single", "best")
 """Kinds that the picture is as wide as."""
 UNNAMED = ("path", "cascade")
 """Kinds with many members, which get no number."""
+MOST_SINGLES = 15
+"""Of more single models than this only those get a number that a mix at random is made of."""
 ORDER = ("path", "cascade", "random", "reference", "recipe", "single", "best", *CURVES)
 
 
@@ -80,8 +83,8 @@ class Plane:
     up: list[Tick]
     beyond: list[str]
     """Policies too dear to be drawn, in words."""
-    kinds: frozenset[str]
-    """Kinds that are drawn."""
+    unnamed: frozenset[str]
+    """Kinds of which some are drawn without a number."""
 
 
 def kind_of(name: str, corrected: bool) -> str | None:
@@ -115,10 +118,11 @@ def plane(judged: dict[str, Any], width: int) -> Plane:
     qualities = [at["quality"] for at in flat] + [up for hull in hulls.values() for _, up in hull]
     y, up = axis(min(qualities), max(qualities), height - BOTTOM, TOP)
     marks = _marks(judged, points, kinds, x, y)
+    unnamed = _unnamed(points, kinds)
     legend = [
         Named(number, kinds[name], name)
         for number, name in enumerate(
-            sorted((name for name in points if kinds[name] not in UNNAMED), key=_router_first), 1
+            sorted((name for name in points if name not in unnamed), key=_router_first), 1
         )
     ]
     numbers: dict[tuple[float, float], list[int]] = {}
@@ -144,7 +148,7 @@ def plane(judged: dict[str, Any], width: int) -> Plane:
         across=across,
         up=up,
         beyond=_beyond(far, judged),
-        kinds=frozenset(kinds[name] for name in points),
+        unnamed=frozenset(kinds[name] for name in unnamed),
     )
 
 
@@ -175,6 +179,17 @@ def _points(
 
 def _headline(curve: list[Point], alpha: float) -> Point:
     return next((at for at in curve if at["alpha"] == alpha), curve[0])
+
+
+def _unnamed(points: dict[str, list[Point]], kinds: dict[str, str]) -> set[str]:
+    """Whose marks get no number, so that the others' can be read."""
+    found = {name for name in points if kinds[name] in UNNAMED}
+    singles = [name for name in points if kinds[name] == "single"]
+    if len(singles) > MOST_SINGLES:
+        at = [points[name][0] for name in singles]
+        mixed = hull([each["relative_cost"] for each in at], [each["quality"] for each in at])
+        found |= {*singles} - {singles[vertex] for vertex in mixed.points}
+    return found
 
 
 def _router_first(name: str) -> bool:
@@ -252,7 +267,7 @@ def _labels(
     height: int,
 ) -> list[Label]:
     """Puts each number where it covers neither a mark nor another number, if there is room."""
-    taken = list(marks)
+    taken = [(x, y, 7.0) for x, y in marks]
     found = []
     for (x, y), which in numbers.items():
         text = ", ".join(map(str, which))
@@ -265,10 +280,10 @@ def _labels(
         ) -> tuple[bool, int]:
             at_x, at_y = x + spot[0], y + spot[1] - 4
             inside = at_x - half > LEFT and at_x + half < width and TOP < at_y < height - BOTTOM
-            hits = sum(abs(at_x - a) < half + 7 and abs(at_y - b) < 10 for a, b in taken)
+            hits = sum(abs(at_x - a) < half + reach and abs(at_y - b) < 10 for a, b, reach in taken)
             return not inside, hits
 
         best = min(spots, key=crowded)
         found.append(Label(round(x + best[0], 1), round(y + best[1], 1), text))
-        taken.append((x + best[0], y + best[1] - 4))
+        taken.append((x + best[0], y + best[1] - 4, max(half, 7.0)))
     return found
