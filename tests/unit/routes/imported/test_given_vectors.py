@@ -166,6 +166,15 @@ def test_vectors_that_were_exchanged_are_found(imported, exact, tmp_path) -> Non
     assert verify_tree(tree) == []
 
 
+def test_vectors_that_are_not_finite_are_found(imported, exact) -> None:
+    tree = imported(exact)
+    (file,) = tree.glob("embeddings/*/*.parquet")
+    table = pq.read_table(file)
+    scale = pa.array([float("nan"), *table["scale"].to_pylist()[1:]], pa.float32())
+    pq.write_table(table.set_column(1, table.schema.field("scale"), scale), file)
+    assert "holds numbers that are not finite" in verify_tree(tree)[0]
+
+
 def test_vectors_of_an_unknown_encoder_do_not_pile_up(imported, exact) -> None:
     tree = imported(exact)
     imported(-exact)

@@ -311,8 +311,9 @@ def test_vectors_in_the_file_need_one_width(make_rows, refused) -> None:
     rows[3]["embedding"] = [1.0]
     line = refused(rows, "log.jsonl")
     assert line.startswith("log.jsonl: line 4: embedding: has 1 numbers, that of the first row 2")
-    rows[3]["embedding"] = [1.0, float("nan")]
-    assert "embedding: is not a list of numbers" in refused(rows, "log.parquet")
+    for name, value in (("parquet", float("nan")), ("parquet", None), ("jsonl", None)):
+        rows[3]["embedding"] = [1.0, value]
+        assert "4: embedding: is not a list of numbers" in refused(rows, f"log.{name}")
     rows[3]["embedding"] = None
     assert "line 4: embedding: has 0 numbers" in refused(rows, "log.jsonl")
 
