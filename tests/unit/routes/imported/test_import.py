@@ -20,7 +20,7 @@ from hierrouter.routes.imported import vectors as vectors_module
 from hierrouter.routes.imported.importing import import_outcomes
 from hierrouter.routes.imported.names import valid_name, valid_names
 from hierrouter.routes.load import load_outcomes, tree_info
-from hierrouter.routes.tree import RouteTree
+from hierrouter.routes.tree import RouteTree, pool_of
 from hierrouter.routes.upkeep import merge_trees
 from hierrouter.routes.verify import verify_tree
 
@@ -225,6 +225,21 @@ def test_rates_follow_from_costs_and_tokens(saved, make_rows, config, out) -> No
     expected = {"local": 0.0075, "openai-large": 0.005, "openai-small": 0.0025}
     assert rates == pytest.approx(expected)
     assert {spec.backend for spec in pool.models} == {"imported"}
+
+
+def test_a_config_that_names_models_goes_with_the_tree_whatever_its_hops(
+    saved, make_rows, config, out
+) -> None:
+    models = [
+        ModelSpec(name=name, model=model, backend="imported", base_rate=1)
+        for name, model in (("m0", "local"), ("m1", "openai/large"))
+    ]
+    pool = config.pool.model_copy(update={"models": models, "hops": 2})
+    import_outcomes(saved(make_rows()), out, config.model_copy(update={"pool": pool}))
+    assert pool_of(out, pool).hops == 1
+    others = pool.model_copy(update={"models": models[:1]})
+    with pytest.raises(ConfigError, match="the config's pool is m0"):
+        pool_of(out, others)
 
 
 def test_references_are_measured_beside_the_pool(saved, make_rows, config, out) -> None:
