@@ -56,6 +56,8 @@ ROWS = 16_384
 """Rows of a Parquet file that are decoded together."""
 LOOKED_AT = 1000
 """First rows: keys of JSON there are the columns, and values tell how columns are read."""
+LATE = frozenset(("split", *TOKENS, *NEVER_NEEDED))
+"""Columns that may stand in later lines of JSON alone: looked for, whatever the first ones have."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class OutcomesFile:
         kind = _kind_of(path)
         first: dict[str, Any] = {}
         separator = ","
+        late = LATE if kind == "jsonl" else frozenset[str]()
         if kind == "parquet":
             found = parquet_columns(path)
         else:
@@ -88,6 +91,7 @@ class OutcomesFile:
             if (value := first.get(CHOICES)) is not None and complaint(CHOICES, value):
                 pass_over_choices(path, show(value))
                 found = [name for name in found if name != CHOICES]
+                late -= {CHOICES}
         check_columns(path, found)
         types = {}
         if isinstance(first.get("query_id"), int):
@@ -97,8 +101,7 @@ class OutcomesFile:
             "false",
         ):
             types["score"] = pa.bool_()
-        # A split may be given for the last lines alone; other columns stand in the first ones.
-        there = {*found, "split"} if kind == "jsonl" else set(found)
+        there = {*found, *late}
         return cls(path, kind, tuple(name for name in KNOWN if name in there), types, separator)
 
     @property

@@ -7,7 +7,7 @@ prompts are.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -101,6 +101,11 @@ def gather(
     return _Gatherer(source, spool, models, partial).run()
 
 
+def _told(values: NDArray[Any] | None) -> NDArray[Any] | None:
+    """A column; none where no row tells it."""
+    return None if values is None or np.isnan(values).all() else values
+
+
 class _Gatherer:
     def __init__(
         self,
@@ -144,6 +149,7 @@ class _Gatherer:
                 if before // SAY_EVERY < self._rows // SAY_EVERY:
                     say(f"reading: {self._rows:,} rows, {len(self._ids):,} queries")
         numbers = {name: column.values for name, column in self._numbers.items()}
+        tokens = None if self._tokens is None else self._tokens.values
         return Gathered(
             source=self._source,
             query_ids=self._ids,
@@ -155,8 +161,8 @@ class _Gatherer:
             model=self._model.values,
             score=numbers["score"],
             cost=numbers.get("cost"),
-            tokens=None if self._tokens is None else self._tokens.values,
-            latency=numbers.get("latency_s"),
+            tokens=_told(tokens),
+            latency=_told(numbers.get("latency_s")),
             width=self._width,
             choices=self._choices.values if CHOICES in self._has else None,
             unscored=self._unscored.values,
