@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -165,9 +166,11 @@ class OutcomesFile:
         """The place of a row (from 0) as a person finds it: its line, or its row from 1."""
         if self.kind == "parquet":
             return f"row {row + 1}"
-        for number, (line, _) in enumerate(self._rows_one_by_one()):
-            if number == row:
-                return f"line {line}"
+        # The parser takes lines that are none for `json_rows`: several objects, a key twice.
+        with contextlib.suppress(WrongLineError):
+            for number, (line, _) in enumerate(self._rows_one_by_one()):
+                if number == row:
+                    return f"line {line}"
         return f"row {row + 1}"
 
     def _unparsed(self, error: Exception) -> ConfigError:
@@ -187,7 +190,9 @@ class OutcomesFile:
                 return ConfigError(f"{self.path}: {wrong_line}")
             except (OSError, EOFError) as broken:
                 return ConfigError(f"{self.path}: cannot be read ({reason(broken)})")
-        return ConfigError(f"{self.path}: cannot be read as {self.kind} ({reason(error)})")
+        # Of JSON, rows are counted from the beginning of a block.
+        said = re.sub(r" in row \d+$", "", reason(error))
+        return ConfigError(f"{self.path}: cannot be read as {self.kind} ({said})")
 
     def _wrong(self, name: str, value: Any) -> str | None:
         """What the parser may have stumbled over, which is no number that is missing."""
