@@ -22,6 +22,7 @@ from hierrouter.routes.imported.columns import (
     NUMBERS,
     TOKENS,
     TYPES,
+    VECTOR,
     Kind,
     check_columns,
     complaint,
@@ -179,6 +180,13 @@ class OutcomesFile:
             return ConfigError(
                 f"{self.path}: holds a row of more than {BLOCK >> 20} MB; shorten its prompt, or "
                 "save the file as Parquet"
+            )
+        if "Expected all lists to be of size" in str(error):
+            # The reader of Parquet cannot give lists of one size of which some are missing.
+            return ConfigError(
+                f"{self.path}: {VECTOR}: is missing in some rows, and as the column's lists are of "
+                "one fixed size it cannot be; give every row its vector, or save the column as "
+                "lists of any size"
             )
         if self.kind != "parquet":
             try:

@@ -258,11 +258,13 @@ class _Gatherer:
         widths = pc.fill_null(lengths, 0).to_numpy(zero_copy_only=False)
         self._width = self._width or int(widths[0])
         for wrong in np.flatnonzero((widths != self._width) | (widths == 0))[:1]:
-            raise self._error(
-                int(begins[wrong]),
-                f"{VECTOR}: has {widths[wrong]} numbers, that of the first row {self._width}; "
-                "every query needs one of the same width",
+            said = (
+                f"has {widths[wrong]} numbers, that of the first row {self._width}; every query "
+                "needs one of the same width"
+                if widths[wrong]
+                else "is missing; the first row of each query needs its vector"
             )
+            raise self._error(int(begins[wrong]), f"{VECTOR}: {said}")
 
     def _error(self, row: int, said: str) -> ConfigError:
         where = self._source.where(self._rows + row)

@@ -352,8 +352,28 @@ def test_vectors_in_the_file_need_one_width(make_rows, refused) -> None:
     for name, value in (("parquet", float("nan")), ("parquet", None), ("jsonl", None)):
         rows[3]["embedding"] = [1.0, value]
         assert "4: embedding: is not a list of numbers" in refused(rows, f"log.{name}")
-    rows[3]["embedding"] = None
-    assert "line 4: embedding: has 0 numbers" in refused(rows, "log.jsonl")
+    for row in (3, 0):
+        rows[row]["embedding"] = None
+        line = refused(rows, "log.jsonl")
+        assert line == (
+            f"log.jsonl: line {row + 1}: embedding: is missing; the first row of each query needs "
+            "its vector"
+        )
+
+
+def test_lists_of_one_size_of_which_some_are_missing_are_told_of(
+    saved, make_rows, refused, config
+) -> None:
+    rows = [{**row, "embedding": [0.5, 1.0]} for row in make_rows(6)]
+    rows[1]["embedding"] = None
+    path = saved(rows, "log.parquet")
+    import_outcomes(path, path.parent / "any", config)  # below a query's first row none is needed
+    table = pq.read_table(path)
+    sized = table["embedding"].cast(pa.list_(pa.float32(), 2))
+    pq.write_table(table.set_column(table.num_columns - 1, "embedding", sized), path)
+    line = refused(path)
+    assert line.startswith("log.parquet: embedding: is missing in some rows")
+    assert "save the column as lists of any size" in line
 
 
 def test_an_earlier_import_stays_when_the_new_file_is_wrong(
