@@ -184,18 +184,22 @@ def _stacked(
     # The mean, too, is that of the others: the best of several means is lucky on its own queries.
     middle = np.tile(centre, (len(scores), 1))
     held = [middle.copy() for _ in learners]
+    weighed = known.copy()
     folds = np.unique(seen.fold)
     for part in folds if len(folds) > 1 else ():
         rest, left = seen.fold != part, seen.fold == part
-        middle[left] = np.where(known[rest].any(axis=0), _means(scores[rest]), centre)
+        told = known[rest].any(axis=0)
+        # What the others tell nothing of, learners say 0 of, which must not count against them.
+        weighed[left] &= told
+        middle[left] = np.where(told, _means(scores[rest]), centre)
         for learner, predicted in zip(learners, held, strict=True):
             weights = learner(np.flatnonzero(rest), scores[rest])
-            predicted[left] = seen.held[left] @ weights.T
+            predicted[left] = np.where(told, seen.held[left] @ weights.T, middle[left])
     shares = np.zeros((len(learners), len(group)))
     for each in np.unique(group):
         among = group == each
         off = [(predicted - middle)[:, among] for predicted in held]
-        shares[:, among] = _shares(off, (scores - middle)[:, among], known[:, among])[:, None]
+        shares[:, among] = _shares(off, (scores - middle)[:, among], weighed[:, among])[:, None]
     rows = np.arange(len(scores))
     whole = np.zeros((scores.shape[1], seen.state.shape[1]))
     whole[:, 0] = (1 - shares.sum(axis=0)) * centre

@@ -318,8 +318,12 @@ def pool_of(folder: Path, pool: PoolConfig) -> PoolConfig:
         ConfigError: the config names other models or hops.
         HierRouterError: there is no tree.
     """
+    info = read_info(folder)
     if not pool.models:
-        return PoolConfig.model_validate(read_info(folder)["pool"])
+        return PoolConfig.model_validate(info["pool"])
+    if info.get(KIND) == OUTCOMES_KIND:
+        # Direct answers are all there is, whatever number of hops the config has.
+        pool = pool.model_copy(update={"hops": info["pool"]["hops"]})
     refuse_other_members(folder, pool)
     return pool
 

@@ -229,6 +229,22 @@ def test_what_is_known_seldom_is_drawn_towards_the_others() -> None:
     assert np.isfinite(held).all()
 
 
+@pytest.mark.parametrize("whole_part", [False, True], ids=["one outcome", "one part"])
+def test_what_is_known_in_one_part_alone_leaves_the_others_as_they_are(whole_part: bool) -> None:
+    """The other parts tell nothing of it: what is said there of it then must not count."""
+    seen, queries = seen_of(80, tasks="ab")
+    noisy = 0.003 * np.random.default_rng(0).normal(size=(80, 2))
+    costs = np.outer(1 + 0.4 * queries[:, 1], [0.02, 0.05]) + noisy
+    rare = np.full(80, np.nan)
+    rare[seen.fold == seen.fold[3] if whole_part else [3]] = 1.0
+    weights, held = fit_scores(seen, costs)
+    more, held_more = fit_scores(seen, np.column_stack([costs, rare]))
+    off = np.square(held - costs).mean(axis=0)
+    assert (np.square(held_more[:, :2] - costs).mean(axis=0) < 1.1 * off).all()
+    np.testing.assert_allclose(seen.state @ more[:2].T, seen.state @ weights.T, atol=0.002)
+    np.testing.assert_allclose(seen.state @ more[2], 1, atol=0.1)
+
+
 def test_a_call_that_got_the_hard_queries_is_not_taken_for_a_bad_one() -> None:
     seen, _ = seen_of(400)
     rng = np.random.default_rng(5)

@@ -52,10 +52,10 @@ def refused(name: str, array: pa.Array, optional: Collection[str]) -> NDArray[np
         allowed = pc.is_in(array, value_set=pa.array([*SPLITS, "", None], pa.string()))
         return ~flags(allowed)
     if name == VECTOR:
-        finite = pc.is_finite(array.flatten())
+        finite = pc.fill_null(pc.is_finite(array.flatten()), False)
         if pc.all(finite, min_count=0).as_py():
             return np.zeros(len(array), dtype=np.bool_)
-        bad = pc.list_parent_indices(array).filter(pc.invert(pc.fill_null(finite, False)))
+        bad = pc.list_parent_indices(array).filter(pc.invert(finite))
         bad_rows = np.zeros(len(array), dtype=np.bool_)
         bad_rows[bad.to_numpy()] = True
         return bad_rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from hierrouter.routes.imported.columns import (
     NUMBERS,
     TOKENS,
     TYPES,
+    VECTOR,
     Kind,
     check_columns,
     complaint,
@@ -56,6 +58,8 @@ ROWS = 16_384
 """Rows of a Parquet file that are decoded together."""
 LOOKED_AT = 1000
 """First rows: keys of JSON there are the columns, and values tell how columns are read."""
+LATE = frozenset(("split", *TOKENS, *NEVER_NEEDED))
+"""Columns that may stand in later lines of JSON alone: looked for, whatever the first ones have."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,7 @@ class OutcomesFile:
         kind = _kind_of(path)
         first: dict[str, Any] = {}
         separator = ","
+        late = LATE if kind == "jsonl" else frozenset[str]()
         if kind == "parquet":
             found = parquet_columns(path)
         else:
@@ -88,6 +93,7 @@ class OutcomesFile:
             if (value := first.get(CHOICES)) is not None and complaint(CHOICES, value):
                 pass_over_choices(path, show(value))
                 found = [name for name in found if name != CHOICES]
+                late -= {CHOICES}
         check_columns(path, found)
         types = {}
         if isinstance(first.get("query_id"), int):
@@ -97,8 +103,7 @@ class OutcomesFile:
             "false",
         ):
             types["score"] = pa.bool_()
-        # A split may be given for the last lines alone; other columns stand in the first ones.
-        there = {*found, "split"} if kind == "jsonl" else set(found)
+        there = {*found, *late}
         return cls(path, kind, tuple(name for name in KNOWN if name in there), types, separator)
 
     @property
@@ -162,9 +167,11 @@ class OutcomesFile:
         """The place of a row (from 0) as a person finds it: its line, or its row from 1."""
         if self.kind == "parquet":
             return f"row {row + 1}"
-        for number, (line, _) in enumerate(self._rows_one_by_one()):
-            if number == row:
-                return f"line {line}"
+        # The parser takes lines that are none for `json_rows`: several objects, a key twice.
+        with contextlib.suppress(WrongLineError):
+            for number, (line, _) in enumerate(self._rows_one_by_one()):
+                if number == row:
+                    return f"line {line}"
         return f"row {row + 1}"
 
     def _unparsed(self, error: Exception) -> ConfigError:
@@ -173,6 +180,13 @@ class OutcomesFile:
             return ConfigError(
                 f"{self.path}: holds a row of more than {BLOCK >> 20} MB; shorten its prompt, or "
                 "save the file as Parquet"
+            )
+        if "Expected all lists to be of size" in str(error):
+            # The reader of Parquet cannot give lists of one size of which some are missing.
+            return ConfigError(
+                f"{self.path}: {VECTOR}: is missing in some rows, and as the column's lists are of "
+                "one fixed size it cannot be; give every row its vector, or save the column as "
+                "lists of any size"
             )
         if self.kind != "parquet":
             try:
@@ -184,7 +198,9 @@ class OutcomesFile:
                 return ConfigError(f"{self.path}: {wrong_line}")
             except (OSError, EOFError) as broken:
                 return ConfigError(f"{self.path}: cannot be read ({reason(broken)})")
-        return ConfigError(f"{self.path}: cannot be read as {self.kind} ({reason(error)})")
+        # Of JSON, rows are counted from the beginning of a block.
+        said = re.sub(r" in row \d+$", "", reason(error))
+        return ConfigError(f"{self.path}: cannot be read as {self.kind} ({said})")
 
     def _wrong(self, name: str, value: Any) -> str | None:
         """What the parser may have stumbled over, which is no number that is missing."""

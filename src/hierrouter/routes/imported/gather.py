@@ -7,7 +7,7 @@ prompts are.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -101,6 +101,11 @@ def gather(
     return _Gatherer(source, spool, models, partial).run()
 
 
+def _told(values: NDArray[Any] | None) -> NDArray[Any] | None:
+    """A column; none where no row tells it."""
+    return None if values is None or np.isnan(values).all() else values
+
+
 class _Gatherer:
     def __init__(
         self,
@@ -144,6 +149,7 @@ class _Gatherer:
                 if before // SAY_EVERY < self._rows // SAY_EVERY:
                     say(f"reading: {self._rows:,} rows, {len(self._ids):,} queries")
         numbers = {name: column.values for name, column in self._numbers.items()}
+        tokens = None if self._tokens is None else self._tokens.values
         return Gathered(
             source=self._source,
             query_ids=self._ids,
@@ -155,8 +161,8 @@ class _Gatherer:
             model=self._model.values,
             score=numbers["score"],
             cost=numbers.get("cost"),
-            tokens=None if self._tokens is None else self._tokens.values,
-            latency=numbers.get("latency_s"),
+            tokens=_told(tokens),
+            latency=_told(numbers.get("latency_s")),
             width=self._width,
             choices=self._choices.values if CHOICES in self._has else None,
             unscored=self._unscored.values,
@@ -252,11 +258,13 @@ class _Gatherer:
         widths = pc.fill_null(lengths, 0).to_numpy(zero_copy_only=False)
         self._width = self._width or int(widths[0])
         for wrong in np.flatnonzero((widths != self._width) | (widths == 0))[:1]:
-            raise self._error(
-                int(begins[wrong]),
-                f"{VECTOR}: has {widths[wrong]} numbers, that of the first row {self._width}; "
-                "every query needs one of the same width",
+            said = (
+                f"has {widths[wrong]} numbers, that of the first row {self._width}; every query "
+                "needs one of the same width"
+                if widths[wrong]
+                else "is missing; the first row of each query needs its vector"
             )
+            raise self._error(int(begins[wrong]), f"{VECTOR}: {said}")
 
     def _error(self, row: int, said: str) -> ConfigError:
         where = self._source.where(self._rows + row)

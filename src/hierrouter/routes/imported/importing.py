@@ -28,7 +28,6 @@ from hierrouter.routes.imported.vectors import (
     CHECKED,
     check_encoder_options,
     check_same_encoder,
-    drop_vectors,
     encode_prompts,
     encoder_of_imported,
     forget_vectors,
@@ -238,7 +237,6 @@ def _build(
         info |= {"pool": pool.model_dump(mode="json"), "encoder": identity}
         if made is not None:
             info["outcomes"]["vectors"] = made
-            drop_vectors(out, info)
         info = write_tree(out, info, gathered, cells, sides, tasks, spool, keys, choices)
         if given is not None and keys is not None:
             keep_given(out, info, given, keys)

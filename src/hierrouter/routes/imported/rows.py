@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from hierrouter.routes.imported.columns import KNOWN
@@ -107,8 +108,9 @@ def json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             content = line.removeprefix(BOM) if number == 1 else line
             if not content.strip():
                 continue
+            keys: list[str] = []
             try:
-                row = json.loads(content.decode("utf-8"))
+                row = json.loads(content.decode("utf-8"), object_pairs_hook=partial(_paired, keys))
             except UnicodeDecodeError:
                 raise _not_utf8(path) from None
             except (ValueError, RecursionError) as error:
@@ -120,7 +122,29 @@ def json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 raise WrongLineError(
                     f"line {number}: is not a JSON object; one object a line is wanted"
                 )
+            if len(keys) > len(row) and (twice := [name for name in KNOWN if keys.count(name) > 1]):
+                raise WrongLineError(f"line {number}: has {twice[0]} twice; leave one of them out")
+            if b"\\u" in content and not _is_text(row):
+                raise WrongLineError(
+                    f"line {number}: holds half of a surrogate pair (\\ud800 to \\udfff), which is "
+                    "no character; leave it out"
+                )
             yield number, row
+
+
+def _paired(keys: list[str], pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; its keys, one for each time, are left in `keys` (the outermost's last)."""
+    keys[:] = [key for key, _ in pairs]
+    return dict(pairs)
+
+
+def _is_text(row: dict[str, Any]) -> bool:
+    """Whether all that is in a row can be written as UTF-8."""
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _not_utf8(path: Path) -> WrongLineError:

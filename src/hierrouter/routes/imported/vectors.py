@@ -117,7 +117,8 @@ def _cosines(one: NDArray[np.float32], two: NDArray[np.float32]) -> NDArray[np.f
 def drop_vectors(tree: Path, info: Mapping[str, Any]) -> None:
     """Removes the vectors of an earlier import, which may be of the same name and width.
 
-    Before the rest of a new import is written: cut short then, it cannot pass for whole.
+    Right before a new import takes the place of the earlier one: cut short then, neither can pass
+    for whole.
     """
     for path in embedding_files(embeddings_of(tree, info)):
         path.unlink()

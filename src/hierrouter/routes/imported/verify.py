@@ -64,10 +64,17 @@ def verify_imported(tree: Path, info: dict[str, Any]) -> list[str]:
     folder, known, damaged = embeddings_of(tree, info), set[str](), False
     for path in embedding_files(folder):
         try:
-            known.update(read_bytes(path)[0])
+            keys, scale, _ = read_bytes(path)
         except DamagedFileError:
             faults.append(f"{path} cannot be read back; {again}")
             damaged = True
+            continue
+        known.update(keys)
+        if not np.isfinite(scale).all():
+            faults.append(
+                f"{path} holds numbers that are not finite; make these vectors anew, and import "
+                "them"
+            )
     if missing := len(set(digests) - known):
         faults.append(f"{missing:,} prompts have no vector yet; {again}")
     elif vectors and not damaged and kept_fingerprint(folder, digests) != vectors:

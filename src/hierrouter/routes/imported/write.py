@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from hierrouter.data.queries import SCHEMA, digest_queries, stream_queries
 from hierrouter.files import atomic_path, digest_of, sha256_file, sha256_text, write_json
 from hierrouter.routes.imported.store import MEASURES, OUTCOMES, column, stamped, tree_digest
+from hierrouter.routes.imported.vectors import drop_vectors
 from hierrouter.routes.tree import FORMAT_VERSION, KIND, OUTCOMES_KIND, QUERIES
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def write_tree(
     keys: NDArray[np.object_] | None = None,
     choices: NDArray[np.int32] | None = None,
 ) -> dict[str, Any]:
-    """Writes the three files, each in one step.
+    """Writes the three files, each in one step, once both tables are whole beside their places.
 
     The description goes first: it makes the folder ours, and its digests tell tables that belong
     to it from older or missing ones, should this process end in between.
@@ -117,6 +118,8 @@ def write_tree(
             "query_digest": query_digest,
             "outcomes": {**info["outcomes"], "tree_digest": made, "files": files},
         }
+        if "vectors" in info["outcomes"]:
+            drop_vectors(out, info)
         write_json(out / "tree.json", whole)
     return whole
 

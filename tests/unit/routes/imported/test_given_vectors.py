@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from hierrouter.files import read_json
 from hierrouter.learning.train import is_trained, train_router
 from hierrouter.routes.encoder import open_matching_encoder
 from hierrouter.routes.imported import vectors as vectors_module
+from hierrouter.routes.imported import write as write_module
 from hierrouter.routes.imported.importing import import_outcomes
 from hierrouter.routes.load import load_outcomes, tree_info
 from hierrouter.routes.verify import verify_tree
@@ -153,6 +155,21 @@ def test_vectors_of_an_earlier_import_never_pass_for_new_ones(
     assert "are kept" in capsys.readouterr().err
 
 
+def test_an_earlier_import_stays_when_the_disk_is_full(imported, exact, monkeypatch) -> None:
+    tree = imported(exact, encoder_name="minilm")
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(write_module, "_write_outcomes", full)
+        with pytest.raises(HierRouterError, match="make room"):
+            imported(-exact, encoder_name="minilm")
+    assert verify_tree(tree) == []
+    imported(-exact, encoder_name="minilm")
+    assert verify_tree(tree) == []
+
+
 def test_vectors_that_were_exchanged_are_found(imported, exact, tmp_path) -> None:
     tree = imported(exact, encoder_name="minilm")
     (file,) = tree.glob("embeddings/*/*.parquet")
@@ -164,6 +181,15 @@ def test_vectors_that_were_exchanged_are_found(imported, exact, tmp_path) -> Non
     assert "holds other vectors than tree.json says" in fault
     imported(-exact, encoder_name="minilm")
     assert verify_tree(tree) == []
+
+
+def test_vectors_that_are_not_finite_are_found(imported, exact) -> None:
+    tree = imported(exact)
+    (file,) = tree.glob("embeddings/*/*.parquet")
+    table = pq.read_table(file)
+    scale = pa.array([float("nan"), *table["scale"].to_pylist()[1:]], pa.float32())
+    pq.write_table(table.set_column(1, table.schema.field("scale"), scale), file)
+    assert "holds numbers that are not finite" in verify_tree(tree)[0]
 
 
 def test_vectors_of_an_unknown_encoder_do_not_pile_up(imported, exact) -> None:

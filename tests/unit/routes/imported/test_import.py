@@ -16,11 +16,12 @@ from hierrouter.data.sample import hash_unit, normalise
 from hierrouter.errors import ConfigError, DamagedFileError, HierRouterError
 from hierrouter.files import read_json
 from hierrouter.routes.encoder import HashingEncoder
+from hierrouter.routes.imported import files as files_module
 from hierrouter.routes.imported import vectors as vectors_module
 from hierrouter.routes.imported.importing import import_outcomes
 from hierrouter.routes.imported.names import valid_name, valid_names
 from hierrouter.routes.load import load_outcomes, tree_info
-from hierrouter.routes.tree import RouteTree
+from hierrouter.routes.tree import RouteTree, pool_of
 from hierrouter.routes.upkeep import merge_trees
 from hierrouter.routes.verify import verify_tree
 
@@ -158,15 +159,36 @@ def test_prompts_from_one_template_are_told_of(saved, make_rows, config, out, ca
     assert "note: there is no t" in said
 
 
+@pytest.mark.parametrize("looked_at", [1000, 5])
 def test_keys_may_be_left_out_of_json_where_they_are_optional(
-    saved, make_rows, config, out
+    looked_at, saved, make_rows, config, out, monkeypatch
 ) -> None:
+    monkeypatch.setattr(files_module, "LOOKED_AT", looked_at)
     rows = make_rows(6)
-    rows = [*rows[:9], *({**row, "split": "test", "latency_s": 1} for row in rows[9:])]
+    late = {"split": "test", "latency_s": 1, "choices": 4, "tokens_in": 100, "tokens_out": 300}
+    rows = [*rows[:9], *({**row, **late} for row in rows[9:])]
     import_outcomes(saved(rows, "log.jsonl"), out, config)
     sides = {q.query_id: q.split for q in read_queries(out / "queries.parquet")}
     assert {sides["law/3"], sides["code/4"], sides["law/5"]} == {"test"}
     assert "local:latency_s" in pq.read_schema(out / "outcomes.parquet").names
+    info = tree_info(out)
+    assert info["outcomes"]["choices"]
+    assert {spec["name"]: spec["base_rate"] for spec in info["pool"]["models"]} == pytest.approx(
+        {"local": 0.0075, "openai-large": 0.005, "openai-small": 0.0025}
+    )
+
+
+def test_optional_columns_that_no_line_of_json_has_are_none(
+    saved, make_rows, config, tmp_path
+) -> None:
+    plain, other = (
+        import_outcomes(saved(make_rows(6), name), tmp_path / f"t-{name}", config)
+        for name in FORMATS[:2]
+    )
+    schemas = [pq.read_schema(tree / "outcomes.parquet") for tree in (plain, other)]
+    assert schemas[0].names == schemas[1].names
+    assert tree_info(plain)["pool"] == tree_info(other)["pool"]
+    assert not tree_info(other)["outcomes"]["choices"]
 
 
 def test_scores_may_be_true_and_false(saved, make_rows, config, tmp_path) -> None:
@@ -225,6 +247,21 @@ def test_rates_follow_from_costs_and_tokens(saved, make_rows, config, out) -> No
     expected = {"local": 0.0075, "openai-large": 0.005, "openai-small": 0.0025}
     assert rates == pytest.approx(expected)
     assert {spec.backend for spec in pool.models} == {"imported"}
+
+
+def test_a_config_that_names_models_goes_with_the_tree_whatever_its_hops(
+    saved, make_rows, config, out
+) -> None:
+    models = [
+        ModelSpec(name=name, model=model, backend="imported", base_rate=1)
+        for name, model in (("m0", "local"), ("m1", "openai/large"))
+    ]
+    pool = config.pool.model_copy(update={"models": models, "hops": 2})
+    import_outcomes(saved(make_rows()), out, config.model_copy(update={"pool": pool}))
+    assert pool_of(out, pool).hops == 1
+    others = pool.model_copy(update={"models": models[:1]})
+    with pytest.raises(ConfigError, match="the config's pool is m0"):
+        pool_of(out, others)
 
 
 def test_references_are_measured_beside_the_pool(saved, make_rows, config, out) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from hierrouter.config import ModelSpec
 from hierrouter.errors import ConfigError
+from hierrouter.routes.imported import files as files_module
 from hierrouter.routes.imported.importing import import_outcomes
 
 if TYPE_CHECKING:
@@ -257,13 +258,50 @@ def test_files_without_rows_are_refused(saved, make_rows, tmp_path, refused) -> 
         (b"GOOD\n{broken}\n", "log.jsonl: line 2: is not JSON"),
         (b"GOOD\n\n[1]\n", "log.jsonl: line 3: is not a JSON object"),
         (b"GOOD\n" + b'{"prompt": "\xff"}\n', "log.jsonl: line 2: is not UTF-8"),
+        (
+            b'GOOD\n\n{"a": {"b": 1}, "task": "x", "task": "y"}\n',
+            "log.jsonl: line 3: has task twice",
+        ),
+        (
+            b'GOOD\n{"user": "\\ud83d\\ude00", "b": ["\\uDC00"]}\n',
+            "log.jsonl: line 2: holds half of a surrogate pair",
+        ),
     ],
 )
-def test_broken_lines_are_named(content, words, saved, make_rows, refused, tmp_path) -> None:
+@pytest.mark.parametrize("looked_at", [1000, 1])
+def test_broken_lines_are_named(
+    looked_at, content, words, saved, make_rows, refused, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(files_module, "LOOKED_AT", looked_at)
     good = saved(make_rows(1), "good.jsonl").read_bytes().splitlines()[0]
     path = tmp_path / "log.jsonl"
     path.write_bytes(content.replace(b"GOOD", good))
     assert refused(path).startswith(words)
+
+
+def test_a_wrong_value_below_lines_that_the_parser_alone_takes_is_named_by_its_row(
+    saved, make_rows, refused, monkeypatch
+) -> None:
+    monkeypatch.setattr(files_module, "LOOKED_AT", 3)
+    rows = make_rows(6)
+    rows[7]["score"] = 7
+    path = saved(rows, "log.jsonl")
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:4], lines[4] + lines[5], *lines[6:], ""]))
+    assert refused(path).startswith("log.jsonl: row 8: score: 7 is not in [0, 1]")
+
+
+def test_keys_that_are_not_ours_may_stand_twice(saved, make_rows, config, tmp_path) -> None:
+    path = saved([{**row, "user": "\U0001f600"} for row in make_rows(6)], "log.jsonl")
+    twice = '{"user": {"task": 1, "task": 2}, "user": 2, '
+    path.write_text("".join(twice + line[1:] for line in path.read_text().splitlines(True)))
+    import_outcomes(path, tmp_path / "tree", config)
+
+
+def test_what_only_the_parser_sees_names_no_row(saved, make_rows, refused) -> None:
+    path = saved([{**row, "other": "LARGE"} for row in make_rows(6)], "log.jsonl")
+    path.write_text(path.read_text().replace('"LARGE"', "1e999"))
+    assert refused(path).endswith("(JSON parse error: Number too big to be stored in double.)")
 
 
 def test_a_row_of_csv_with_too_few_values_is_named(saved, make_rows, refused) -> None:
@@ -311,10 +349,31 @@ def test_vectors_in_the_file_need_one_width(make_rows, refused) -> None:
     rows[3]["embedding"] = [1.0]
     line = refused(rows, "log.jsonl")
     assert line.startswith("log.jsonl: line 4: embedding: has 1 numbers, that of the first row 2")
-    rows[3]["embedding"] = [1.0, float("nan")]
-    assert "embedding: is not a list of numbers" in refused(rows, "log.parquet")
-    rows[3]["embedding"] = None
-    assert "line 4: embedding: has 0 numbers" in refused(rows, "log.jsonl")
+    for name, value in (("parquet", float("nan")), ("parquet", None), ("jsonl", None)):
+        rows[3]["embedding"] = [1.0, value]
+        assert "4: embedding: is not a list of numbers" in refused(rows, f"log.{name}")
+    for row in (3, 0):
+        rows[row]["embedding"] = None
+        line = refused(rows, "log.jsonl")
+        assert line == (
+            f"log.jsonl: line {row + 1}: embedding: is missing; the first row of each query needs "
+            "its vector"
+        )
+
+
+def test_lists_of_one_size_of_which_some_are_missing_are_told_of(
+    saved, make_rows, refused, config
+) -> None:
+    rows = [{**row, "embedding": [0.5, 1.0]} for row in make_rows(6)]
+    rows[1]["embedding"] = None
+    path = saved(rows, "log.parquet")
+    import_outcomes(path, path.parent / "any", config)  # below a query's first row none is needed
+    table = pq.read_table(path)
+    sized = table["embedding"].cast(pa.list_(pa.float32(), 2))
+    pq.write_table(table.set_column(table.num_columns - 1, "embedding", sized), path)
+    line = refused(path)
+    assert line.startswith("log.parquet: embedding: is missing in some rows")
+    assert "save the column as lists of any size" in line
 
 
 def test_an_earlier_import_stays_when_the_new_file_is_wrong(
