@@ -66,8 +66,16 @@ def settle(client: MlflowClient, version: ModelVersion, record: Record, new: boo
     elif champion is not None and (champion == number or not (new or newest)):
         return _unjudged(client, version, champion)
     else:
-        decision = _decide(client, version, record, champion)
+        met = _attempts(client, version, champion)
+        decision = _decide(client, version, record, champion, met + 1)
+        # Judging takes minutes, in which somebody else's version may have been judged, too.
+        now = _champion(client, version.name)
+        if now != champion or _attempts(client, version, now) != met:
+            again = client.get_model_version(version.name, version.version)
+            return settle(client, again, record, new)
         replaces, reason = decision.replaces, decision.reason
+        if decision.attempt:
+            _count(client, version, champion, met + 1)
         verdict = CHAMPION if replaces else CHALLENGER
         for key, value in ((REASON, reason), (VERDICT, verdict)):
             client.set_model_version_tag(version.name, str(number), key, value)
@@ -94,13 +102,16 @@ def _unjudged(client: MlflowClient, version: ModelVersion, champion: int) -> str
 
 
 def _decide(
-    client: MlflowClient, version: ModelVersion, record: Record, champion: int | None
+    client: MlflowClient,
+    version: ModelVersion,
+    record: Record,
+    champion: int | None,
+    attempt: int,
 ) -> Decision:
     against = "" if champion is None else str(champion)
     client.set_model_version_tag(version.name, version.version, AGAINST, against)
     if champion is None:
         return _named(version, first_champion(record.metrics))
-    attempt = _attempts(client, version.name, champion) + 1
     title = f"version {champion}"
     with tempfile.TemporaryDirectory(prefix="hierrouter-") as scratch:
         try:
@@ -111,17 +122,38 @@ def _decide(
             reason = f"{title} stays champion, the two were not compared: {error}"
             return _named(version, Decision(False, reason))
         decision = judge(record.router, record.evaluation, record.tree, folder, title, attempt)
-    if decision.attempt:
-        for key, value in ((ATTEMPTS_AGAINST, champion), (ATTEMPTS, attempt)):
-            client.set_registered_model_tag(version.name, key, str(value))
-        client.set_model_version_tag(version.name, version.version, ATTEMPT, str(attempt))
     return _named(version, decision)
 
 
-def _attempts(client: MlflowClient, name: str, champion: int) -> int:
-    """How many versions this champion has met."""
-    tags = client.get_registered_model(name).tags
-    return int(tags.get(ATTEMPTS, 0)) if tags.get(ATTEMPTS_AGAINST) == str(champion) else 0
+def _champion(client: MlflowClient, name: str) -> int | None:
+    """The number of the version that is champion now."""
+    number = client.get_registered_model(name).aliases.get(CHAMPION)
+    return None if number is None else int(number)
+
+
+def _attempts(client: MlflowClient, version: ModelVersion, champion: int | None) -> int:
+    """How many other versions a champion has met.
+
+    Two that were judged at the same time may both have counted themselves as the first: each says
+    so in its own tags. Versions that were deleted are in the registered model's count alone.
+    """
+    if champion is None:
+        return 0
+    tags = client.get_registered_model(version.name).tags
+    counted = int(tags.get(ATTEMPTS, 0)) if tags.get(ATTEMPTS_AGAINST) == str(champion) else 0
+    told = [
+        int(other.version)
+        for other in client.search_model_versions(f"name = '{version.name}'")
+        if ATTEMPT in other.tags and other.tags.get(AGAINST) == str(champion)
+    ]
+    return max(counted, len({*told} - {int(version.version)}))
+
+
+def _count(client: MlflowClient, version: ModelVersion, champion: int | None, attempt: int) -> None:
+    """Writes down that a version was compared with the champion."""
+    client.set_model_version_tag(version.name, version.version, ATTEMPT, str(attempt))
+    for key, value in ((ATTEMPTS_AGAINST, champion), (ATTEMPTS, attempt)):
+        client.set_registered_model_tag(version.name, key, str(value))
 
 
 def _named(version: ModelVersion, decision: Decision) -> Decision:

@@ -14,7 +14,7 @@ from hierrouter.errors import HierRouterError
 from hierrouter.evaluation.versus.replay import of_pool
 from hierrouter.learning.router import Router, query_hash
 from hierrouter.routes.load import load_outcomes
-from hierrouter.tracking import register
+from hierrouter.tracking import contest, register
 from hierrouter.tracking.champion import judge
 from hierrouter.tracking.register import register_router
 
@@ -298,6 +298,42 @@ def test_a_promotion_that_was_cut_short_is_made_good(
     assert "attempt 1 against version 1" in again.reason
     assert client().get_registered_model("hierrouter").tags["hierrouter.attempts"] == "1"
     assert client().get_model_version("hierrouter", "2").description == again.reason
+
+
+@pytest.mark.parametrize(
+    ("champion", "meanwhile", "told", "attempts"),
+    [
+        ("poor", "good", "version 3 stays champion", {"3": "1"}),
+        ("good", "twin", "attempt 2 against version 1", {"1": "2"}),
+    ],
+)
+def test_who_was_registered_while_another_was_judged_counts(
+    here: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch, champion, meanwhile, told, attempts
+) -> None:
+    registered(pool.stage(champion))
+    kept = contest.judge
+
+    def judged(*arguments):
+        monkeypatch.setattr(contest, "judge", kept)
+        registered(pool.stage(meanwhile))
+        return kept(*arguments)
+
+    monkeypatch.setattr(contest, "judge", judged)
+    done = registered(pool.stage("fair"))
+    assert (done.version, done.aliases) == (2, ())
+    assert told in done.reason
+    tags = client().get_registered_model("hierrouter").tags
+    assert {tags["hierrouter.attempts_against"]: tags["hierrouter.attempts"]} == attempts
+
+
+def test_two_that_took_themselves_for_the_first_are_two_attempts(here: Path, pool: Pool) -> None:
+    registered(pool.stage("good"))
+    registered(pool.stage("poor"))
+    registered(pool.stage("fair"))
+    # As if the third had counted before the second was done.
+    client().set_model_version_tag("hierrouter", "3", "hierrouter.attempt", "1")
+    client().set_registered_model_tag("hierrouter", "hierrouter.attempts", "1")
+    assert "attempt 3 against version 1" in registered(pool.stage("twin")).reason
 
 
 def test_every_seed_is_a_child_with_the_same_names(here: Path, pool: Pool) -> None:
