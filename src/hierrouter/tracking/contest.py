@@ -39,7 +39,8 @@ champion that was."""
 def settle(client: MlflowClient, version: ModelVersion, record: Record, new: bool) -> str:
     """Points the aliases: `challenger` to the newest version, `champion` as the rule says.
 
-    A version is judged once. A choice that a person makes afterwards stands.
+    A version is judged once. A choice that a person makes afterwards stands. What kept two apart may
+    pass, so one that could not be compared is judged when it is registered again.
 
     Args:
         client: of the tracking store.
@@ -63,7 +64,7 @@ def settle(client: MlflowClient, version: ModelVersion, record: Record, new: boo
     if champion is not None and VERDICT in told:  # cut short: the rest of it is made good
         reason = str(told[REASON])
         replaces = told[VERDICT] == CHAMPION and told.get(AGAINST, "") == str(champion)
-    elif champion is not None and (champion == number or not (new or newest)):
+    elif champion is not None and (champion == number or not (new or newest or AGAINST in told)):
         return _unjudged(client, version, champion)
     else:
         met = _attempts(client, version, champion)
@@ -74,6 +75,10 @@ def settle(client: MlflowClient, version: ModelVersion, record: Record, new: boo
             again = client.get_model_version(version.name, version.version)
             return settle(client, again, record, new)
         replaces, reason = decision.replaces, decision.reason
+        if not (replaces or decision.attempt):
+            client.set_model_version_tag(version.name, str(number), REASON, reason)
+            client.update_model_version(version.name, str(number), description=reason)
+            return reason
         if decision.attempt:
             _count(client, version, champion, met + 1)
         verdict = CHAMPION if replaces else CHALLENGER
@@ -87,7 +92,7 @@ def settle(client: MlflowClient, version: ModelVersion, record: Record, new: boo
 
 
 def _unjudged(client: MlflowClient, version: ModelVersion, champion: int) -> str:
-    """What is said of a version from before there was a rule, or whose judging was cut short."""
+    """What is said of a version from before there was a rule."""
     number = int(version.version)
     if champion == number:
         reason = f"version {number}: is champion by somebody's choice, or from before versions were"
@@ -119,7 +124,10 @@ def _decide(
         except UnreachableError:
             raise
         except HierRouterError as error:
-            reason = f"{title} stays champion, the two were not compared: {error}"
+            reason = (
+                f"{title} stays champion, the two were not compared: {error}. If it is lost, set the "
+                f"alias {CHAMPION} by hand"
+            )
             return _named(version, Decision(False, reason))
         decision = judge(record.router, record.evaluation, record.tree, folder, title, attempt)
     return _named(version, decision)

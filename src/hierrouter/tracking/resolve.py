@@ -15,7 +15,7 @@ from hierrouter.errors import ConfigError, HierRouterError
 from hierrouter.files import claim_folder, read_json, write_json
 from hierrouter.learning.router import Router
 from hierrouter.tracking.package import ROUTER_FILES
-from hierrouter.tracking.store import connected, shown_uri
+from hierrouter.tracking.store import connected, no_answer, shown_uri, unanswered
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -125,6 +125,8 @@ def _download_run(client: MlflowClient, shown: str, run_id: str, dest: Path) -> 
         for folder in (EVALUATION, "router"):
             client.download_artifacts(run_id, folder, str(dest))
     except (MlflowException, OSError) as error:
+        if unanswered(error):
+            raise no_answer(shown_uri()) from error
         hint = f"; it is a child, name its parent {parent}" if parent else ""
         reason = str(error).splitlines()[0][:200]
         raise HierRouterError(
@@ -188,6 +190,8 @@ def _download(uri: str, version: ModelVersion, scratch: Path) -> Path:
     try:
         return Path(mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=str(scratch)))
     except (MlflowException, OSError) as error:
+        if unanswered(error):
+            raise no_answer(shown_uri()) from error
         raise _no_router(uri, error) from error
 
 

@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import os
+import re
 import shutil
 import sys
 import warnings
@@ -25,6 +26,11 @@ DEFAULT_URI = "sqlite:///mlflow.db"
 
 _PROBE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 _WORK = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
+_UNANSWERED = re.compile(
+    r"Max retries exceeded|API request to|\b5\d\d Server Error|timed out"
+    r"|Connection (aborted|broken|refused|reset)"
+)
+"""In MLflow's words, which come from several libraries and tell only in the text what it was."""
 
 
 def tracking_uri() -> str:
@@ -134,14 +140,24 @@ def connected() -> Iterator[MlflowClient]:
 
 
 def _in_one_line(error: Exception, where: str) -> HierRouterError:
-    text = str(error)
-    first = next((line.strip() for line in text.splitlines() if line.strip()), repr(error))
-    if "Max retries exceeded" in text or "API request to" in text:
-        return UnreachableError(
-            f"MLflow at {where} does not answer; start it, or set MLFLOW_TRACKING_URI "
-            f"(unset: {DEFAULT_URI}), then run the same command again"
-        )
+    if unanswered(error):
+        return no_answer(where)
+    lines = (line.strip() for line in str(error).splitlines())
+    first = next((line for line in lines if line), repr(error))
     return HierRouterError(f"MLflow at {where}: {first[:300]}")
+
+
+def unanswered(error: Exception) -> bool:
+    """Whether a failure is of the server or the way to it, and may pass."""
+    return _UNANSWERED.search(str(error)) is not None
+
+
+def no_answer(where: str) -> UnreachableError:
+    """What is said of a server that does not answer."""
+    return UnreachableError(
+        f"MLflow at {where} does not answer; start it, or set MLFLOW_TRACKING_URI "
+        f"(unset: {DEFAULT_URI}), then run the same command again"
+    )
 
 
 @contextlib.contextmanager

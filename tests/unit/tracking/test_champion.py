@@ -10,7 +10,7 @@ import mlflow
 import numpy as np
 import pytest
 
-from hierrouter.errors import HierRouterError
+from hierrouter.errors import HierRouterError, UnreachableError
 from hierrouter.evaluation.versus.replay import of_pool
 from hierrouter.learning.router import Router, query_hash
 from hierrouter.routes.load import load_outcomes
@@ -334,6 +334,50 @@ def test_two_that_took_themselves_for_the_first_are_two_attempts(here: Path, poo
     client().set_model_version_tag("hierrouter", "3", "hierrouter.attempt", "1")
     client().set_registered_model_tag("hierrouter", "hierrouter.attempts", "1")
     assert "attempt 3 against version 1" in registered(pool.stage("twin")).reason
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        OSError("503 Server Error: Service Unavailable for url: http://mlflow/x"),
+        mlflow.MlflowException("The following failures occurred:\nx: Read timed out."),
+    ],
+    ids=["a refusal for now", "a time-out"],
+)
+def test_a_failure_that_passes_settles_nothing(
+    here: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    registered(pool.stage("poor"))
+    better = pool.stage("good")
+
+    def failing(**_: object) -> str:
+        raise failure
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mlflow.artifacts.download_artifacts", failing)
+        with pytest.raises(UnreachableError, match="does not answer"):
+            registered(better)
+    assert registered(better).aliases == ("challenger", "champion")
+
+
+def test_what_could_not_be_compared_is_judged_when_it_is_registered_again(
+    here: Path, pool: Pool
+) -> None:
+    registered(pool.stage("poor"))
+    better = pool.stage("good")
+    stored = list((here / "mlruns").rglob("router.json"))
+    for path in stored:
+        path.rename(path.with_suffix(".away"))
+    lost = registered(better)
+    assert "version 1 stays champion, the two were not compared: " in lost.reason
+    assert lost.reason.endswith(". If it is lost, set the alias champion by hand")
+    assert client().get_model_version("hierrouter", "2").description == lost.reason
+    registered(pool.stage("fair"), tree=False)  # it is not the newest any more
+    for path in stored:
+        path.with_suffix(".away").rename(path)
+    again = registered(better)
+    assert (again.version, again.reused, again.aliases) == (2, True, ("champion",))
+    assert "attempt 1 against version 1" in again.reason
 
 
 def test_every_seed_is_a_child_with_the_same_names(here: Path, pool: Pool) -> None:
