@@ -9,13 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from hierrouter.errors import DamagedFileError, HierRouterError
 from hierrouter.evaluation.evaluate import METRICS, RECORDS, ROUTERS
-from hierrouter.evaluation.tradeoff.hull import weights
 from hierrouter.files import read_json
 from hierrouter.learning.router import Router
 from hierrouter.tracking.values import (
@@ -163,21 +161,14 @@ def seed_metrics(records: pa.Table, metrics: dict[str, Any], number: int) -> dic
             found |= _means(name, rest.filter(pc.equal(rest["policy"], name)))
     for task in metrics["policies"]["router"]["tasks"]:
         found |= _means(f"router/{task}", at.filter(pc.equal(at["task"], task)))
-    if "tradeoff" in metrics:
-        found["router/aiq"] = _aiq(router, metrics["tradeoff"]["range"])
+    # The curve has a point that the records lack (`summary.SAVING`), so it is not made of these.
+    if areas := metrics.get("tradeoff", {}).get("aiq_by_seed"):
+        found["router/aiq"] = float(areas[number])
     return found
 
 
 def _means(name: str, rows: pa.Table, measures: Sequence[str] = LOGGED) -> dict[str, float]:
     return {f"{name}/{measure}": float(pc.mean(rows[measure]).as_py()) for measure in measures}
-
-
-def _aiq(router: pa.Table, costs: Sequence[float]) -> float:
-    points = router.group_by("alpha").aggregate([("relative_cost", "mean"), ("quality", "mean")])
-    cost, quality = (
-        np.asarray(points[f"{name}_mean"].to_numpy()) for name in ("relative_cost", "quality")
-    )
-    return float(np.asarray(quality) @ weights(cost, *costs))
 
 
 def write_children(client: MlflowClient, parent: str, children: Iterable[Child]) -> list[str]:

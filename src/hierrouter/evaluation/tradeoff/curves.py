@@ -46,9 +46,9 @@ def curves_of(results: Results, models: Sequence[str], marks: Sequence[Marks]) -
     Returns:
         `range` (relative costs), `hulls` (by curve: `relative_cost`, `quality`; of the points as
         they were measured, to be drawn), `aiq` and `aiq_differences` (the router's minus the
-        others') with intervals, and `recovered` (by strong model). Where fixed routes are chosen
-        part by part, from queries that are judged in other parts, there is no interval of theirs:
-        `low` and `high` are none.
+        others') with intervals, `aiq_by_seed` (the router's), and `recovered` (by strong model).
+        Where fixed routes are chosen part by part, from queries that are judged in other parts,
+        there is no interval of theirs: `low` and `high` are none.
     """
     first = next(iter(results.plays))
     played = results.plays[first]
@@ -75,6 +75,7 @@ def curves_of(results: Results, models: Sequence[str], marks: Sequence[Marks]) -
             name: _told_area(results, column, name in unsure, 0.0)
             for name, column in columns.items()
         },
+        "aiq_by_seed": mine.mean(axis=(1, 2)).tolist(),
         "aiq_differences": {
             name: _told_area(results, mine - column, name in unsure, -1.0)
             for name, column in columns.items()
