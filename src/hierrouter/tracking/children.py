@@ -59,9 +59,13 @@ def judged_child(config: EvaluationConfig, router: Path, evaluation: Path) -> Ch
     Args:
         config: the evaluation part of a config.
         router: the folder of the router.
-        evaluation: the folder of its evaluation.
+        evaluation: the folder of its evaluation; of one with several seeds only the router's own
+            counts.
     """
-    return _child(config, router, headline_metrics(read_json(evaluation / METRICS)))
+    metrics = read_json(evaluation / METRICS)
+    if int(metrics.get("seeds", 1)) == 1:
+        return _child(config, router, headline_metrics(metrics))
+    return _child(config, router, seed_metrics(_records(evaluation / RECORDS), metrics, 0))
 
 
 def children_in(

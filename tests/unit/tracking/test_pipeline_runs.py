@@ -7,6 +7,8 @@ import pytest
 from tests.unit.tracking.conftest import CONFIG
 
 from hierrouter.errors import HierRouterError
+from hierrouter.files import read_json
+from hierrouter.tracking.children import children_in, judged_child
 from hierrouter.tracking.pipeline_runs import (
     close_pipeline_run,
     log_seeds,
@@ -120,6 +122,15 @@ def test_seeds_are_children_once(client, stage, other_stage, tmp_path) -> None:
     assert found.data.tags["mlflow.parentRunId"] == run
     assert found.info.status == "FINISHED"
     assert "router/reward" in found.data.metrics
+
+
+def test_a_child_is_of_one_seed_though_its_evaluation_has_several(pool) -> None:
+    stage = pool.stage("good", seeds=2)
+    metrics = read_json(stage.evaluation / "metrics.json")
+    own, other = children_in(CONFIG, stage.router, stage.evaluation, metrics)
+    child = judged_child(CONFIG, stage.router, stage.evaluation)
+    assert child.metrics == own.metrics
+    assert child.metrics["router/quality"] != other.metrics["router/quality"]
 
 
 def test_seeds_of_an_evaluation_are_children_of_the_plugins_run(client, pool, plugin) -> None:
