@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from hierrouter.evaluation.verdict import FLOOR
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -64,6 +66,11 @@ def compare(
         raise HierRouterError(
             f"no gate without these checks: it {untold[0]}; name a folder that `hierrouter run` "
             "made, an MLflow run or version, or copy the router's folder there"
+        )
+    if gated and (few := [each for each in found if each["n"] < FLOOR]):
+        raise HierRouterError(
+            f"no gate on {few[0]['n']} common test queries of {base.name} and {few[0]['run']}: too "
+            f"few to tell, {FLOOR} are the least; evaluate both on a tree with more test queries"
         )
     for each in found:
         each["passed"] = passes(each["over_grid"]["reward"], fail_if_worse, margin)
@@ -146,6 +153,11 @@ def sentence(base: str, each: Mapping[str, Any], confidence: float) -> str:
         each: one entry of `differences`.
         confidence: of the interval.
     """
+    if each["n"] < FLOOR:
+        return (
+            f"{each['n']} common test queries are too few to call {each['run']} better or worse than "
+            f"{base}; {FLOOR} are the least."
+        )
     reward = each["over_grid"]["reward"]
     span = (
         f"{confidence:.0%} interval {_signed(100 * reward['low'], 1)} to "

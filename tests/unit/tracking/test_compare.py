@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from .conftest import Pool
+    from .conftest import Pool, Stage
 
 
 @pytest.fixture
@@ -213,6 +213,17 @@ def test_a_gate_has_an_exit_code_of_its_own(pool: Pool, compare) -> None:
     code, out, _ = compare(fair, good, fair, "--margin", "0", "--json")
     assert code == 3
     assert [each["passed"] for each in json.loads(out)["compared"]] == [True, False]
+
+
+def test_few_common_queries_tell_nothing(stage: Stage, compare) -> None:
+    code, out, _ = compare(stage.evaluation, stage.evaluation)
+    assert code == 0
+    assert "10 common test queries are too few to call" in " ".join(out.split())
+    assert "Over the alpha grid" not in out
+    for gate in (("--margin", "1"), ("--fail-if-worse",)):
+        code, out, err = compare(stage.evaluation, stage.evaluation, *gate)
+        assert (code, out) == (1, "")
+        assert "no gate on 10 common test queries" in err
 
 
 def test_no_gate_opens_on_checks_that_could_not_be_made(pool: Pool, compare, tmp_path) -> None:
