@@ -6,9 +6,9 @@ import platform
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from hierrouter.errors import ConfigError, HierRouterError
+from hierrouter.errors import ConfigError, DamagedFileError, HierRouterError
 from hierrouter.evaluation.filled import fill_routes
-from hierrouter.evaluation.measure import measure
+from hierrouter.evaluation.measure import FORMAT_VERSION, measure
 from hierrouter.evaluation.paper.tables import side_by_side
 from hierrouter.evaluation.records import write_records
 from hierrouter.evaluation.report import render_report
@@ -179,12 +179,28 @@ def _evaluated(tree: Path) -> dict[str, Any]:
     return {**{name: info[name] for name in names}, "pool_digest": digest_of(info["pool"])}
 
 
+def read_metrics(evaluation: Path) -> dict[str, Any]:
+    """The content of an evaluation's metrics.json.
+
+    Raises:
+        DamagedFileError: it cannot be read, or another version of us, with another format, made it.
+    """
+    found = read_json(evaluation / METRICS)
+    known = found.get("format_version") if isinstance(found, dict) else None
+    if known != FORMAT_VERSION:
+        raise DamagedFileError(
+            f"{evaluation / METRICS} has format {known}, this version reads {FORMAT_VERSION}; "
+            "evaluate the router anew"
+        )
+    return dict(found)
+
+
 def is_evaluated(config: EvaluationConfig, tree: Path, router: Path, evaluation: Path) -> bool:
     """Whether `evaluation` holds what `evaluate_router` would make of this router and tree."""
     if not all((evaluation / name).exists() for name in RESULTS):
         return False
     try:
-        known = read_json(evaluation / METRICS)
+        known = read_metrics(evaluation)
         judged = Router.load(router).info
     except HierRouterError:
         return False
@@ -193,4 +209,4 @@ def is_evaluated(config: EvaluationConfig, tree: Path, router: Path, evaluation:
         "tree": _evaluated(tree),
         "evaluation": config.model_dump(mode="json"),
     }
-    return isinstance(known, dict) and all(known.get(key) == now[key] for key in now)
+    return all(known.get(key) == now[key] for key in now)

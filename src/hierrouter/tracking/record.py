@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hierrouter.data.queries import digest_queries, read_queries
 from hierrouter.errors import DamagedFileError, HierRouterError
-from hierrouter.evaluation.evaluate import METRICS, RESULTS
+from hierrouter.evaluation.evaluate import METRICS, RESULTS, read_metrics
 from hierrouter.files import digest_of, read_json, sha256_file
 from hierrouter.learning.card import model_card
 from hierrouter.learning.router import Router
@@ -100,7 +100,7 @@ def read_record(
             raise HierRouterError(
                 f"{evaluation} holds no {name}; make it with `hierrouter evaluate`"
             )
-    metrics = read_json(evaluation / METRICS)
+    metrics = read_metrics(evaluation)
     try:
         judged = metrics["router"]["weights_sha256"]
         headline_metrics(metrics)

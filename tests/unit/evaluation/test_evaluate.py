@@ -10,6 +10,7 @@ from hierrouter.data.sample import sample_queries
 from hierrouter.errors import HierRouterError
 from hierrouter.evaluation.evaluate import (
     MARKER,
+    METRICS,
     RECORDS,
     RESULTS,
     check_origin,
@@ -60,6 +61,10 @@ def test_a_tree_embedded_otherwise_is_refused_before_anything_is_written(tmp_pat
     out = evaluate_router(config.evaluation, tree, trained, tmp_path / "evaluation")
     assert {path.name for path in out.iterdir()} == {MARKER, *RESULTS}
     assert is_evaluated(config.evaluation, tree, trained, out)
+    metrics = read_json(out / METRICS)
+    write_json(out / METRICS, {**metrics, "format_version": 2})  # or registering it would fail
+    assert not is_evaluated(config.evaluation, tree, trained, out)
+    write_json(out / METRICS, metrics)
     (out / RECORDS).unlink()
     assert not is_evaluated(config.evaluation, tree, trained, out)
 

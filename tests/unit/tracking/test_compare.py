@@ -13,10 +13,12 @@ import pytest
 
 from hierrouter.cli.compare import passes
 from hierrouter.cli.main import main
+from hierrouter.errors import DamagedFileError
 from hierrouter.evaluation.versus.pairs import differences, read_tested
 from hierrouter.files import read_json, write_json
 from hierrouter.learning.router import Router, query_hash
 from hierrouter.routes.load import load_outcomes
+from hierrouter.tracking.record import read_record
 from hierrouter.tracking.register import register_router
 
 from .conftest import CONFIG
@@ -24,6 +26,7 @@ from .conftest import CONFIG
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+    from typing import Any
 
     from .conftest import Pool, Stage
 
@@ -241,6 +244,37 @@ def test_no_gate_opens_on_checks_that_could_not_be_made(pool: Pool, compare, tmp
         assert (code, out) == (1, "")
         assert "no gate without these checks: it cannot be told whether" in err
         assert compare(fair, good, *gate)[0] == 0
+
+
+def test_a_router_that_cannot_be_read_is_not_said_to_be_missing(pool: Pool, compare) -> None:
+    fair, old, other = (pool.stage(name) for name in ("fair", "good", "good"))
+    described = read_json(old.router / "router.json")
+    write_json(old.router / "router.json", {**described, "format_version": 1})
+    shutil.rmtree(other.router)
+    shutil.copytree(fair.router, other.router)
+    for stage, told in (
+        (old, "its router has router format 1, this version"),
+        (other, "the router beside its evaluation is another than was evaluated"),
+    ):
+        code, _, err = compare(fair.evaluation, stage.evaluation)
+        assert code == 0
+        assert f"was trained on test queries of {fair.evaluation}: {told}" in err
+
+
+@pytest.mark.parametrize("changed", [{"format_version": 2}, {"confidence": None}])
+def test_an_evaluation_of_another_format_is_one_line(
+    pool: Pool, compare, tmp_path, changed: dict[str, Any]
+) -> None:
+    fair = pool.stage("fair")
+    metrics = {**read_json(fair.evaluation / "metrics.json"), **changed}
+    write_json(
+        fair.evaluation / "metrics.json", {key: metrics[key] for key in metrics if metrics[key]}
+    )
+    code, out, err = compare(fair.evaluation, pool.stage("good").evaluation)
+    assert (code, out) == (1, "")
+    assert "evaluate the router anew" in err
+    with pytest.raises(DamagedFileError, match="evaluate the router anew"):
+        read_record(CONFIG, fair.router, fair.evaluation, None)
 
 
 def test_runs_and_versions_of_mlflow(here: Path, pool: Pool, compare, tmp_path) -> None:

@@ -13,13 +13,12 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from hierrouter.errors import DamagedFileError, HierRouterError
-from hierrouter.evaluation.evaluate import METRICS, RECORDS
+from hierrouter.evaluation.evaluate import METRICS, RECORDS, read_metrics
 from hierrouter.evaluation.statistics.bounds import extremes, guarded
 from hierrouter.evaluation.statistics.crossed import Crossed, compare
 from hierrouter.evaluation.statistics.intervals import Bootstrap
 from hierrouter.evaluation.versus.fair import other_split, trained_on, unlike
 from hierrouter.evaluation.versus.trees import changed_answers, changed_tree, read_singles
-from hierrouter.files import read_json
 from hierrouter.learning.router import Router
 from hierrouter.progress import say
 
@@ -44,6 +43,8 @@ class Tested:
     """The content of metrics.json."""
     info: RouterInfo | None
     """Its description, where the router lies beside its evaluation."""
+    missing: str
+    """Why there is none; empty where there is one."""
     query_ids: tuple[str, ...]
     tasks: NDArray[np.str_]
     alphas: tuple[float, ...]
@@ -88,14 +89,17 @@ def read_tested(name: str, evaluation: Path, router: Path | None = None) -> Test
             f"{name} is no evaluation: {evaluation} has no {METRICS} with {RECORDS}; name the "
             "folder that `hierrouter evaluate` made, an MLflow run, or models:/NAME@ALIAS"
         )
-    metrics = read_json(evaluation / METRICS)
+    metrics = read_metrics(evaluation)
     try:
         judged = str(metrics["router"]["weights_sha256"])
         metrics["metric"], metrics["router"]["data_seed"], metrics["cost_unit_usd"]
+        metrics["confidence"], metrics["resamples"]
+        info, missing = _described(router or evaluation.parent / "router", judged)
         return Tested(
             name=name,
             metrics=metrics,
-            info=_described(router or evaluation.parent / "router", judged),
+            info=info,
+            missing=missing,
             **_records(evaluation / RECORDS),
         )
     except (KeyError, TypeError) as error:
@@ -104,13 +108,17 @@ def read_tested(name: str, evaluation: Path, router: Path | None = None) -> Test
         ) from error
 
 
-def _described(folder: Path, weights: str) -> RouterInfo | None:
-    """The description of the router in a folder, if it is the one that was judged."""
+def _described(folder: Path, weights: str) -> tuple[RouterInfo | None, str]:
+    """The description of the router in a folder, if it is the one that was judged; else why not."""
+    if not (folder / "router.json").exists():
+        return None, "no router of its own lies beside its evaluation, in a folder named router"
     try:
         info = Router.load(folder).info
-    except HierRouterError:
-        return None
-    return info if info.weights_sha256 == weights else None
+    except HierRouterError as error:
+        return None, str(error).replace(str(folder), "its router")
+    if info.weights_sha256 != weights:
+        return None, "the router beside its evaluation is another than was evaluated"
+    return info, ""
 
 
 def _records(path: Path) -> dict[str, Any]:
@@ -197,7 +205,7 @@ def unchecked(base: Tested, other: Tested) -> list[str]:
         if judge.info is None:
             found.append(
                 f"cannot be told whether {judge.name} was trained on test queries of {tested.name}"
-                ": no router of its own lies beside its evaluation, in a folder named router"
+                f": {judge.missing}"
             )
     if found:
         found.append(
