@@ -6,6 +6,7 @@ beside how far recipes do.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -199,18 +200,32 @@ def write_children(client: MlflowClient, parent: str, children: Iterable[Child])
     return [known.get(str(child.seed)) or _write(client, run, child) for child in wanted]
 
 
+def end_children(client: MlflowClient, parent: Run, status: str) -> None:
+    """Ends the children that were left open by a process that was killed."""
+    for each in child_runs(client, parent.info.experiment_id, parent.info.run_id):
+        if SEED in each.data.tags and each.info.status == "RUNNING":
+            client.set_terminated(each.info.run_id, status)
+
+
 def child_runs(client: MlflowClient, experiment: str, parent: str) -> list[Run]:
     """The runs below a run."""
     return list(client.search_runs([experiment], f"tags.`{PARENT}` = '{parent}'"))
 
 
 def _write(client: MlflowClient, parent: Run, child: Child) -> str:
+    from mlflow.exceptions import MlflowException
+
     tags = {name: value for name, value in parent.data.tags.items() if name in KEPT_TAGS}
     tags |= {PARENT: parent.info.run_id, SEED: str(child.seed), "mlflow.source.name": "hierrouter"}
     # Children of several parents are compared, too.
     name = f"seed {child.seed} of {parent.info.run_name}"
     run = client.create_run(parent.info.experiment_id, tags=tags, run_name=name).info.run_id
     values = [(name, value, 0) for name, value in child.metrics.items()] + child.points
-    log_values(client, run, child.settings, values)
+    try:
+        log_values(client, run, child.settings, values)
+    except BaseException:
+        with contextlib.suppress(MlflowException):  # the server may be gone
+            client.set_terminated(run, "FAILED")
+        raise
     client.set_terminated(run)
     return str(run)

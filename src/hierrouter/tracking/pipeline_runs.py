@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from hierrouter.tracking.children import PARENT, judged_child, write_children
+from hierrouter.tracking.children import PARENT, end_children, judged_child, write_children
 from hierrouter.tracking.origin import git_commit
 from hierrouter.tracking.register import COMPLETE, experiment_id
 from hierrouter.tracking.store import connected
@@ -82,7 +82,7 @@ def metrics_of(job: str) -> dict[str, float]:
 
 
 def close_pipeline_run(job: str, status: str, reason: str = "") -> str | None:
-    """Ends the run of a pipeline run, unless the plugin does.
+    """Ends the run of a pipeline run, unless the plugin does, and children that were left open.
 
     Args:
         job: the id of the pipeline run.
@@ -100,9 +100,11 @@ def close_pipeline_run(job: str, status: str, reason: str = "") -> str | None:
         if reason:
             client.set_tag(runs[0], "kubeflow.reason", reason[:5000])
         client.set_tag(runs[0], "kubeflow.status", status)
+        run = client.get_run(runs[0])
+        ended = _ended(status.upper(), COMPLETE in run.data.tags)
+        end_children(client, run, "KILLED" if ended == "KILLED" else "FAILED")
         if not os.environ.get(PLUGIN_RUN):
-            complete = COMPLETE in client.get_run(runs[0]).data.tags
-            client.set_terminated(runs[0], _ended(status.upper(), complete))
+            client.set_terminated(runs[0], ended)
         return runs[0]
 
 

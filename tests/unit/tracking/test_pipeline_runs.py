@@ -8,6 +8,7 @@ from tests.unit.tracking.conftest import CONFIG
 
 from hierrouter.errors import HierRouterError
 from hierrouter.files import read_json
+from hierrouter.tracking import children
 from hierrouter.tracking.children import children_in, judged_child
 from hierrouter.tracking.pipeline_runs import (
     close_pipeline_run,
@@ -62,6 +63,21 @@ def test_the_exit_task_ends_the_run_that_the_first_one_opened(client, status, en
     found = client.get_run(run)
     assert found.info.status == ended
     assert found.data.tags["kubeflow.reason"] == "why"
+
+
+@pytest.mark.parametrize(
+    ("status", "ended"), [("FAILED", "FAILED"), ("SUCCEEDED", "FAILED"), ("CANCELED", "KILLED")]
+)
+def test_no_child_stays_open_when_a_pipeline_has_ended(client, plugin, status, ended) -> None:
+    parent, task = plugin
+    run = open_pipeline_run("mine", "a run", "job-1")
+    tags = {"mlflow.parentRunId": run, "hierrouter.training_seed": "7"}
+    experiment = client.get_run(run).info.experiment_id
+    open_child, finished = (client.create_run(experiment, tags=tags).info.run_id for _ in "ab")
+    client.set_terminated(finished)
+    close_pipeline_run("job-1", status)
+    states = [client.get_run(each).info.status for each in (open_child, finished, parent, task)]
+    assert states == [ended, "FINISHED", "RUNNING", "RUNNING"]
 
 
 @pytest.mark.parametrize(("status", "ended"), [("RUNNING", "FINISHED"), ("FAILED", "FAILED")])
@@ -122,6 +138,22 @@ def test_seeds_are_children_once(client, stage, other_stage, tmp_path) -> None:
     assert found.data.tags["mlflow.parentRunId"] == run
     assert found.info.status == "FINISHED"
     assert "router/reward" in found.data.metrics
+
+
+def test_a_child_that_could_not_be_written_has_failed(client, stage, tmp_path, monkeypatch) -> None:
+    run = open_pipeline_run("mine", "a run", "job-1")
+    (tmp_path / stage.router.name).symlink_to(stage.evaluation)
+
+    def refused(*_: object) -> None:
+        raise mlflow.MlflowException("no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(children, "log_values", refused)
+        with pytest.raises(HierRouterError, match="no"):
+            log_seeds(CONFIG, run, [stage.router], tmp_path)
+    experiment = client.get_run(run).info.experiment_id
+    (child,) = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run}'")
+    assert child.info.status == "FAILED"
 
 
 def test_a_child_is_of_one_seed_though_its_evaluation_has_several(pool) -> None:
