@@ -33,6 +33,9 @@ KEY = "hierrouter.registration"
 PROCESS = "hierrouter.process"
 """Tag with the process that fills the run."""
 
+LONGEST_TAG = 7_900
+"""Characters of a tag's value; PostgreSQL and MySQL behind MLflow hold 8,000, SQLite any number."""
+
 
 @dataclass(frozen=True)
 class Record:
@@ -74,7 +77,7 @@ class Record:
             "hierrouter.query_digest": self.info.query_digest,
             "hierrouter.tree_digest": self.info.tree_digest,
             "hierrouter.weights_sha256": self.info.weights_sha256,
-            "mlflow.note.content": self.card,
+            "mlflow.note.content": _note(self.card),
             "mlflow.source.name": "hierrouter",
             "mlflow.source.type": "LOCAL",
         }
@@ -83,6 +86,14 @@ class Record:
         if commit := git_commit():
             tags["mlflow.source.git.commit"] = commit
         return tags
+
+
+def _note(card: str) -> str:
+    """A model card, cut at a line where MLflow would refuse it."""
+    if len(card) <= LONGEST_TAG:
+        return card
+    rest = "\n\nThe rest is in router/README.md."
+    return card[: card.rindex("\n", 0, LONGEST_TAG - len(rest))] + rest
 
 
 def read_record(

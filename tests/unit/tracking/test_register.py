@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ from hierrouter.learning.router import Router
 from hierrouter.routes.encoder import HashingEncoder
 from hierrouter.tracking import register
 from hierrouter.tracking.origin import git_commit, process
+from hierrouter.tracking.record import read_record
 from hierrouter.tracking.register import register_router
 from hierrouter.tracking.resolve import fetch_router
 from hierrouter.tracking.store import shown_uri, ui_command
@@ -87,6 +89,17 @@ def test_everything_is_recorded(here: Path, stage: Stage, monkeypatch: pytest.Mo
         "evaluation/report.html",
     }
     assert {path.name for path in here.iterdir()} == {"mlflow.db", "mlruns"}
+
+
+def test_a_card_that_is_too_long_for_a_tag_is_cut_at_a_line(stage: Stage) -> None:
+    record = read_record(CONFIG, stage.router, stage.evaluation, None)
+    assert record.tags()["mlflow.note.content"] == record.card
+    rows = "".join(f"| model {number} | weights | (none) |\n" for number in range(300))
+    told = replace(record, card=rows).tags()["mlflow.note.content"]
+    assert 7_500 < len(told) < 8_000
+    kept, _, rest = told.rpartition("\n\n")
+    assert rows.startswith(kept + "\n")
+    assert rest == "The rest is in router/README.md."
 
 
 def test_the_same_is_registered_once(here: Path, stage: Stage) -> None:
