@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from hierrouter.learning.router import RouterInfo
 
+LONGEST_CELL = 100
+"""Characters of an instruction; router.json has all of it."""
+
 
 def model_card(info: RouterInfo, table: str = "") -> str:
     """The card, in Markdown.
@@ -16,7 +19,7 @@ def model_card(info: RouterInfo, table: str = "") -> str:
         table: the evaluation table in Markdown; none before the router was evaluated.
     """
     models = "\n".join(
-        f"| {spec['name']} | {spec['model']} | {spec['instruction'] or '(none)'} |"
+        f"| {spec['name']} | {spec['model']} | {_cell(spec['instruction'] or '(none)')} |"
         for spec in info.config["pool"]["models"]
     )
     low, high = info.alpha_range
@@ -57,3 +60,10 @@ router = Router.load(Path("."))  # reads JSON and safetensors, runs no code from
 Queries digest `{info.query_digest[:16]}`, tree digest `{info.tree_digest[:16]}`, hierrouter
 {info.library_version}, router format {info.format_version}.
 """
+
+
+def _cell(text: str) -> str:
+    """A text as the cell of a table: in one line, without what would end the cell."""
+    line = " ".join(text.split())
+    shown = line if len(line) <= LONGEST_CELL else line[:LONGEST_CELL] + " …"
+    return shown.replace("|", "\\|")

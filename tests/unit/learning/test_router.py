@@ -54,6 +54,24 @@ def rewrite(folder: Path, change: Callable[[dict[str, np.ndarray]], object]) -> 
     (folder / "router.json").write_text(json.dumps(described))
 
 
+@pytest.mark.parametrize(
+    ("instruction", "shown"),
+    [
+        ("Think first.\nThen answer:\n\n- in a word", "Think first. Then answer: - in a word"),
+        ("Answer yes|no.", r"Answer yes\|no."),
+        ("x" * 150, "x" * 100 + " …"),
+    ],
+)
+def test_an_instruction_stays_in_its_cell_of_the_card(
+    make_outcomes, make_router, instruction: str, shown: str
+) -> None:
+    info = make_router(make_outcomes(models=1)).info
+    (spec,) = info.config["pool"]["models"]
+    pool = {**info.config["pool"], "models": [{**spec, "instruction": instruction}]}
+    card = model_card(info.model_copy(update={"config": {**info.config, "pool": pool}}))
+    assert f"| {spec['name']} | {spec['model']} | {shown} |\n" in card
+
+
 FORMS = [{}, {"policy": "mlp", "activation": "tanh"}, {"policy": "mlp", "activation": "relu"}]
 
 
