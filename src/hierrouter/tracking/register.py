@@ -22,7 +22,7 @@ from hierrouter.tracking.values import headline_metrics, log_values, parameters
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import LoggedModel, Run
     from mlflow.entities.model_registry import ModelVersion
 
     from hierrouter.config import EvaluationConfig
@@ -178,9 +178,7 @@ def _new_version(
 ) -> ModelVersion:
     """Everything in a run, unless one of `runs` has it, then, as the last step, the version."""
     for run in runs:
-        for model in client.search_logged_models(
-            [experiment], filter_string=f"source_run_id = '{run.info.run_id}'"
-        ):
+        for model in _models_of(client, run):
             return _create_version(client, record, str(model.model_uri))
     run = client.create_run(experiment, tags=record.tags(), run_name=_run_name(record.info))
     run_id = run.info.run_id
@@ -201,8 +199,9 @@ def _fill_open(client: MlflowClient, run_id: str, record: Record) -> None:
         # Whoever opened the run has said where it comes from.
         if not key.startswith("mlflow.") or key == "mlflow.note.content":
             client.set_tag(run_id, key, value)
+    _delete_models(client, run)  # of a try that failed; it has also set the run's status
     _fill(client, run_id, record)
-    client.update_run(run_id, run.info.status)
+    client.update_run(run_id, "RUNNING")
 
 
 def _run_name(info: RouterInfo) -> str:
@@ -260,10 +259,23 @@ def _discard(client: MlflowClient, run_id: str) -> None:
 
 
 def _delete(client: MlflowClient, run: Run) -> None:
-    """Removes a run with its children."""
+    """Removes a run with its children and its model."""
+    _delete_models(client, run)
     for child in child_runs(client, run.info.experiment_id, run.info.run_id):
         client.delete_run(child.info.run_id)
     client.delete_run(run.info.run_id)
+
+
+def _models_of(client: MlflowClient, run: Run) -> list[LoggedModel]:
+    """The models that were logged in a run."""
+    of_run = f"source_run_id = '{run.info.run_id}'"
+    return list(client.search_logged_models([run.info.experiment_id], filter_string=of_run))
+
+
+def _delete_models(client: MlflowClient, run: Run) -> None:
+    """Removes a run's models, which MLflow keeps where it deletes the run."""
+    for model in _models_of(client, run):
+        client.delete_logged_model(model.model_id)
 
 
 def _aliases_of(client: MlflowClient, version: ModelVersion) -> tuple[str, ...]:

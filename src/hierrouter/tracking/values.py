@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import TYPE_CHECKING, Any
 
 from hierrouter.data.queries import digest_queries
@@ -112,6 +111,8 @@ def log_values(
 ) -> None:
     """Logs parameters and metrics in as few requests as MLflow allows.
 
+    Metrics are of the moment when the run began: MLflow then knows those that are logged again.
+
     Args:
         client: of the tracking store.
         run_id: the run.
@@ -121,10 +122,10 @@ def log_values(
     """
     from mlflow.entities import Metric, Param
 
-    now = int(time.time() * 1000)
+    began = client.get_run(run_id).info.start_time
     for params in _chunks([Param(key, value) for key, value in settings.items()], 100):
         client.log_batch(run_id, params=params)
-    metrics = [Metric(name, value, now, step, model_id=model_id) for name, value, step in values]
+    metrics = [Metric(name, value, began, step, model_id=model_id) for name, value, step in values]
     for some in _chunks(metrics, 1000):
         client.log_batch(run_id, metrics=some)
 

@@ -8,7 +8,7 @@ from tests.unit.tracking.conftest import CONFIG
 
 from hierrouter.errors import HierRouterError
 from hierrouter.files import read_json
-from hierrouter.tracking import children
+from hierrouter.tracking import children, register
 from hierrouter.tracking.children import children_in, judged_child
 from hierrouter.tracking.pipeline_runs import (
     close_pipeline_run,
@@ -120,6 +120,26 @@ def test_an_open_run_gets_everything_and_stays_open(client, stage, with_plugin, 
     again = register_router(CONFIG, stage.router, stage.evaluation, stage.tree, other)
     assert (again.version, again.reused) == (1, True)
     assert metrics_of("job-1") == metrics_of("job-2" if not with_plugin else "job-1")
+
+
+def test_a_second_try_leaves_no_more_than_the_first_would_have(client, stage, monkeypatch) -> None:
+    run = open_pipeline_run("mine", "a run", "job-1")
+    experiment = client.get_run(run).info.experiment_id
+
+    def refused(*_: object) -> None:
+        raise HierRouterError("no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(register, "write_children", refused)
+        with pytest.raises(HierRouterError, match="no"):
+            register_router(CONFIG, stage.router, stage.evaluation, stage.tree, run)
+    done = register_router(CONFIG, stage.router, stage.evaluation, stage.tree, run)
+    assert (done.run_id, done.version) == (run, 1)
+    assert client.get_run(run).info.status == "RUNNING"
+    (model,) = client.search_logged_models([experiment])
+    assert client.get_model_version("hierrouter", "1").source == model.model_uri
+    assert len(client.get_metric_history(run, "router/reward")) == 1
+    assert [point.step for point in client.get_metric_history(run, "training/reward")] == [1, 2, 3]
 
 
 def test_seeds_are_children_once(client, stage, other_stage, tmp_path) -> None:

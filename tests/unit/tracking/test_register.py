@@ -156,6 +156,7 @@ def test_a_failure_leaves_nothing_and_the_same_call_goes_on(
             register_router(CONFIG, stage.router, stage.evaluation)
     experiment = client().get_experiment_by_name("hierrouter").experiment_id
     assert client().search_runs([experiment]) == []
+    assert client().search_logged_models([experiment]) == []
     assert client().search_registered_models() == []
     assert register_router(CONFIG, stage.router, stage.evaluation).version == 1
 
