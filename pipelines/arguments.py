@@ -88,7 +88,8 @@ def _check(name: str, value: Any) -> None:
         if isinstance(loaded, TrainingConfig):
             refuse_filling(loaded)
     elif name == "seeds":
-        parse_seeds(value)
+        if value:
+            parse_seeds(value)
     elif (wanted := _wanted(name)) is not None:
         good, words = wanted
         if not good(value):

@@ -107,7 +107,7 @@ def build(compiled: Compiled, parts: dict[str, str]) -> Callable[..., Any]:
         evaluation: str = parts["evaluation"],
         run_name: str = "train-eval",
         kubeflow_ui: str = "",
-        seeds: str = "42",
+        seeds: str = "",
         pod_per_seed: bool = False,
         shards: int = 1,
         direct: bool = False,
@@ -149,7 +149,7 @@ def build(compiled: Compiled, parts: dict[str, str]) -> Callable[..., Any]:
             evaluation: The evaluation part: alphas, intervals, MLflow experiment, registered name.
             run_name: What to call the run in MLflow.
             kubeflow_ui: Address of the Kubeflow UI, for links in MLflow; submit fills it in.
-            seeds: Training seeds, separated by commas; the best on validation is registered.
+            seeds: Training seeds, 1,2,3; the best on validation is registered; empty: training's.
             pod_per_seed: Whether each seed trains in a pod of its own.
             shards: How many pods record side by side.
             direct: Whether only direct answers are recorded.
@@ -254,6 +254,7 @@ def build(compiled: Compiled, parts: dict[str, str]) -> Callable[..., Any]:
                     pod_per_seed=pod_per_seed,
                     mlflow_uri=mlflow_uri,
                     experiment=experiment,
+                    training=training,
                 ),
                 mlflow_secret,
             )

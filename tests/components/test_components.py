@@ -285,6 +285,13 @@ def test_from_a_tree_to_a_registered_router(study, here, monkeypatch) -> None:
     assert len(client.search_runs([run.info.experiment_id])) == 4
 
 
+@pytest.mark.parametrize(("seeds", "pods"), [("", ["7"]), ("1,2", ["1,2"])])
+def test_the_config_names_the_seed_where_no_other_is_named(parts, here, seeds, pods) -> None:
+    uri = f"sqlite:///{here}/mlflow.db"
+    settings = (parts["evaluation"], "mine", "job-1", "", seeds, False, str(here / "run_id"), uri)
+    assert open_run.python_func(*settings, training='{"seed": 7}') == pods
+
+
 @pytest.mark.parametrize("seeds", ["", "1,1", "a", "1;2", "-1"])
 def test_seeds_that_are_none(study, seeds) -> None:
     with pytest.raises(ConfigError, match="give whole numbers, each once"):

@@ -316,6 +316,17 @@ def test_the_same_bytes_twice_by_two_processes(tmp_path) -> None:
     assert made[0] == made[1]
 
 
+def test_the_seed_is_the_training_parts_where_none_is_named(pipeline) -> None:
+    assert not pipeline["root"]["inputDefinitions"]["parameters"]["seeds"].get("defaultValue")
+    (task,) = (
+        component["dag"]["tasks"]["open-run"]
+        for _, component in dags(pipeline)
+        if "open-run" in component["dag"]["tasks"]
+    )
+    given = task["inputs"]["parameters"]["training"]["componentInputParameter"]
+    assert given.removeprefix(PREFIX) == "training"
+
+
 def test_every_parameter_is_explained(pipeline) -> None:
     for name, parameter in pipeline["root"]["inputDefinitions"]["parameters"].items():
         assert len(parameter.get("description", "")) > 10, name
@@ -327,6 +338,7 @@ def text(tmp_path_factory) -> str:
 
 
 def test_arguments_are_read_by_their_types(text) -> None:
+    assert read_arguments(text, ["seeds="]) == {"seeds": ""}
     assert read_arguments(
         text,
         [
