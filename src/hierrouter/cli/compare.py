@@ -155,8 +155,8 @@ def sentence(base: str, each: Mapping[str, Any], confidence: float) -> str:
     """
     if each["n"] < FLOOR:
         return (
-            f"{each['n']} common test queries are too few to call {each['run']} better or worse than "
-            f"{base}; {FLOOR} are the least."
+            f"{each['n']} common test queries are too few to call {each['run']} better or worse "
+            f"than {base}; {FLOOR} are the least."
         )
     reward = each["over_grid"]["reward"]
     span = (

@@ -39,8 +39,8 @@ champion that was."""
 def settle(client: MlflowClient, version: ModelVersion, record: Record, new: bool) -> str:
     """Points the aliases: `challenger` to the newest version, `champion` as the rule says.
 
-    A version is judged once. A choice that a person makes afterwards stands. What kept two apart may
-    pass, so one that could not be compared is judged when it is registered again.
+    A version is judged once. A choice that a person makes afterwards stands. What kept two apart
+    may pass, so one that could not be compared is judged when it is registered again.
 
     Args:
         client: of the tracking store.
@@ -125,8 +125,8 @@ def _decide(
             raise
         except HierRouterError as error:
             reason = (
-                f"{title} stays champion, the two were not compared: {error}. If it is lost, set the "
-                f"alias {CHAMPION} by hand"
+                f"{title} stays champion, the two were not compared: {error}. If it is lost, set "
+                f"the alias {CHAMPION} by hand"
             )
             return _named(version, Decision(False, reason))
         decision = judge(record.router, record.evaluation, record.tree, folder, title, attempt)
