@@ -181,6 +181,18 @@ def test_a_gate_knows_of_losses_that_it_has_not_seen(pool: Pool, compare) -> Non
         assert entry["relative_cost"]["at_most"] == pytest.approx(0, abs=0.01)
 
 
+def test_no_config_moves_the_bound_of_a_gate(pool: Pool) -> None:
+    fair, good = pool.stage("fair").evaluation, pool.stage("good").evaluation
+    usual = differences(read_tested("a", fair), read_tested("b", good))["over_grid"]["reward"]
+    metrics = read_json(fair / "metrics.json")
+    write_json(fair / "metrics.json", {**metrics, "confidence": 0.5})
+    other = differences(read_tested("a", fair), read_tested("b", good))["over_grid"]["reward"]
+    assert other["low"] > usual["low"]
+    assert [other[end] for end in ("at_least", "at_most")] == [
+        usual[end] for end in ("at_least", "at_most")
+    ]
+
+
 @pytest.mark.parametrize(
     ("reward", "fail_if_worse", "margin", "passed"),
     [

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from hierrouter.learning.router import RouterInfo
 
 MEASURES = ("quality", "relative_cost", "reward")
+GATE = 0.95
+"""Confidence of the one-sided bounds. Gates go by these, so no evaluation's config moves them."""
 
 
 @dataclass(frozen=True)
@@ -229,8 +231,8 @@ def differences(base: Tested, other: Tested, own: bool = False) -> dict[str, Any
         `by_alpha`; in each of the latter `quality`,
         `relative_cost`, `cost` (dollars) and `reward`, each with `base`, `other` (the means),
         `mean` (their difference), `low`, `high`, `at_least`, `at_most` and `p`. The one-sided
-        bounds allow for a query that is lost, or won, outright (`bounds.guarded`); so they may lie
-        outside the interval. A router is no worse than itself.
+        bounds are those of `GATE` and allow for a query that is lost, or won, outright
+        (`bounds.guarded`); so they may lie outside the interval. A router is no worse than itself.
 
     Raises:
         HierRouterError: they cannot be compared (see `check_pair`).
@@ -257,7 +259,7 @@ def differences(base: Tested, other: Tested, own: bool = False) -> dict[str, Any
     same = [each.metrics["router"]["weights_sha256"] for each in (base, other)]
     if same[0] != same[1] or (mine != theirs).any():
         worst, best = extremes(mine - theirs)
-        bounds = guarded(means, len(common), worst, best, confidence, bootstrap.seed)
+        bounds = guarded(means, len(common), worst, best, GATE, bootstrap.seed)
         compared = [
             replace(each, at_least=float(low), at_most=float(high))
             for each, low, high in zip(compared, *bounds, strict=True)
