@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 CONFIG = Config(pool=PoolConfig(encoder=EncoderConfig(model="hashing", dimensions=16)))
 RECIPE = TrainingConfig(moves="direct", iterations=1, rollouts=8, steps=4, hidden=[8, 8])
 EVALUATION = EvaluationConfig(
-    alphas=[0, 0.1], bootstrap=200, seeds=2, cross_fit=True, leave_one_task_out=True
+    alphas=[0, 0.1],
+    bootstrap=200,
+    seeds=2,
+    recipes=[],
+    cross_fit=True,
+    leave_one_task_out=True,
 )
 
 
