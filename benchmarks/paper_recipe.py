@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 from _report import mean_interval, print_header
 
-from hierrouter.configfile import load_config
+from hierrouter.configfile import dump_config, load_config
 from hierrouter.data.sample import sample_queries
 from hierrouter.learning.threads import threads
 from hierrouter.learning.train import fit
@@ -38,16 +38,20 @@ from hierrouter.routes.collect import collect_routes
 from hierrouter.routes.load import load_outcomes, tree_info
 
 CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIG = "config.yaml"
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 SECONDS, GIGABYTES = 10.0, 2.0
 
 
 def record(folder: Path, queries_per_task: int) -> Path:
-    """The stored tree."""
+    """The stored tree, beside the config of its pool and the paper's training."""
     config = load_config(
         CONFIGS / "scripted.yaml",
         [f"data.queries_per_task={queries_per_task}", "pool.encoder.dimensions=768"],
     )
+    recipe = load_config(CONFIGS / "paper.yaml", ["training.metric=accuracy"]).training
+    config = config.model_copy(update={"training": recipe})
+    (folder / CONFIG).write_text(dump_config(config), encoding="utf-8")
     return collect_routes(
         config.pool, sample_queries(config.data, folder / "queries"), folder / "tree"
     )
@@ -55,7 +59,7 @@ def record(folder: Path, queries_per_task: int) -> Path:
 
 def in_process(tree: Path, repeats: int) -> None:
     """Times loading and learning."""
-    config = load_config(CONFIGS / "paper.yaml", ["training.metric=accuracy"]).training
+    config = load_config(tree.with_name(CONFIG)).training
     loading, learning = [], []
     for _ in range(repeats):
         started = time.perf_counter()
@@ -79,7 +83,7 @@ def command(tree: Path, folder: Path, repeats: int) -> tuple[float, float]:
         child = subprocess.Popen(
             [
                 sys.executable, "-m", "hierrouter.cli.main", "train",
-                "--config", str(CONFIGS / "paper.yaml"), "--set", "training.metric=accuracy",
+                "--config", str(folder / CONFIG),
                 "--tree", str(tree), "--out", str(folder / f"router-{number}"),
             ],
             stderr=subprocess.PIPE,
