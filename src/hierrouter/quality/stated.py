@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import re
 from fractions import Fraction
+from functools import lru_cache
 
 from hierrouter.quality.letters import extract_letter
 from hierrouter.quality.maths import extract_math
@@ -23,6 +24,7 @@ MARKS = " .,;:!*_`$\"'"
 """What may stand at the ends of an answer and is no part of it."""
 
 
+@lru_cache(maxsize=4096)  # to many questions the answer is one of a few letters
 def stated_answer(reply: str) -> str | None:
     """The answer in one spelling: equal texts say the same.
 
