@@ -406,3 +406,8 @@ def test_a_part_by_itself_is_read_with_the_same_words() -> None:
         load_part(PoolConfig, "{hop: 3}", "pool")
     with pytest.raises(ConfigError, match=r"^evaluation: holds no keys; give the config's part"):
         load_part(EvaluationConfig, "hello", "evaluation")
+
+
+def test_settings_are_finite_wherever_they_come_from() -> None:
+    with pytest.raises(ValueError, match="finite"):
+        EvaluationConfig(alphas=[0.1, float("inf")])
