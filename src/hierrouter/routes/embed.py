@@ -25,7 +25,7 @@ from hierrouter.routes.unchanged import nodes_mark
 from hierrouter.routes.views import texts_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from hierrouter.config import EncoderConfig
     from hierrouter.data.queries import Query
     from hierrouter.pool.prompts import Role
+    from hierrouter.routes.nodes import Node
     from hierrouter.routes.tree import RouteTree
 
 PART = 128
@@ -46,13 +47,13 @@ STEPS = 127
 
 
 def replies_of(
-    tree: RouteTree, query: Query, models: Sequence[str], role: Role
+    nodes: Mapping[NodeKey, Node], query: Query, models: Sequence[str], role: Role
 ) -> list[tuple[Role, str]] | None:
-    """The replies that stand in the context after a call, or None where one is not recorded."""
+    """The replies that stand in the context after a call, or None where one is not in `nodes`."""
     replies: list[tuple[Role, str]] = []
     for depth in range(1, len(models) + 1):
         each: Role = role if depth == len(models) else "analyze"
-        node = tree.nodes.get(NodeKey(query.query_id, tuple(models[:depth]), each))
+        node = nodes.get(NodeKey(query.query_id, tuple(models[:depth]), each))
         if node is None:
             return None
         replies.append((each, node.reply))
@@ -186,7 +187,7 @@ def _texts(tree: RouteTree, config: EncoderConfig) -> Iterator[str]:
             begun.add(place.query_id)
             contexts.append([])
         if place.role == "analyze" or len(place.models) == 1:
-            contexts.append(replies_of(tree, query, place.models, place.role))
+            contexts.append(replies_of(tree.nodes, query, place.models, place.role))
         for replies in contexts:
             if replies is not None:
                 for view in config.views:

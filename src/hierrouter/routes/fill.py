@@ -261,7 +261,7 @@ class Filler:
             texts_of(
                 self._view,
                 call.query.prompt,
-                replies_of(self._tree, call.query, call.models, call.role) or [],
+                replies_of(self._tree.nodes, call.query, call.models, call.role) or [],
                 most,
             )
             for call in analyses

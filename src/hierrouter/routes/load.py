@@ -22,7 +22,7 @@ from hierrouter.routes.tree import RouteTree, read_info
 from hierrouter.routes.views import known_state
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -159,37 +159,50 @@ class _Reader:
         """Adds the query's rows if all of its nodes are there."""
         shape = (len(self._paths), len(self.models))
         analyze, cost, quality = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-        vectors, nodes = [], []
+        nodes = self._tree.nodes.several(list(self._places(query)))
+        vectors, answers = [], []
         for row, path in enumerate(self._paths):
-            state = self._state(query, path)
+            state = self._state(nodes, query, path)
             if state is None:
                 return False
             vectors.append(state)
             for column, model in enumerate(self.models):
-                answer = self._answer(query, (*path, model))
+                answer = self._answer(nodes, query, (*path, model))
                 if answer is None:
                     return False
                 node, cost[row, column], quality[row, column] = answer
-                nodes.append(node)
+                answers.append(node)
                 if len(path) < self._hops - 1:
                     analysis = self._scores.get(NodeKey(query.query_id, (*path, model), "analyze"))
                     if analysis is None:
                         return False
                     analyze[row, column] = analysis.cost
-        measured = [self._answer(query, (name,)) for name in self._references]
+        measured = [self._answer(nodes, query, (name,)) for name in self._references]
         if None in measured:
             return False
         self.embeddings.append(np.stack(vectors))
         self.analyze_cost.append(analyze)
         self.solve_cost.append(cost)
         self.solve_quality.append(quality)
-        self._look_at(nodes)
+        self._look_at(answers)
         self.reference_cost.append([each[1] for each in measured if each is not None])
         self.reference_quality.append([each[2] for each in measured if each is not None])
         return True
 
-    def _state(self, query: Query, path: tuple[str, ...]) -> NDArray[np.float32] | None:
-        replies = replies_of(self._tree, query, path, "analyze")
+    def _places(self, query: Query) -> Iterator[NodeKey]:
+        """Where everything stands of which a row is made."""
+        for path in self._paths:
+            if path:
+                yield NodeKey(query.query_id, path, "analyze")
+            for model in self.models:
+                yield NodeKey(query.query_id, (*path, model), "solve")
+        for name in self._references:
+            yield NodeKey(query.query_id, (name,), "solve")
+
+    def _state(
+        self, nodes: Mapping[NodeKey, Node], query: Query, path: tuple[str, ...]
+    ) -> NDArray[np.float32] | None:
+        replies = replies_of(nodes, query, path, "analyze")
         if replies is None:
             return None
         return known_state(
@@ -213,7 +226,9 @@ class _Reader:
         numbers = [-1 if each is None else number.setdefault(each, len(number)) for each in said]
         self.said.append(np.array(numbers, np.int64).reshape(shape))
 
-    def _answer(self, query: Query, models: tuple[str, ...]) -> tuple[Node, float, float] | None:
+    def _answer(
+        self, nodes: Mapping[NodeKey, Node], query: Query, models: tuple[str, ...]
+    ) -> tuple[Node, float, float] | None:
         """An answer's node, its cost in dollars and its quality.
 
         None unless that very reply is recorded and scored: a file of nodes may be lost, and what
@@ -223,7 +238,7 @@ class _Reader:
         score = self._scores.get(place)
         if score is None or (quality := score.metrics[self._metric]) is None:
             return None
-        node = self._tree.nodes.get(place)
+        node = nodes.get(place)
         if node is None or reply_digest(node.reply) != score.reply_digest:
             return None
         return node, score.cost, float(quality)

@@ -103,6 +103,13 @@ class NodeStore(Mapping[NodeKey, Node]):
         absent: NDArray[np.bool_] = self._by_place.find(hashes(texts)) < 0
         return absent
 
+    def several(self, places: Sequence[NodeKey]) -> dict[NodeKey, Node]:
+        """The nodes of those places that have one: much faster than one by one."""
+        rows = self._by_place.find(hashes([_text(place) for place in places]))
+        return {
+            place: self._at(int(row)) for place, row in zip(places, rows, strict=True) if row >= 0
+        }
+
     def with_key(self, key: str) -> Node | None:
         """A node that this generation made, wherever it stands."""
         row = int(self._by_key.find(hashes([key]))[0])
@@ -125,10 +132,7 @@ class NodeStore(Mapping[NodeKey, Node]):
                     yield node
 
     def __getitem__(self, place: NodeKey) -> Node:
-        row = int(self._by_place.find(hashes([_text(place)]))[0])
-        if row < 0:
-            raise KeyError(place)
-        return self._at(row)
+        return self.several([place])[place]
 
     def __contains__(self, place: object) -> bool:
         return isinstance(place, tuple) and not self.absent([place[0]], place[1], place[2])[0]
@@ -162,7 +166,9 @@ class NodeStore(Mapping[NodeKey, Node]):
             with pq.ParquetFile(
                 self._at_hand(path), metadata=self._metadata[path], page_checksum_verification=True
             ) as file:
-                return self._quotes.put_back(nodes_of(file.read_row_group(number)))
+                return self._quotes.put_back(
+                    nodes_of(file.read_row_group(number, use_threads=False))
+                )
         except (OSError, pa.ArrowException, KeyError, ValueError) as error:
             raise self._lost([self._damaged(path, error)]) from error
 

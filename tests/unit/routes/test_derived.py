@@ -297,7 +297,7 @@ def test_each_distinct_text_is_encoded_once(tree: Path) -> None:
     texts = set()
     for query in opened.queries:
         for call in CONTEXTS:
-            replies = replies_of(opened, query, *call)
+            replies = replies_of(opened.nodes, query, *call)
             assert replies is not None
             texts |= {encoder_text(query.prompt, replies), query.prompt}
             texts |= {text for _, text in replies}
@@ -313,7 +313,7 @@ def test_a_state_is_what_the_encoder_says_of_the_view(tree: Path, view: View) ->
     encoder = open_encoder(EncoderConfig(model="hashing", dimensions=16))
     for row, query in enumerate(opened.queries):
         for column, path in enumerate(((), ("A",), ("B",), ("C",))):
-            replies = replies_of(opened, query, path, "analyze")
+            replies = replies_of(opened.nodes, query, path, "analyze")
             assert replies is not None
             if view == "paper":
                 (wanted,) = encoder.encode([encoder_text(query.prompt, replies)])

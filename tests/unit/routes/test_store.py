@@ -87,6 +87,16 @@ def test_queries_are_looked_up_together(folder: Path) -> None:
     assert NodeStore(folder / "none").absent(ids, ("A",), "solve").all()
 
 
+def test_several_nodes_are_read_together_and_those_that_are_missing_left_out(folder: Path) -> None:
+    store = NodeStore(folder)
+    there = [node(3, ("A", "B")), node(0), node(4)]
+    missing = NodeKey("x/9", ("A",), "solve")
+    found = store.several([there[0].place, missing, there[1].place, there[2].place])
+    assert list(found.values()) == there
+    assert missing not in found
+    assert store.several([]) == {}
+
+
 def test_a_generation_is_found_by_its_key(folder: Path) -> None:
     store = NodeStore(folder)
     assert store.with_key(node(3).key) == node(3)
