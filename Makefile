@@ -23,6 +23,8 @@ BUILDER ?= $(firstword $(foreach each,docker podman buildah,$(if $(shell command
 
 STUDY := configs/small_pool.yaml
 RECORDED := studies/small_pool
+# Empty where CONFIG, however it is written, is the study's.
+OTHER = $(subst |$(abspath $(STUDY))|,,|$(abspath $(CONFIG))|)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALLED := .venv/.installed
@@ -37,12 +39,12 @@ help: ## say what there is
 install: $(INSTALLED) ## make .venv with hierrouter in it
 
 run: $(INSTALLED) ## train on the recorded study, register, answer live; or all stages of CONFIG=… (OUT=…, ARGS='--set …')
-	@$(BIN)/hierrouter run --config $(CONFIG) --out $(OUT) $(if $(filter $(STUDY),$(CONFIG)),--tree $(RECORDED) --live 12) $(ARGS)
+	@$(BIN)/hierrouter run --config $(CONFIG) --out $(OUT) $(if $(OTHER),,--tree $(RECORDED) --live 12) $(ARGS)
 
 study: $(INSTALLED) ## train and evaluate on the recorded study, and print its table (ARGS='--set …')
 	@$(BIN)/hierrouter run --config $(STUDY) --out runs/small_pool --tree $(RECORDED) $(ARGS)
 
-study-full: $(INSTALLED) ## the same with five seeds, cross-fitted, and each task left out once: half an hour
+study-full: $(INSTALLED) ## the same with five seeds, cross-fitted, and each task left out once: a quarter of an hour or more
 	@$(BIN)/hierrouter run --config $(STUDY) --out runs/small_pool --tree $(RECORDED) \
 	  --set evaluation.seeds=5 --set evaluation.cross_fit=true \
 	  --set evaluation.leave_one_task_out=true $(ARGS)

@@ -1,4 +1,4 @@
-"""What `make study-record` says of a recording that it starts, with a program that plays ours."""
+"""What `make` calls and says, with a program that plays ours."""
 
 from __future__ import annotations
 
@@ -35,13 +35,18 @@ def folder(tmp_path: Path) -> Path:
 
 def study_record(folder: Path, collecting: str) -> subprocess.CompletedProcess[str]:
     """Runs it, with a program that does this when it is to collect."""
-    program = folder / ".venv" / "bin" / "hierrouter"
-    program.write_text(SAMPLES_AND + collecting)
-    program.chmod(0o755)
+    return made(folder, SAMPLES_AND + collecting, "study-record")
+
+
+def made(folder: Path, program: str, *wanted: str) -> subprocess.CompletedProcess[str]:
+    """Runs `make` where this is installed as our program."""
+    path = folder / ".venv" / "bin" / "hierrouter"
+    path.write_text(program)
+    path.chmod(0o755)
     # These tests may be run by `make`, whose variables are not meant for this one.
-    inherited = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "ARGS", "PYTHON")
+    inherited = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "ARGS", "PYTHON", "CONFIG")
     return subprocess.run(
-        ["make", "study-record"],
+        ["make", *wanted],
         cwd=folder,
         env={name: value for name, value in os.environ.items() if name not in inherited},
         capture_output=True,
@@ -75,3 +80,17 @@ def test_a_recording_that_has_begun_goes_on_alone(folder: Path) -> None:
     (folder / "gate").write_text("by itself\n")
     (folder / "gate").read_text()  # it has written
     assert (folder / "ended").read_text() == "by itself\n"
+
+
+@pytest.mark.parametrize("written", [None, "configs/small_pool.yaml", "./configs/small_pool.yaml"])
+def test_the_study_is_known_however_its_config_is_written(folder: Path, written) -> None:
+    absolute = f"{folder}/configs/small_pool.yaml"
+    for config in [written, absolute]:
+        done = made(folder, '#!/bin/sh\necho "$*"\n', "run", *([f"CONFIG={config}"] * bool(config)))
+        assert "--out runs/small_pool --tree studies/small_pool --live 12" in done.stdout
+
+
+def test_another_config_runs_by_itself_even_where_the_folder_has_a_space(folder: Path) -> None:
+    spaced = folder.rename(folder.with_name("two words"))
+    done = made(spaced, '#!/bin/sh\necho "$*"\n', "run", "CONFIG=configs/other.yaml")
+    assert done.stdout == "run --config configs/other.yaml --out runs/other\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from hierrouter.errors import HierRouterError
 
@@ -35,6 +37,9 @@ class Supported:
     newest: str
     why: str
 
+
+UNANSWERED = (OSError, ValueError, http.client.HTTPException)
+"""What asking an address raises that does not speak HTTP there, or is none."""
 
 VERSIONS = {
     "Kubernetes": Supported("1.30", "1.37", "KServe asks for it"),
@@ -95,7 +100,7 @@ def _mlflow() -> Finding:
     try:
         with urllib.request.urlopen(f"{tracking_uri().rstrip('/')}/version", timeout=5) as answer:
             version = answer.read(100).decode().strip()
-    except (OSError, ValueError):
+    except UNANSWERED:
         version = ""  # a proxy may let nothing through but the API
     return judged("MLflow", version, f"{shown_uri()} answers {version}".rstrip())
 
@@ -108,13 +113,16 @@ def _pipelines() -> Finding:
     url = endpoint.rstrip("/") + "/apis/v2beta1/healthz"
     if not url.startswith(("http://", "https://")):
         url = "http://" + url
+    if "@" in urlsplit(url).netloc:
+        without = f"{variable} has a user in it; leave that out: `submit` asks with your token"
+        return what, False, without
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:
             told = answer.read(10_000)
     except urllib.error.HTTPError as error:
         refused = f"{endpoint} refuses ({error.code}); `submit` asks with your token"
         return what, None if error.code in (401, 403) else False, refused
-    except (OSError, ValueError) as error:
+    except UNANSWERED as error:
         return what, False, f"{endpoint} does not answer: {error}; correct {variable}"
     try:
         known = isinstance(json.loads(told), dict)

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from hierrouter.config import View
     from hierrouter.pool.prompts import Role
-    from hierrouter.routes.encoder import Encoder
 
 CHARACTERS_PER_TOKEN = 3
 """Fewer than in ordinary text, so that a reply of so many fits the encoder with its end."""
@@ -53,17 +52,6 @@ def state_of(view: View, vectors: Sequence[NDArray[np.float32]]) -> NDArray[np.f
     if view == "two_part" and len(vectors) == 1:
         vectors = (vectors[0], np.zeros_like(vectors[0]))
     return np.concatenate(vectors)
-
-
-def encode_context(
-    encoder: Encoder,
-    view: View,
-    question: str,
-    replies: Sequence[tuple[Role, str]],
-    max_tokens: int,
-) -> NDArray[np.float32]:
-    """The state of one live context; arguments as for `texts_of`."""
-    return state_of(view, list(encoder.encode(texts_of(view, question, replies, max_tokens))))
 
 
 def known_state(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,39 @@ def found(what: str) -> tuple[bool | None, str]:
 def test_a_version_is_held_against_those_this_was_made_for(version, good, said) -> None:
     _, sign, text = judged("Kubernetes", version, "reached")
     assert (sign, said in text) == (good, True)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "said"),
+    [
+        ("http://localhost:80a", "does not answer: nonnumeric port"),
+        ("https://me:geheim@kf.example.com", "has a user in it"),
+    ],
+)
+def test_an_endpoint_that_is_no_address_is_told_in_a_line(
+    here, monkeypatch, endpoint, said
+) -> None:
+    monkeypatch.setenv("KF_PIPELINES_ENDPOINT", endpoint)
+    good, text = found("Kubeflow Pipelines")
+    assert (good, said in text) == (False, True), text
+    assert "KF_PIPELINES_ENDPOINT" in text
+    assert "geheim" not in text
+
+
+def test_a_server_that_speaks_no_http_is_told_in_a_line(here, monkeypatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as foreign:
+
+        def answer() -> None:
+            with foreign.accept()[0] as connection:
+                connection.recv(1000)
+                connection.sendall(b"\x00\x00 no HTTP\r\n")
+
+        monkeypatch.setenv("KF_PIPELINES_ENDPOINT", f"127.0.0.1:{foreign.getsockname()[1]}")
+        answering = threading.Thread(target=answer)
+        answering.start()
+        good, text = found("Kubeflow Pipelines")
+        answering.join()
+    assert (good, "does not answer: " in text) == (False, True), text
 
 
 def test_a_cluster_tells_its_versions_by_its_images(here, kubectl) -> None:
