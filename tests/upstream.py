@@ -21,7 +21,7 @@ class Upstream:
 
     Behaviours: `ok`, `refuse` (500), `busy` (429 with Retry-After 1), `long` (400), `foreign`
     (404), `garbage`, `hang` (until `release`), `cut` (half a stream, then the connection ends),
-    `error` (half a stream, then an error event), `uncounted` (a stream without usage), `endless`
+    `error` (half a stream, then an error event), `uncounted` (no usage), `endless`
     (a stream that goes on until its client goes away), `login` (a web page), `stall` (headers and
     half an answer, then nothing), `gateway` (504), `newer` (wants `max_completion_tokens`),
     `quoting` (400, naming model and question), `wide` (20 MB in few pieces).
@@ -124,17 +124,11 @@ class Upstream:
             "completion_tokens": len(words),
         }
         if not body.get("stream"):
-            return self._json(
-                {
-                    "choices": [
-                        {
-                            "message": {"role": "assistant", "content": " ".join(words)},
-                            "finish_reason": "stop",
-                        }
-                    ],
-                    "usage": usage,
-                }
-            )
+            message = {"role": "assistant", "content": " ".join(words)}
+            answer = {"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage}
+            if behaviour == "uncounted":
+                del answer["usage"]
+            return self._json(answer)
         return await self._stream(request, words, usage, behaviour)
 
     def _dumps(self, value: Any) -> str:

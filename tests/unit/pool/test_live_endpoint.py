@@ -133,10 +133,12 @@ def test_a_server_that_says_too_much_at_once_is_cut_off(upstream) -> None:
         ask(upstream.url, limit=1000)
 
 
-def test_a_stream_without_usage_is_priced_by_its_bounds(upstream, capfd) -> None:
+@pytest.mark.parametrize("pieces", [True, False])
+def test_a_reply_without_usage_is_priced_by_its_bounds(upstream, capfd, pieces) -> None:
     upstream.behaviour["small"] = "uncounted"
-    (*_, completion), prompt = ask(upstream.url)
+    (*_, completion), prompt = ask(upstream.url, pieces=pieces)
     assert isinstance(completion, Completion)
+    assert completion.reply == "one two three four"
     assert (completion.tokens_in, completion.tokens_out) == (prompt.tokens_in, 10)
     assert "without `usage`" in capfd.readouterr().err
 

@@ -6,7 +6,6 @@ server that only passes text on is made of; so this path speaks HTTP through aio
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from contextlib import asynccontextmanager
@@ -14,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-import orjson
-
 from hierrouter.errors import HierRouterError, RefusedError, UnreachableError
 from hierrouter.pool.backend import Completion
 from hierrouter.pool.live.backend import Prompt
-from hierrouter.pool.openai_answer import UNREADABLE, counts, writable
+from hierrouter.pool.live.endpoint_reply import Reply, json_of
+from hierrouter.pool.openai_answer import UNREADABLE
 from hierrouter.pool.openai_backend import estimated_tokens
 from hierrouter.pool.openai_line import CONNECT_S
 from hierrouter.pool.openai_words import Words
@@ -114,16 +112,17 @@ class EndpointLive:
         started = time.perf_counter()
         if not pieces:
             async with self._posted(body) as response:
-                completion = self._whole(await self._read(response), time.perf_counter() - started)
-                yield self._within(completion, prompt, limit)
+                reply = self._whole(await self._read(response))
+                yield self._completed(reply, prompt, limit, time.perf_counter() - started)
             return
         body |= {"stream": True, "stream_options": {"include_usage": True}}
-        reply = _Streamed(limit + BEYOND)
+        reply = Reply(limit + BEYOND)
         async with self._posted(body) as response:
             if "text/event-stream" not in response.headers.get("Content-Type", ""):
-                completion = self._whole(await self._read(response), time.perf_counter() - started)
+                reply = self._whole(await self._read(response))
+                completion = self._completed(reply, prompt, limit, time.perf_counter() - started)
                 yield completion.reply
-                yield self._within(completion, prompt, limit)
+                yield completion
                 return
             # What came together is passed on together: the more a server has to do, the less each
             # piece costs it.
@@ -135,8 +134,7 @@ class EndpointLive:
                     except UNREADABLE:
                         reply.broken = self._words.garbage(str(event), "chat completion")
                     if reply.failure:
-                        line = f"{self._words.at} broke a reply off ({reply.failure[:120]})"
-                        reply.broken = UnreachableError(line)
+                        reply.broken = self._broken_off(reply)
                     if reply.broken:
                         break
                 if text:
@@ -145,8 +143,7 @@ class EndpointLive:
                     raise reply.broken
         if not reply.finish_reason:
             raise UnreachableError(f"{self._words.at} cut a reply off before its end")
-        completion = self._counted(reply, prompt, limit, time.perf_counter() - started)
-        yield self._within(completion, prompt, limit)
+        yield self._completed(reply, prompt, limit, time.perf_counter() - started)
 
     async def slow(self) -> None:
         """Nothing here to start anew."""
@@ -261,7 +258,7 @@ class EndpointLive:
             if data == b"[DONE]":
                 return events, True
             try:
-                event = _json(data)
+                event = json_of(data)
             except ValueError as error:
                 shown = data.decode("utf-8", "replace")
                 raise self._words.garbage(shown, "chat completion") from error
@@ -269,25 +266,40 @@ class EndpointLive:
                 events.append(event)
         return events, False
 
-    def _whole(self, answer: bytes, took: float) -> Completion:
+    def _whole(self, answer: bytes) -> Reply:
+        """A reply that came in one piece."""
+        reply = Reply(1)
         try:
-            body = _json(answer)
-            choice = body["choices"][0]
-            if choice.get("finish_reason") in ("abort", "error"):
-                raise UnreachableError(f"{self._words.at} broke a reply off")
-            tokens_in, tokens_out = _counts(body["usage"])
-            return Completion(
-                reply=writable(choice["message"].get("content") or "").strip(),
-                tokens_in=tokens_in,
-                tokens_out=tokens_out,
-                finish_reason="length" if choice.get("finish_reason") == "length" else "stop",
-                latency_s=took,
-                logprob_mean=math.nan,
-                logprob_min=math.nan,
-            )
+            reply.take_whole(json_of(answer))
         except UNREADABLE as error:
             shown = answer[:500].decode("utf-8", "replace")
             raise self._words.garbage(shown, "chat completion") from error
+        if reply.failure:
+            raise self._broken_off(reply)
+        return reply
+
+    def _broken_off(self, reply: Reply) -> HierRouterError:
+        return UnreachableError(f"{self._words.at} broke a reply off ({reply.failure[:120]})")
+
+    def _completed(self, reply: Reply, prompt: Prompt, limit: int, took: float) -> Completion:
+        """What came of a call; where the server did not count, what it can have counted at most."""
+        if reply.usage is None and not self._uncounted:
+            self._uncounted = True
+            say(
+                f"{self._words.at} answers without `usage`: such answers cost their upper bounds; "
+                "let the server report it (of streams: stream_options.include_usage)"
+            )
+        tokens_in, tokens_out = reply.usage or (prompt.tokens_in, limit)
+        completion = Completion(
+            reply="".join(reply.texts).strip(),
+            tokens_in=tokens_in,
+            tokens_out=tokens_out,
+            finish_reason="length" if reply.finish_reason == "length" else "stop",
+            latency_s=took,
+            logprob_mean=math.nan,
+            logprob_min=math.nan,
+        )
+        return self._within(completion, prompt, limit)
 
     def _within(self, completion: Completion, prompt: Prompt, limit: int) -> Completion:
         """A completion; one that counts more than it can have needed widens the bounds to come."""
@@ -304,59 +316,6 @@ class EndpointLive:
             )
         return completion
 
-    def _counted(self, reply: _Streamed, prompt: Prompt, limit: int, took: float) -> Completion:
-        usage = reply.usage
-        if usage is None and not self._uncounted:
-            self._uncounted = True
-            say(
-                f"{self._words.at} streams without `usage`: its costs are upper bounds "
-                "from now on; let the server report it (stream_options.include_usage)"
-            )
-        tokens_in, tokens_out = usage or (prompt.tokens_in, limit)
-        return Completion(
-            reply="".join(reply.texts).strip(),
-            tokens_in=tokens_in,
-            tokens_out=tokens_out,
-            finish_reason="length" if reply.finish_reason == "length" else "stop",
-            latency_s=took,
-            logprob_mean=math.nan,
-            logprob_min=math.nan,
-        )
-
-
-class _Streamed:
-    """What has come of a streamed reply."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self.texts: list[str] = []
-        self.finish_reason = ""
-        self.usage: tuple[int, int] | None = None
-        self.failure = ""
-        self.broken: HierRouterError | None = None
-
-    def take(self, event: dict[str, Any]) -> str:
-        """Takes one event; returns its text, which may be none."""
-        if event.get("error"):
-            told = event["error"]
-            self.failure = str(told.get("message", told) if isinstance(told, dict) else told)
-            return ""
-        if usage := event.get("usage"):
-            self.usage = _counts(usage)
-        if not (choices := event.get("choices")):
-            return ""
-        choice = choices[0]
-        if reason := choice.get("finish_reason"):
-            self.finish_reason = reason
-            if reason in ("abort", "error"):
-                self.failure = f"finish_reason {reason}"
-        text = writable((choice.get("delta") or {}).get("content") or "")
-        if text:
-            self.texts.append(text)
-            if len(self.texts) > self._most:
-                self.failure = "it says more than it was asked for"
-        return text
-
 
 def _proxy_for(url: str) -> str | None:
     """The proxy that the environment names for an address; aiohttp would look for each call."""
@@ -364,22 +323,6 @@ def _proxy_for(url: str) -> str | None:
     if not parts.hostname or proxy_bypass(parts.hostname):
         return None
     return getproxies().get(parts.scheme)
-
-
-def _counts(usage: Any) -> tuple[int, int]:
-    """Tokens read and written, as a server counts them."""
-    return counts(usage["prompt_tokens"], usage["completion_tokens"])
-
-
-def _json(data: bytes) -> Any:
-    """JSON, also with what servers write against its rules: NaN, and half of a character."""
-    try:
-        return orjson.loads(data)
-    except ValueError:
-        try:
-            return json.loads(data)
-        except RecursionError as error:
-            raise ValueError("nested too deeply") from error
 
 
 def _seconds(headers: Any) -> float | None:
