@@ -24,7 +24,8 @@ class Upstream:
     `error` (half a stream, then an error event), `uncounted` (no usage), `endless`
     (a stream that goes on until its client goes away), `login` (a web page), `stall` (headers and
     half an answer, then nothing), `gateway` (504), `newer` (wants `max_completion_tokens`),
-    `quoting` (400, naming model and question), `wide` (20 MB in few pieces).
+    `quoting` (400, naming model and question), `wide` (20 MB in few pieces), `filtered` (ends by
+    `content_filter`).
     """
 
     def __init__(self) -> None:
@@ -125,7 +126,10 @@ class Upstream:
         }
         if not body.get("stream"):
             message = {"role": "assistant", "content": " ".join(words)}
-            answer = {"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage}
+            answer = {
+                "choices": [{"message": message, "finish_reason": end_of(behaviour)}],
+                "usage": usage,
+            }
             if behaviour == "uncounted":
                 del answer["usage"]
             return self._json(answer)
@@ -174,8 +178,13 @@ class Upstream:
                     request.transport.close()
                 return response
             await send(piece(word if number == 0 else f" {word}"))
-        await send(piece("", "stop"))
+        await send(piece("", end_of(behaviour)))
         if behaviour != "uncounted":
             await send({"choices": [], "usage": usage})
         await send("[DONE]")
         return response
+
+
+def end_of(behaviour: str) -> str:
+    """The `finish_reason` of a reply that came to its end, or to that of a filter."""
+    return "content_filter" if behaviour == "filtered" else "stop"

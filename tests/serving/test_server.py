@@ -484,6 +484,13 @@ def test_without_keys_it_is_asked_by_a_loopback_name_only(routed) -> None:
     assert not any(name.lower().startswith("access-control") for name in headers)
 
 
+def test_an_answer_that_a_filter_cut_is_told_as_such(through, upstream) -> None:
+    upstream.behaviour.update(dict.fromkeys(NAMES, "filtered"))
+    raw = through.chat.completions.with_raw_response.create(model="hierrouter", messages=ASKED)
+    told = ChatCompletion.model_validate_json(raw.text)
+    assert told.choices[0].finish_reason == "content_filter"
+
+
 def test_a_model_that_fails_is_replaced_and_the_answer_says_so(fallible, upstream) -> None:
     asked = {"model": "hierrouter", "messages": ASKED}
     answer = fallible.chat.completions.create(**asked)

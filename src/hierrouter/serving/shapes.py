@@ -41,7 +41,7 @@ class HopTold(Shape):
     """Whether a model that fails would have been chosen."""
     tokens_in: int
     tokens_out: int
-    finish_reason: Literal["stop", "length"]
+    finish_reason: Literal["stop", "length", "content_filter"]
     cost_usd: float
     latency_ms: float
     """From the decision's begin to the reply's end."""
@@ -93,7 +93,7 @@ class Choice(Shape):
     index: int
     message: Said
     logprobs: None
-    finish_reason: Literal["stop", "length"]
+    finish_reason: Literal["stop", "length", "content_filter"]
 
 
 class Usage(Shape):

@@ -120,6 +120,12 @@ def test_counts_that_are_none_are_garbage(upstream, count, pieces) -> None:
         ask(upstream.url, pieces=pieces)
 
 
+@pytest.mark.parametrize("pieces", [True, False])
+def test_a_reply_that_a_filter_cut_is_known_by_it(upstream, pieces) -> None:
+    upstream.behaviour["small"] = "filtered"
+    assert ask(upstream.url, pieces=pieces)[0][-1].finish_reason == "content_filter"
+
+
 def test_a_server_that_never_stops_is_cut_off(upstream) -> None:
     upstream.behaviour["small"] = "endless"
     with pytest.raises(UnreachableError, match="more than it was asked for"):

@@ -17,7 +17,7 @@ from hierrouter.errors import HierRouterError, RefusedError, UnreachableError
 from hierrouter.pool.backend import Completion
 from hierrouter.pool.live.backend import Prompt
 from hierrouter.pool.live.endpoint_reply import Reply, json_of
-from hierrouter.pool.openai_answer import UNREADABLE
+from hierrouter.pool.openai_answer import ENDS, UNREADABLE
 from hierrouter.pool.openai_backend import estimated_tokens
 from hierrouter.pool.openai_line import CONNECT_S
 from hierrouter.pool.openai_words import Words
@@ -294,7 +294,7 @@ class EndpointLive:
             reply="".join(reply.texts).strip(),
             tokens_in=tokens_in,
             tokens_out=tokens_out,
-            finish_reason="length" if reply.finish_reason == "length" else "stop",
+            finish_reason=ENDS.get(reply.finish_reason, "stop"),
             latency_s=took,
             logprob_mean=math.nan,
             logprob_min=math.nan,
