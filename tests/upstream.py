@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 import threading
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,17 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import TracebackType
 
 DEFAULT = "one two three four"
+NO_LOGPROBS: tuple[Any, ...] = (
+    None,
+    {"content": None},
+    {"tokens": ["a"], "token_logprobs": [-1.0]},
+    *({"content": [{"token": "a", "logprob": odd}]} for odd in (None, "-1", 5.0, -math.inf)),
+)
+"""What servers tell that hold no log-probabilities, or none that can be."""
 
 
 class Upstream:
@@ -25,7 +34,7 @@ class Upstream:
     (a stream that goes on until its client goes away), `login` (a web page), `stall` (headers and
     half an answer, then nothing), `gateway` (504), `newer` (wants `max_completion_tokens`),
     `quoting` (400, naming model and question), `wide` (20 MB in few pieces), `filtered` (ends by
-    `content_filter`).
+    `content_filter`), `shy` (400 where log-probabilities are wanted).
     """
 
     def __init__(self) -> None:
@@ -33,6 +42,8 @@ class Upstream:
         self.reply: dict[str, str] = {}
         self.count = ""
         """JSON in place of the number of new tokens."""
+        self.logprobs: Any = ...
+        """What is told as such, where it is wanted, in place of -0.1, -0.2, … for the words."""
         self.asked: list[dict[str, Any]] = []
         """Bodies of the calls that came in."""
         self.given_up = threading.Semaphore(0)
@@ -101,6 +112,8 @@ class Upstream:
         if behaviour == "newer" and "max_tokens" in body:
             said = "'max_tokens' is not supported; use 'max_completion_tokens' instead."
             return web.json_response({"error": {"message": said}}, status=400)
+        if behaviour == "shy" and "logprobs" in body:
+            return web.json_response({"detail": "Unexpected fields: {'logprobs'}"}, status=400)
         if behaviour == "quoting":
             said = f"{body['model']}: cannot take {body['messages'][-1]['content']}"
             return web.json_response({"error": {"message": said}}, status=400)
@@ -126,14 +139,19 @@ class Upstream:
         }
         if not body.get("stream"):
             message = {"role": "assistant", "content": " ".join(words)}
-            answer = {
-                "choices": [{"message": message, "finish_reason": end_of(behaviour)}],
-                "usage": usage,
-            }
+            choice = {"message": message, "finish_reason": end_of(behaviour)}
+            if body.get("logprobs"):
+                choice["logprobs"] = self._logprobs(range(len(words)))
+            answer = {"choices": [choice], "usage": usage}
             if behaviour == "uncounted":
                 del answer["usage"]
             return self._json(answer)
-        return await self._stream(request, words, usage, behaviour)
+        return await self._stream(request, words, usage, behaviour, bool(body.get("logprobs")))
+
+    def _logprobs(self, numbers: Iterable[int]) -> Any:
+        if self.logprobs is not ...:
+            return self.logprobs
+        return {"content": [{"token": "…", "logprob": -0.1 * (each + 1)} for each in numbers]}
 
     def _dumps(self, value: Any) -> str:
         text = json.dumps(value)
@@ -145,7 +163,12 @@ class Upstream:
         return web.Response(text=self._dumps(value), content_type="application/json")
 
     async def _stream(
-        self, request: web.Request, words: list[str], usage: dict[str, int], behaviour: str
+        self,
+        request: web.Request,
+        words: list[str],
+        usage: dict[str, int],
+        behaviour: str,
+        logprobs: bool,
     ) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
@@ -177,7 +200,10 @@ class Upstream:
                 if behaviour == "cut" and request.transport is not None:
                     request.transport.close()
                 return response
-            await send(piece(word if number == 0 else f" {word}"))
+            said = piece(word if number == 0 else f" {word}")
+            if logprobs:
+                said["choices"][0]["logprobs"] = self._logprobs([number])
+            await send(said)
         await send(piece("", end_of(behaviour)))
         if behaviour != "uncounted":
             await send({"choices": [], "usage": usage})

@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING, Any
 from hierrouter.pool.backend import Completion
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hierrouter.pool.openai_words import Words
 
 MOST_TOKENS = 10**9
 """Of one call; a server that counts more does not count."""
+LEAST = -1e5
+"""A log-probability below it is none; servers write -9999 for minus infinity. None is above 0, but
+for rounding."""
 ENDS = {reason: reason for reason in ("length", "content_filter")}
 """How a reply may end before its own end."""
 UNREADABLE = (
@@ -38,7 +43,8 @@ def completion_of(answer: Any, words: Words) -> Completion:
         choice = body.choices[0]
         # A model that still reasons at its limit has no content.
         reply = writable(choice.message.content or "").strip()
-        told = [each.logprob for each in (choice.logprobs and choice.logprobs.content) or ()]
+        told = getattr(choice.logprobs, "content", None) or ()
+        mean, least = certainty([getattr(token, "logprob", None) for token in told])
         if choice.finish_reason in ("abort", "error"):
             raise words.broken_off(f"finish_reason {choice.finish_reason}")
         if body.usage is None:
@@ -51,11 +57,22 @@ def completion_of(answer: Any, words: Words) -> Completion:
             finish_reason=ENDS.get(choice.finish_reason, "stop"),
             # Of the try that succeeded: waits after a refusal say nothing about the model.
             latency_s=answer.elapsed.total_seconds(),
-            logprob_mean=sum(told) / len(told) if told else math.nan,
-            logprob_min=min(told, default=math.nan),
+            logprob_mean=mean,
+            logprob_min=least,
         )
     except UNREADABLE as error:
         raise words.garbage(answer.text, "chat completion") from error
+
+
+def certainty(logprobs: Sequence[Any]) -> tuple[float, float]:
+    """Mean and least of the log-probabilities of a reply's tokens.
+
+    NaN where a server told none, or what can be none: the reply is worth having without.
+    """
+    known = all(isinstance(each, int | float) and LEAST <= each <= 0.01 for each in logprobs)
+    if not logprobs or not known:
+        return math.nan, math.nan
+    return sum(logprobs) / len(logprobs), min(logprobs)
 
 
 def counts(tokens_in: Any, tokens_out: Any) -> tuple[int, int]:

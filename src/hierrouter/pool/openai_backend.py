@@ -11,11 +11,12 @@ import asyncio
 import math
 import threading
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hierrouter.errors import HierRouterError, RefusedError
 from hierrouter.pool.openai_answer import completion_of
 from hierrouter.pool.openai_line import CONNECT_S, SLOW_RETRIES, Line
+from hierrouter.pool.openai_settings import Settings
 from hierrouter.pool.openai_waiting import QUIET_S, Waiting, pause_s
 from hierrouter.pool.openai_words import KEPT, OddAnswerError, Words, server_said
 from hierrouter.progress import say
@@ -62,10 +63,7 @@ class OpenAIBackend:
         self._endpoint, self._quiet_s = spec.endpoint, quiet_s
         self._words = Words(spec, spec.endpoint, answered)
         self._served = self._words.served
-        # What this server refused once it is not asked again. Each only ever changes one way, so
-        # calls that run at the same time cannot undo what another one found out.
-        self._with_logprobs = True
-        self._limit_name = "max_tokens"
+        self._settings = Settings(logprobs=True)
         self._begun, self._refused = 0, 0
         self._stopped = False
         self._waiting = Waiting(spec.name)
@@ -247,10 +245,8 @@ class OpenAIBackend:
     async def _ask_once(self, line: Line, prompt: str, limit: int) -> Completion:
         import openai
 
+        settings = self._settings.of(limit)
         while True:
-            with_logprobs, limit_name = self._with_logprobs, self._limit_name
-            settings: dict[str, Any] = {"logprobs": True} if with_logprobs else {}
-            settings[limit_name] = limit
             with self._words.translating(self._endpoint.timeout_s):
                 try:
                     answer = await line.client.chat.completions.with_raw_response.create(
@@ -261,15 +257,10 @@ class OpenAIBackend:
                         **settings,
                     )
                 except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                    said = server_said(error).lower()
-                    if with_logprobs and "logprob" in said:
-                        # Not every server tells them; a reply is worth having without.
-                        self._with_logprobs = False
-                    elif limit_name == "max_tokens" and "max_completion_tokens" in said:
-                        self._limit_name = "max_completion_tokens"
-                    else:
+                    if not self._settings.mend(settings, server_said(error)):
                         raise
                     continue
+                self._settings.keep(settings)
                 return completion_of(answer, self._words)
 
 

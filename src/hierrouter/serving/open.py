@@ -58,7 +58,8 @@ def open_player(
             key = f", key from {variable}" if os.environ.get(variable, "").strip() else ""
             say(f"{spec.name} is answered for by {spec.endpoint.url}{key}")
     vectors = Vectors(open_matching_encoder(encoder, identity))
-    return Player(router, pool, Fleet(pool, router.info.weights), vectors)
+    fleet = Fleet(pool, router.info.weights, logprobs=router.stages.most_answers > 0)
+    return Player(router, pool, fleet, vectors)
 
 
 def _described(router: Router) -> tuple[PoolConfig, EncoderConfig, dict[str, Any]]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from contextlib import nullcontext
 
 import pytest
-from tests.upstream import Upstream
+from tests.upstream import NO_LOGPROBS, Upstream
 
 from hierrouter.config import ModelSpec
 from hierrouter.errors import HierRouterError, RefusedError, UnreachableError
@@ -27,9 +29,9 @@ def spec_of(url, **endpoint):
     return ModelSpec(name="m", model="small", backend="openai", base_rate=1, endpoint=settings)
 
 
-def ask(url, limit=10, pieces=True, stop=(), **endpoint):
+def ask(url, limit=10, pieces=True, stop=(), logprobs=False, **endpoint):
     async def run():
-        backend = EndpointLive(spec_of(url, **endpoint))
+        backend = EndpointLive(spec_of(url, **endpoint), logprobs)
         await backend.start()
         try:
             prompt = backend.prepare(QUESTION)
@@ -207,6 +209,64 @@ def test_the_newer_name_of_the_limit_is_learned_in_the_call_that_met_it(upstream
     first, second = upstream.asked
     assert (first["max_tokens"], second["max_completion_tokens"]) == (10, 10)
     assert "max_tokens" not in second
+
+
+@pytest.mark.parametrize("pieces", [True, False])
+def test_log_probabilities_are_asked_for_only_where_they_are_looked_at(
+    upstream, capfd, pieces
+) -> None:
+    (*_, seen), _ = ask(upstream.url, pieces=pieces, logprobs=True)
+    (*_, unseen), _ = ask(upstream.url, pieces=pieces)
+    assert (seen.logprob_mean, seen.logprob_min) == pytest.approx((-0.25, -0.4))
+    assert math.isnan(unseen.logprob_mean)
+    assert [body.get("logprobs") for body in upstream.asked] == [True, None]
+    assert "log-probabilities" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("pieces", [True, False])
+@pytest.mark.parametrize(
+    ("behaviour", "told"), [("shy", ...), *(("ok", odd) for odd in NO_LOGPROBS)]
+)
+def test_a_server_that_tells_no_log_probabilities_answers_all_the_same_and_is_named_once(
+    upstream, capfd, pieces, behaviour, told
+) -> None:
+    upstream.behaviour["small"], upstream.logprobs = behaviour, told
+
+    async def run():
+        backend = EndpointLive(spec_of(upstream.url), logprobs=True)
+        await backend.start()
+        try:
+            for _ in range(2):
+                stream = backend.stream(backend.prepare(QUESTION), 10, pieces=pieces)
+                *_, completion = [piece async for piece in stream]
+                assert completion.reply == "one two three four"
+                assert math.isnan(completion.logprob_mean)
+                assert math.isnan(completion.logprob_min)
+        finally:
+            await backend.close()
+
+    asyncio.run(run())
+    assert capfd.readouterr().err.count("tells no log-probabilities") == 1
+    wanted = ["logprobs" in body for body in upstream.asked]
+    assert wanted == ([True, False, False] if behaviour == "shy" else [True, True])
+
+
+def test_a_refusal_that_quotes_a_question_is_no_reason_to_ask_for_less(upstream) -> None:
+    async def run() -> None:
+        backend = EndpointLive(spec_of(upstream.url), logprobs=True)
+        await backend.start()
+        try:
+            asked = Turn("user", "What are logprobs, and max_completion_tokens?")
+            for behaviour in ("quoting", "ok"):
+                upstream.behaviour["small"] = behaviour
+                with pytest.raises(RefusedError) if behaviour == "quoting" else nullcontext():
+                    async for _piece in backend.stream(backend.prepare([asked]), 10):
+                        pass
+        finally:
+            await backend.close()
+
+    asyncio.run(run())
+    assert upstream.asked[-1].keys() >= {"logprobs", "max_tokens"}
 
 
 def test_a_server_that_is_not_there(upstream) -> None:

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tests.unit.conftest import completion
+from tests.upstream import NO_LOGPROBS
 
 from hierrouter.config import ModelSpec
 from hierrouter.errors import ConfigError, HierRouterError, RefusedError, UnreachableError
@@ -90,7 +91,14 @@ def test_a_reply_with_counts_and_log_probabilities(endpoint, opened):
     }
 
 
-def test_without_log_probabilities_there_are_none(opened):
+@pytest.mark.parametrize("told", NO_LOGPROBS)
+def test_without_log_probabilities_there_are_none(endpoint, opened, told):
+    def play(call):
+        body = completion({"content": "HI"})
+        body["choices"][0]["logprobs"] = told
+        call.answer(body)
+
+    endpoint.play = play
     (made,) = ask(opened(), "hi")
     assert (made.reply, made.finish_reason) == ("HI", "stop")
     assert math.isnan(made.logprob_mean)
@@ -122,6 +130,21 @@ def test_log_probabilities_that_a_server_refuses_are_asked_for_once(
     made = ask(opened(concurrency=1), "a", "b", "c")
     assert [each.reply for each in made] == ["A", "B", "C"]
     assert ["logprobs" in call.said for call in endpoint.calls] == [True, False, False, False]
+
+
+def test_a_refusal_that_quotes_a_question_is_no_reason_to_ask_for_less(endpoint, opened):
+    def play(call):
+        if call.prompt == "b":
+            call.complete()
+        else:
+            call.refuse(400, f"cannot take {call.prompt}")
+
+    endpoint.play = play
+    backend = opened(concurrency=1)
+    with pytest.raises(RefusedError):
+        ask(backend, "What are logprobs, and max_completion_tokens?")
+    ask(backend, "b")
+    assert endpoint.calls[-1].said.keys() >= {"logprobs", "max_tokens"}
 
 
 def test_a_server_that_wants_the_limit_by_its_newer_name_gets_it(endpoint, opened):

@@ -34,6 +34,17 @@ def test_servers_answer_for_the_models_that_are_named(router, capfd) -> None:
     assert "B is answered for by http://localhost:1/v1\n" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("moves", "looks"), [("early_exit", False), ("cascade", True), ("escalate", True)]
+)
+def test_servers_are_asked_for_log_probabilities_where_the_router_looks_at_answers(
+    make_pool, make_router, moves, looks
+) -> None:
+    router = make_router(make_pool(), moves)
+    backend = open_player(router, {"B": Endpoint(url="http://localhost:1/v1")}).members[1].backend
+    assert ("logprobs" in backend._settings.of(5)) is looks
+
+
 def test_a_key_is_told_of_only_where_there_is_one(router, capfd, monkeypatch) -> None:
     endpoint = Endpoint(url="http://localhost:1/v1", api_key_env="SOME_KEY")
     monkeypatch.delenv("SOME_KEY", raising=False)

@@ -17,9 +17,10 @@ from hierrouter.errors import HierRouterError, RefusedError, UnreachableError
 from hierrouter.pool.backend import Completion
 from hierrouter.pool.live.backend import Prompt
 from hierrouter.pool.live.endpoint_reply import Reply, json_of
-from hierrouter.pool.openai_answer import ENDS, UNREADABLE
+from hierrouter.pool.openai_answer import ENDS, UNREADABLE, certainty
 from hierrouter.pool.openai_backend import estimated_tokens
 from hierrouter.pool.openai_line import CONNECT_S
+from hierrouter.pool.openai_settings import Settings
 from hierrouter.pool.openai_words import Words
 from hierrouter.progress import say
 
@@ -51,11 +52,12 @@ class EndpointLive:
     name, device, dtype = "openai", "endpoint", "unknown"
     tokenizes = False
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: ModelSpec, logprobs: bool = False) -> None:
         """Connects to nothing yet.
 
         Args:
             spec: a model with an `endpoint`.
+            logprobs: whether the log-probabilities of its replies are looked at.
         """
         if spec.endpoint is None:
             raise HierRouterError(f"model {spec.name} has no endpoint")
@@ -64,8 +66,8 @@ class EndpointLive:
         self.concurrency = spec.endpoint.concurrency
         self._url = spec.endpoint.url.rstrip("/") + "/chat/completions"
         self._session: aiohttp.ClientSession | None = None
-        # What the server refused once it is not asked again.
-        self._limit_name = "max_tokens"
+        self._settings = Settings(logprobs)
+        self._missed = logprobs
         self._uncounted = False
         self._beyond = 0
 
@@ -159,7 +161,7 @@ class EndpointLive:
             "model": self._words.served,
             "messages": [{"role": turn.speaker, "content": turn.text} for turn in prompt.turns],
             "temperature": 0,
-            self._limit_name: limit,
+            **self._settings.of(limit),
             # More than four are refused by most; whoever reads the reply heeds them all.
             **({"stop": list(stop[:4])} if stop else {}),
         }
@@ -176,10 +178,12 @@ class EndpointLive:
                 asking = self._session.post(self._url, json=body, allow_redirects=False)
                 async with asking as response:
                     if response.status == 200:
+                        self._settings.keep(body)
                         yield response
                         return
                     said = (await response.content.read(4096)).decode("utf-8", "replace")
-                    if not self._learn(response.status, said, body):
+                    unfit = response.status in (400, 422)
+                    if not (unfit and self._settings.mend(body, said)):
                         raise self._refusal(response, said)
         except TimeoutError as error:
             raise UnreachableError(
@@ -190,18 +194,6 @@ class EndpointLive:
             failure = UnreachableError(f"{self._words.at} does not answer ({reason})")
             failure.unpaid = isinstance(error, aiohttp.ClientConnectorError)
             raise failure from error
-
-    def _learn(self, status: int, said: str, body: dict[str, Any]) -> bool:
-        """Newer servers of OpenAI's own models call the limit by another name.
-
-        True where the call, put right, is to be made again.
-        """
-        newer = "max_completion_tokens"
-        if status not in (400, 422) or newer not in said or "max_tokens" not in body:
-            return False
-        self._limit_name = newer
-        body[newer] = body.pop("max_tokens")
-        return True
 
     def _refusal(self, response: aiohttp.ClientResponse, said: str) -> HierRouterError:
         line = f"{self._words.at} refused the call ({response.status}: {self._words.quoted(said)})"
@@ -290,14 +282,22 @@ class EndpointLive:
                 "let the server report it (of streams: stream_options.include_usage)"
             )
         tokens_in, tokens_out = reply.usage or (prompt.tokens_in, limit)
+        text, (mean, least) = "".join(reply.texts).strip(), certainty(reply.logprobs)
+        if self._missed and text and math.isnan(mean):
+            self._missed = False
+            say(
+                f"{self._words.at} tells no log-probabilities: a router that was trained with them "
+                "judges its answers by less; let it tell them (`logprobs`), or record and train "
+                "with it as it is"
+            )
         completion = Completion(
-            reply="".join(reply.texts).strip(),
+            reply=text,
             tokens_in=tokens_in,
             tokens_out=tokens_out,
             finish_reason=ENDS.get(reply.finish_reason, "stop"),
             latency_s=took,
-            logprob_mean=math.nan,
-            logprob_min=math.nan,
+            logprob_mean=mean,
+            logprob_min=least,
         )
         return self._within(completion, prompt, limit)
 

@@ -27,6 +27,8 @@ class Reply:
         self.finish_reason = ""
         self.usage: tuple[int, int] | None = None
         """Tokens read and written, where the server counted them."""
+        self.logprobs: list[Any] = []
+        """Of its tokens, where the server tells them."""
         self.failure = ""
         self.broken: HierRouterError | None = None
 
@@ -56,12 +58,20 @@ class Reply:
             self.finish_reason = str(reason)
             if reason in ("abort", "error"):
                 self.failure = f"finish_reason {reason}"
+        if told := choice.get("logprobs"):
+            self.logprobs += _logprobs(told)
         text = writable(said.get("content") or "")
         if text:
             self.texts.append(text)
             if len(self.texts) > self._most:
                 self.failure = "it says more than it was asked for"
         return text
+
+
+def _logprobs(told: Any) -> list[Any]:
+    """Those of some tokens; none where they come in another form than OpenAI's."""
+    tokens = told.get("content") if isinstance(told, dict) else None
+    return [token.get("logprob") if isinstance(token, dict) else None for token in tokens or ()]
 
 
 def json_of(data: bytes) -> Any:

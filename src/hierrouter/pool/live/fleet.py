@@ -28,6 +28,7 @@ class Fleet:
         pool: PoolConfig,
         weights: Mapping[str, str],
         available: Callable[[str], float] = available_bytes,
+        logprobs: bool = False,
     ) -> None:
         """Opens what answers for every model; loads nothing yet.
 
@@ -35,6 +36,7 @@ class Fleet:
             pool: the pool.
             weights: the weights digests that a router was trained with, by model.
             available: bytes that are free on a device.
+            logprobs: whether the log-probabilities of replies are looked at.
 
         Raises:
             HierRouterError: a model cannot be had, or has other weights.
@@ -47,7 +49,7 @@ class Fleet:
         for spec in pool.models:
             key = _loaded_as(spec, weights[spec.name])
             if key not in shared:
-                backend = open_live(spec, pool.prompts, weights[spec.name])
+                backend = open_live(spec, pool.prompts, weights[spec.name], logprobs)
                 # One server has so many places, however many models it answers for.
                 at = spec.endpoint.url if spec.endpoint is not None else "/".join(key)
                 places.setdefault(at, asyncio.Semaphore(backend.concurrency))

@@ -14,13 +14,17 @@ if TYPE_CHECKING:
     from hierrouter.pool.live.backend import LiveBackend
 
 
-def open_live(spec: ModelSpec, prompts: Prompts, weights: str | None = None) -> LiveBackend:
+def open_live(
+    spec: ModelSpec, prompts: Prompts, weights: str | None = None, logprobs: bool = False
+) -> LiveBackend:
     """What answers for a model; it loads weights when it is started.
 
     Args:
         spec: the model.
         prompts: the pool's instructions (a scripted model knows an analysis by them).
         weights: the weights digest that a router remembers of it, as for `open_backend`.
+        logprobs: whether the log-probabilities of its replies are looked at; a server is asked for
+            them only then.
 
     Raises:
         ConfigError: it is to run on openvino, which is not installed.
@@ -31,7 +35,7 @@ def open_live(spec: ModelSpec, prompts: Prompts, weights: str | None = None) -> 
     if kind == "scripted":
         return ScriptedLive(spec, prompts)
     if kind == "openai":
-        return EndpointLive(spec)
+        return EndpointLive(spec, logprobs)
     # Both take seconds to import, which scripted models and endpoints do not need.
     if kind == "openvino":
         from hierrouter.pool.live.openvino import OpenVINOLive
