@@ -85,6 +85,7 @@ def test_the_champion_is_made_and_waited_for(
     written = yaml.safe_load((tmp_path / "manifest").read_text())
     assert made["spec"] == written["spec"]
     assert written["metadata"]["namespace"] == "mine"
+    assert written["spec"]["predictor"]["model"]["image"] == "registry/hierrouter:1"
     arguments = written["spec"]["predictor"]["model"]["args"]
     assert arguments == [
         "--router=models:/hierrouter/2",

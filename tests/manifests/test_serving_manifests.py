@@ -270,6 +270,13 @@ def test_the_runtime_is_the_one_that_the_router_names(committed) -> None:
     assert runtime["spec"]["containers"][0]["name"] == "kserve-container"
 
 
+def test_the_router_is_served_by_its_image_on_a_runtime_of_another() -> None:
+    (runtime,) = of_kind("ServingRuntime", made(model("a"), image="registry/hierrouter:1"))
+    service = router_of(made(model("a"), image="registry/hierrouter:2"))
+    (container,) = pod_of(service, runtime)["spec"]["containers"]
+    assert container["image"] == "registry/hierrouter:2"
+
+
 def pod_of(service: Any, runtime: Any) -> dict[str, Any]:
     """The pod that KServe makes: the runtime's container completed with the service's."""
     spec = dict(service["spec"]["predictor"])

@@ -108,14 +108,10 @@ def made_objects(pool: PoolConfig, settings: ManifestSettings) -> dict[str, list
     order = {spec.name: position for position, spec in enumerate(pool.models)}
     runtime = serving_runtime(settings.namespace, settings.image)
     router = router_service(
-        settings.namespace,
-        settings.router,
-        settings.mlflow_uri,
-        settings.keys_secret,
+        settings,
         sorted(endpoints, key=lambda pair: order[pair[0]]),
         _endpoint_keys(pool),
         all_in_one_resources(pool) if settings.all_in_one else router_resources(),
-        settings.timeout_s,
     )
     count = settings.accelerators
     models = [

@@ -15,6 +15,8 @@ from hierrouter.serving.kserve_import import no_arguments, require_kserve
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from hierrouter.serving.manifest_settings import ManifestSettings
+
 NAME = "hierrouter"
 """Of the runtime, of its model format, and of the router's InferenceService."""
 LABELS = {"app.kubernetes.io/part-of": NAME}
@@ -117,52 +119,46 @@ def serving_runtime(namespace: str, image: str) -> Any:
 
 
 def router_service(
-    namespace: str,
-    router: str,
-    mlflow_uri: str,
-    keys_secret: str,
+    settings: ManifestSettings,
     endpoints: Sequence[tuple[str, str]],
     endpoint_keys: Iterable[str],
     resources: dict[str, dict[str, str]],
-    timeout_s: int,
 ) -> Any:
     """The router's InferenceService.
 
     Args:
-        namespace: where.
-        router: the registered version, `models:/NAME/VERSION`.
-        mlflow_uri: where it is registered.
-        keys_secret: the secret whose key HIERROUTER_API_KEYS holds the keys of clients.
+        settings: how it is to be served.
         endpoints: models of the pool with the address that answers for each.
         endpoint_keys: variables with the keys of the pool's own endpoints.
         resources: requests and limits.
-        timeout_s: seconds that a request may take.
     """
     kserve, client = _sdk()
-    arguments = [f"--router={router}"]
+    arguments = [f"--router={settings.router}"]
     arguments += [f"--endpoint={name}={url}" for name, url in endpoints]
     endpoint_keys = tuple(endpoint_keys)
     arguments += [f"--endpoint-key={name}" for name in endpoint_keys]
     return _inference_service(
         NAME,
-        namespace,
+        settings.namespace,
         "router",
         kserve.V1beta1ModelSpec(
             model_format=kserve.V1beta1ModelFormat(name=NAME, version="1"),
             runtime=NAME,
+            # In place of the runtime's, which may be from the version before.
+            image=settings.image,
             # KServe takes a predictor without any storage for a server of many models, and puts
             # an agent beside it that downloads them. Empty, it is neither that nor a download.
             storage=kserve.V1beta1ModelStorageSpec(),
             args=arguments,
             env=[
-                client.V1EnvVar(name="MLFLOW_TRACKING_URI", value=mlflow_uri),
-                _secret(VARIABLE, keys_secret, optional=False),
+                client.V1EnvVar(name="MLFLOW_TRACKING_URI", value=settings.mlflow_uri),
+                _secret(VARIABLE, settings.keys_secret, optional=False),
                 *(_secret(name, ENDPOINT_SECRET, optional=False) for name in endpoint_keys),
                 *(_secret(key, name) for name, keys in SECRETS.items() for key in keys),
             ],
             resources=client.V1ResourceRequirements(**resources),
         ),
-        timeout=timeout_s,
+        timeout=settings.timeout_s,
         termination_grace_period_seconds=PRE_STOP_S + GRACE_S + MARGIN_S,
         # A service of the namespace called `mlflow` would set MLFLOW_PORT.
         enable_service_links=False,
