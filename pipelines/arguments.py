@@ -12,6 +12,7 @@ import yaml
 from hierrouter.config import DataConfig, EvaluationConfig, PoolConfig, TrainingConfig
 from hierrouter.configfile import load_part
 from hierrouter.errors import ConfigError
+from hierrouter.serving.manifest_settings import SECRET
 from hierrouter.stages.settings import parse_seeds, refuse_filling
 
 KINDS = {
@@ -123,8 +124,12 @@ def _wanted(name: str) -> tuple[Callable[[Any], bool], str] | None:
             (lambda value: all(_is_toleration(one) for one in value)),
             f"tolerations with {', '.join(TOLERATION)}, the last a number, all others texts",
         )
-    if name.endswith(("_secret", "_claim", "_accelerator_type")) or name == "ca_bundle":
-        return bool, "a name (a secret need not exist)"
+    if name.endswith("_secret"):
+        return (
+            lambda value: bool(re.fullmatch(SECRET, value))
+        ), "a name of small letters, digits, dashes and dots (a secret need not exist)"
+    if name.endswith(("_claim", "_accelerator_type")) or name == "ca_bundle":
+        return bool, "a name"
     if name == "mlflow_uri":
         return (lambda value: not re.search(r"//[^/]*:[^/]*@", value)), (
             "the address without its password, which everybody could read in Kubeflow; the secret "

@@ -20,6 +20,8 @@ from components.sample_queries.component import sample_queries
 from components.train_router.component import train_router
 from kfp import dsl, kubernetes
 
+from hierrouter.serving.manifest_settings import SECRETS
+
 NAME = "hierrouter-train-eval"
 FIXED = {
     "open-run": ("500m", "1Gi", "2Gi"),
@@ -36,16 +38,6 @@ RECORDINGS, MODELS, AUTHORITIES = "/recordings", "/models", "/etc/hierrouter-ca"
 """Where the volumes and the authorities' certificates are mounted."""
 BUNDLE_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")
 """What the libraries that components call servers with look at."""
-SECRETS = {
-    "hugging_face_secret": ("HF_TOKEN",),
-    "mlflow_secret": (
-        "MLFLOW_TRACKING_TOKEN",
-        "MLFLOW_TRACKING_USERNAME",
-        "MLFLOW_TRACKING_PASSWORD",
-    ),
-    "store_secret": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"),
-}
-"""Parameters that name a secret, and its keys, which become variables of the same name."""
 
 
 @dataclass(frozen=True)
@@ -355,6 +347,11 @@ def build(compiled: Compiled, parts: dict[str, str]) -> Callable[..., Any]:
                         keys_secret=serving_keys_secret,
                         all_in_one=serving_all_in_one,
                         wait_minutes=serving_wait_minutes,
+                        mlflow_secret=mlflow_secret,
+                        store_secret=store_secret,
+                        hugging_face_secret=hugging_face_secret,
+                        endpoint_secret=endpoint_secret,
+                        pull_secrets=list(compiled.pull_secrets),
                     ),
                     mlflow_secret,
                 )

@@ -138,8 +138,10 @@ def test_the_models_may_be_in_the_same_pod(step, kubernetes_api, tmp_path) -> No
 def test_the_component_hands_all_of_it_on(mlflow, kubernetes_api, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow)
     manifest = dsl.Artifact(name="manifest", uri=str(tmp_path / "manifest"), metadata={})
+    far = {"url": "http://far/v1", "api_key_env": "FAR_KEY"}
+    model = {"name": "far", "model": "far", "backend": "openai", "endpoint": far, "base_rate": 0.1}
     address = deploy_router.python_func(
-        POOL,
+        json.dumps({"models": [model]}),
         "models:/hierrouter/2",
         "registry/hierrouter:1",
         manifest,
@@ -149,11 +151,19 @@ def test_the_component_hands_all_of_it_on(mlflow, kubernetes_api, tmp_path, monk
         "their-keys",
         True,
         1.0,
+        mlflow_secret="our-mlflow",
+        store_secret="our-store",
+        hugging_face_secret="our-hub",
+        endpoint_secret="our-endpoints",
+        pull_secrets=["our-registry"],
     )
     assert address == "http://hierrouter-predictor.mine.svc.cluster.local"
-    made = kubernetes_api.services["elsewhere", "hierrouter"]
-    assert made["spec"]["predictor"]["model"]["args"] == ["--router=models:/hierrouter/2"]
-    assert "their-keys" in (tmp_path / "manifest").read_text()
+    predictor = kubernetes_api.services["elsewhere", "hierrouter"]["spec"]["predictor"]
+    assert predictor["model"]["args"] == ["--router=models:/hierrouter/2", "--endpoint-key=FAR_KEY"]
+    assert predictor["imagePullSecrets"] == [{"name": "our-registry"}]
+    variables = [each["valueFrom"] for each in predictor["model"]["env"] if "valueFrom" in each]
+    secrets = {each["secretKeyRef"]["name"] for each in variables}
+    assert secrets == {"their-keys", "our-mlflow", "our-store", "our-hub", "our-endpoints"}
 
 
 def test_where_no_namespace_is_known(step, kubernetes_api, tmp_path, monkeypatch) -> None:

@@ -16,6 +16,7 @@ import kubernetes_validate
 import pytest
 import typer
 import yaml
+from components.deploy_router.component import deploy_router
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pipelines.definition import Compiled, build
@@ -29,7 +30,6 @@ from hierrouter.serving.keys import VARIABLE
 from hierrouter.serving.kserve_import import no_arguments
 from hierrouter.serving.manifest_settings import ManifestSettings
 from hierrouter.serving.manifests import made_objects, served_models, write_manifests
-from hierrouter.serving.objects import ENDPOINT_SECRET, SECRETS
 from hierrouter.serving.serve import ServeSettings
 from hierrouter.serving.slugs import LONGEST, slug
 
@@ -49,6 +49,7 @@ COMMAND = (
     *("--router", "models:/hierrouter/1", "--image", "hierrouter:dev"),
     *("--mlflow-uri", "http://mlflow-dev.kubeflow:5000"),
 )
+MLFLOW_KEYS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 FOLDERS = {"base": (), "overlays/all-in-one-cpu": ("--all-in-one",)}
 """The committed folders, and what `COMMAND` has besides to write them."""
 
@@ -427,9 +428,51 @@ def test_no_secret_is_in_a_manifest_and_keys_come_from_one(committed) -> None:
 
 def test_secrets_are_called_as_in_the_pipeline() -> None:
     parts = dict.fromkeys(("data", "pool", "training", "evaluation"), "{}")
-    inputs = build(Compiled(), parts).component_spec.inputs  # type: ignore[attr-defined]
-    names = {each.default for name, each in inputs.items() if name.endswith("_secret")}
-    assert names == {*SECRETS, ENDPOINT_SECRET, SETTINGS.keys_secret}
+    command = typer.main.get_command(app).commands["manifests"]  # type: ignore[attr-defined]
+    settings = {name for name in SETTINGS.__dict__ if name.endswith("_secret")}
+    for defaults in (
+        build(Compiled(), parts).component_spec.inputs,  # type: ignore[attr-defined]
+        deploy_router.component_spec.inputs,
+        {each.name: each for each in command.params},
+    ):
+        named = {
+            name.removeprefix("serving_"): each.default
+            for name, each in defaults.items()
+            if name.endswith("_secret")
+        }
+        assert named == {name: getattr(SETTINGS, name) for name in settings}
+
+
+def test_secrets_may_be_called_otherwise(hierrouter, tmp_path) -> None:
+    endpoint = {"url": "http://far/v1", "api_key_env": "FAR_KEY"}
+    models = [model("far", backend="openai", endpoint=endpoint), model("near")]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"pool": {"models": models}}))
+    code, said = hierrouter(
+        *COMMAND,
+        *("--config", tmp_path / "config.yaml", "--out", tmp_path / "out"),
+        *("--keys-secret", "our-clients", "--mlflow-secret", "our-mlflow"),
+        *("--store-secret", "our-store", "--hugging-face-secret", "our-hub"),
+        *("--endpoint-secret", "our-endpoints"),
+        *("--pull-secret", "our-registry", "--pull-secret", "their-registry"),
+    )
+    assert code == 0, said
+    objects = built(tmp_path / "out")
+    router = router_of(objects)
+    (near,) = (each for each in of_kind("InferenceService", objects) if each is not router)
+    assert {name: secret for name, (secret, _) in secrets(router).items()} == {
+        VARIABLE: "our-clients",
+        "FAR_KEY": "our-endpoints",
+        **dict.fromkeys(MLFLOW_KEYS, "our-mlflow"),
+        **dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "our-store"),
+        "AWS_ENDPOINT_URL": "our-store",
+        "HF_TOKEN": "our-hub",
+    }
+    assert secrets(near) == {"HF_TOKEN": ("our-hub", True)}
+    wanted = [{"name": "our-registry"}, {"name": "their-registry"}]
+    assert router["spec"]["predictor"]["imagePullSecrets"] == wanted
+    assert list(problems(router, TYPES["InferenceService"])) == []
+    for pod in pods(objects):
+        kubernetes_validate.validate(pod, KUBERNETES, strict=True)
 
 
 def test_models_are_reached_from_within_the_cluster_only() -> None:
@@ -540,6 +583,9 @@ def test_a_long_namespace_leaves_less_for_a_name() -> None:
         ({"namespace": "My_Team"}, "small letters, digits and dashes"),
         ({"namespace": "n" * 40}, "is too long"),
         ({"keys_secret": "Keys!"}, "no name of a secret"),
+        ({"store_secret": "Our_Store"}, "--store-secret Our_Store: this is no name of a secret"),
+        ({"endpoint_secret": ""}, "--endpoint-secret : this is no name of a secret"),
+        ({"pull_secrets": ("a", "B")}, "--pull-secret B: this is no name of a secret"),
         ({"accelerator": "gpu"}, "such as nvidia.com/gpu"),
     ],
 )

@@ -231,7 +231,9 @@ def test_a_bundle_that_nothing_looks_at_is_an_error() -> None:
 def test_the_router_is_served_only_where_the_pipeline_is_compiled_so(pipeline) -> None:
     assert "deploy-router" not in containers(pipeline)
     for deploy in ("write", "apply"):
-        served, of_nodes = documents(Compiled(image="registry/hierrouter:2", deploy=deploy))
+        served, of_nodes = documents(
+            Compiled(image="registry/hierrouter:2", deploy=deploy, pull_secrets=("registry",))
+        )
         json_format.ParseDict(served, pipeline_spec_pb2.PipelineSpec())
         assert len(containers(served)) == len(containers(pipeline)) + 1
         # The last of the handler's tasks, so that the exit task also tells how it went.
@@ -243,6 +245,7 @@ def test_the_router_is_served_only_where_the_pipeline_is_compiled_so(pipeline) -
         }
         assert given["image"]["runtimeValue"]["constant"] == "registry/hierrouter:2"
         assert given["apply"]["runtimeValue"]["constant"] is (deploy == "apply")
+        assert given["pull_secrets"]["runtimeValue"]["constant"] == ["registry"]
         for name, parameter in {
             "pool": "pool",
             "mlflow_uri": "mlflow_uri",
@@ -250,6 +253,10 @@ def test_the_router_is_served_only_where_the_pipeline_is_compiled_so(pipeline) -
             "keys_secret": "serving_keys_secret",
             "all_in_one": "serving_all_in_one",
             "wait_minutes": "serving_wait_minutes",
+            "mlflow_secret": "mlflow_secret",
+            "store_secret": "store_secret",
+            "hugging_face_secret": "hugging_face_secret",
+            "endpoint_secret": "endpoint_secret",
         }.items():
             assert given[name]["componentInputParameter"] == PREFIX + parameter
         assert not task["cachingOptions"].get("enableCache")
@@ -381,6 +388,8 @@ def test_arguments_are_read_by_their_types(text) -> None:
         ("train_memory=32 GB", "give a quantity as Kubernetes has it"),
         ("record_accelerator_count=-3", "give a whole number"),
         ("hugging_face_secret=", "give a name"),
+        ("endpoint_secret=Team_Keys", "give a name of small letters"),
+        ("models_claim=", "give a name"),
         ("record_node_selector={pool: 1}", "all texts"),
         ("record_tolerations=[{keys: gpu}]", "give tolerations with"),
         ("record_tolerations=[{key: gpu, value: true}]", "give tolerations with"),

@@ -118,6 +118,21 @@ def manifests(
         str,
         typer.Option("--keys-secret", help="Secret with the clients' keys: HIERROUTER_API_KEYS."),
     ] = "hierrouter-api-keys",
+    mlflow_secret: Annotated[
+        str, typer.Option("--mlflow-secret", help="Secret with MLflow's credentials.")
+    ] = "hierrouter-mlflow",
+    store_secret: Annotated[
+        str, typer.Option("--store-secret", help="Secret with the object store's credentials.")
+    ] = "hierrouter-store",
+    hugging_face_secret: Annotated[
+        str, typer.Option("--hugging-face-secret", help="Secret with HF_TOKEN.")
+    ] = "hierrouter-hugging-face",
+    endpoint_secret: Annotated[
+        str, typer.Option("--endpoint-secret", help="Secret with the keys of the pool's endpoints.")
+    ] = "hierrouter-endpoints",
+    pull_secrets: Annotated[
+        list[str] | None, typer.Option("--pull-secret", help="Secret for pulling the image.")
+    ] = None,
     accelerator: Annotated[
         str, typer.Option("--accelerator", help="What each model asks for, such as amd.com/gpu.")
     ] = "nvidia.com/gpu",
@@ -143,6 +158,11 @@ def manifests(
         image=image,
         namespace=namespace,
         keys_secret=keys_secret,
+        mlflow_secret=mlflow_secret,
+        store_secret=store_secret,
+        hugging_face_secret=hugging_face_secret,
+        endpoint_secret=endpoint_secret,
+        pull_secrets=tuple(pull_secrets or ()),
         accelerator=accelerator,
         accelerators=accelerators,
         timeout_s=timeout,

@@ -11,10 +11,22 @@ from hierrouter.serving.slugs import LONGEST
 
 VERSION = re.compile(r"models:/([A-Za-z0-9._-]+)/([1-9][0-9]*)")
 LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+SECRET = rf"{LABEL}(\.{LABEL})*"
 HOST_LABEL = 63
 """KServe makes a host name with NAME-predictor-NAMESPACE in it, also where nobody asks for it."""
 SHORTEST_NAME = 16
 LOOPBACK = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
+SECRETS = {
+    "mlflow_secret": (
+        "MLFLOW_TRACKING_TOKEN",
+        "MLFLOW_TRACKING_USERNAME",
+        "MLFLOW_TRACKING_PASSWORD",
+    ),
+    "store_secret": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"),
+    "hugging_face_secret": ("HF_TOKEN",),
+}
+"""Settings here and in the pipeline that name a secret which need not exist, and its keys, which
+become variables of the same name."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +43,16 @@ class ManifestSettings:
     """Where the objects live."""
     keys_secret: str = "hierrouter-api-keys"
     """The secret whose key HIERROUTER_API_KEYS holds the keys of clients."""
+    mlflow_secret: str = "hierrouter-mlflow"
+    """The secret with MLflow's credentials; it need not exist."""
+    store_secret: str = "hierrouter-store"
+    """The secret with the object store's credentials; it need not exist."""
+    hugging_face_secret: str = "hierrouter-hugging-face"
+    """The secret with HF_TOKEN; it need not exist."""
+    endpoint_secret: str = "hierrouter-endpoints"
+    """The secret with the keys of the pool's endpoints, named as their variables."""
+    pull_secrets: tuple[str, ...] = ()
+    """Secrets for pulling the image."""
     accelerator: str = "nvidia.com/gpu"
     """What a pool model asks for, as Kubernetes calls it."""
     accelerators: int = 1
@@ -70,7 +92,8 @@ def check(settings: ManifestSettings) -> None:
     if "@" in address.netloc:
         raise ConfigError(
             "--mlflow-uri: give the address without its password, which everybody could read; the "
-            "secret hierrouter-mlflow holds MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            f"secret {settings.mlflow_secret} holds MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD"
         )
     if not settings.image or any(letter.isspace() for letter in settings.image):
         raise ConfigError(f"--image {settings.image!r}: name an image, best by its digest")
@@ -84,9 +107,14 @@ def check(settings: ManifestSettings) -> None:
             f"--namespace {settings.namespace} is too long: KServe's host names hold it beside a "
             f"model's name; take one of at most {most} characters"
         )
-    if not re.fullmatch(rf"{LABEL}(\.{LABEL})*", settings.keys_secret):
-        raise ConfigError(f"--keys-secret {settings.keys_secret}: this is no name of a secret")
-    if not re.fullmatch(rf"{LABEL}(\.{LABEL})*/[A-Za-z0-9][-A-Za-z0-9_.]*", settings.accelerator):
+    secrets = [(each, getattr(settings, each)) for each in ("keys_secret", *SECRETS)]
+    secrets += [("endpoint_secret", settings.endpoint_secret)]
+    secrets += [("pull_secret", each) for each in settings.pull_secrets]
+    for setting, name in secrets:
+        if not re.fullmatch(SECRET, name):
+            flag = setting.replace("_", "-")
+            raise ConfigError(f"--{flag} {name}: this is no name of a secret")
+    if not re.fullmatch(rf"{SECRET}/[A-Za-z0-9][-A-Za-z0-9_.]*", settings.accelerator):
         raise ConfigError(
             f"--accelerator {settings.accelerator}: give it as Kubernetes calls it, such as "
             "nvidia.com/gpu or amd.com/gpu"

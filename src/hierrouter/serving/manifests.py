@@ -113,17 +113,14 @@ def made_objects(pool: PoolConfig, settings: ManifestSettings) -> dict[str, list
         _endpoint_keys(pool),
         all_in_one_resources(pool) if settings.all_in_one else router_resources(),
     )
-    count = settings.accelerators
     models = [
         model_service(
-            settings.namespace,
+            settings,
             each.name,
             each.spec.model,
             each.spec.revision,
             each.dtype,
-            model_resources(each.spec, settings.accelerator, count),
-            count,
-            settings.timeout_s,
+            model_resources(each.spec, settings.accelerator, settings.accelerators),
         )
         for each in served
     ]

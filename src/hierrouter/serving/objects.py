@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hierrouter.serving.keys import VARIABLE
 from hierrouter.serving.kserve_import import no_arguments, require_kserve
+from hierrouter.serving.manifest_settings import SECRETS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -29,18 +30,6 @@ START_S = 1800
 """Seconds that a start may take: models are downloaded, converted and loaded."""
 HUGGING_FACE = "kserve-huggingfaceserver"
 """KServe's own runtime for `huggingface`; others of that format take other arguments."""
-SECRETS = {
-    "hierrouter-mlflow": (
-        "MLFLOW_TRACKING_TOKEN",
-        "MLFLOW_TRACKING_USERNAME",
-        "MLFLOW_TRACKING_PASSWORD",
-    ),
-    "hierrouter-store": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"),
-    "hierrouter-hugging-face": ("HF_TOKEN",),
-}
-"""Secrets that need not exist, as the pipeline has them; their keys become variables."""
-ENDPOINT_SECRET = "hierrouter-endpoints"
-"""The secret with the keys of the pool's endpoints, named as their variables."""
 
 
 @cache
@@ -153,12 +142,23 @@ def router_service(
             env=[
                 client.V1EnvVar(name="MLFLOW_TRACKING_URI", value=settings.mlflow_uri),
                 _secret(VARIABLE, settings.keys_secret, optional=False),
-                *(_secret(name, ENDPOINT_SECRET, optional=False) for name in endpoint_keys),
-                *(_secret(key, name) for name, keys in SECRETS.items() for key in keys),
+                *(
+                    _secret(name, settings.endpoint_secret, optional=False)
+                    for name in endpoint_keys
+                ),
+                *(
+                    _secret(key, getattr(settings, secret))
+                    for secret, keys in SECRETS.items()
+                    for key in keys
+                ),
             ],
             resources=client.V1ResourceRequirements(**resources),
         ),
         timeout=settings.timeout_s,
+        image_pull_secrets=[
+            client.V1LocalObjectReference(name=name) for name in settings.pull_secrets
+        ]
+        or None,
         termination_grace_period_seconds=PRE_STOP_S + GRACE_S + MARGIN_S,
         # A service of the namespace called `mlflow` would set MLFLOW_PORT.
         enable_service_links=False,
@@ -166,26 +166,22 @@ def router_service(
 
 
 def model_service(
-    namespace: str,
+    settings: ManifestSettings,
     name: str,
     model: str,
     revision: str,
     dtype: str,
     resources: dict[str, dict[str, str]],
-    parallel: int,
-    timeout_s: int,
 ) -> Any:
     """A pool model on KServe's Hugging Face runtime, for the cluster alone: it asks for no key.
 
     Args:
-        namespace: where.
+        settings: how it is to be served, and on how many accelerators.
         name: of the InferenceService.
         model: a model of the hub; the runtime answers to this name, as the router asks by it.
         revision: commit, tag or branch.
         dtype: number format; "auto" leaves it to the runtime.
         resources: requests and limits.
-        parallel: accelerators that the model is spread over; 0 and 1: it is not.
-        timeout_s: seconds that a request may take.
     """
     kserve, client = _sdk()
     arguments = [f"--model_name={model}", f"--model_id={model}"]
@@ -193,22 +189,22 @@ def model_service(
         arguments += [f"--model_revision={revision}", f"--tokenizer_revision={revision}"]
     if dtype != "auto":
         arguments.append(f"--dtype={dtype}")
-    if parallel > 1:
-        arguments.append(f"--tensor-parallel-size={parallel}")
+    if settings.accelerators > 1:
+        arguments.append(f"--tensor-parallel-size={settings.accelerators}")
     return _inference_service(
         name,
-        namespace,
+        settings.namespace,
         "model",
         kserve.V1beta1ModelSpec(
             model_format=kserve.V1beta1ModelFormat(name="huggingface"),
             runtime=HUGGING_FACE,
             args=arguments,
-            env=[_secret("HF_TOKEN", "hierrouter-hugging-face")],
+            env=[_secret("HF_TOKEN", settings.hugging_face_secret)],
             resources=client.V1ResourceRequirements(**resources),
             security_context=client.V1SecurityContext(**_container_rights()),
         ),
         {"networking.kserve.io/visibility": "cluster-local"},
-        timeout=timeout_s,
+        timeout=settings.timeout_s,
     )
 
 

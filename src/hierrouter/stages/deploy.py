@@ -18,6 +18,7 @@ from hierrouter.tracking.champion import champion_of
 from hierrouter.tracking.store import tracking_uri, use_tracking
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 
@@ -29,10 +30,15 @@ def deploy(
     apply: bool,
     namespace: str = "",
     mlflow_uri: str = "",
-    keys_secret: str = "hierrouter-api-keys",
+    keys_secret: str = ManifestSettings.keys_secret,
     all_in_one: bool = False,
     wait_s: float = 1800.0,
     poll_s: float = 5.0,
+    mlflow_secret: str = ManifestSettings.mlflow_secret,
+    store_secret: str = ManifestSettings.store_secret,
+    hugging_face_secret: str = ManifestSettings.hugging_face_secret,
+    endpoint_secret: str = ManifestSettings.endpoint_secret,
+    pull_secrets: Sequence[str] = (),
 ) -> str:
     """Deploys the version that this run registered, if it is the champion.
 
@@ -49,6 +55,11 @@ def deploy(
         all_in_one: whether the router's pod runs the models, too.
         wait_s: seconds after which what is not ready has failed.
         poll_s: seconds between two looks at it.
+        mlflow_secret: the secret with MLflow's credentials.
+        store_secret: the secret with the object store's credentials.
+        hugging_face_secret: the secret with HF_TOKEN.
+        endpoint_secret: the secret with the keys of the pool's endpoints.
+        pull_secrets: secrets for pulling the image.
 
     Returns:
         Where it answers; empty if nothing was applied.
@@ -76,6 +87,11 @@ def deploy(
         image=image,
         namespace=where,
         keys_secret=keys_secret,
+        mlflow_secret=mlflow_secret,
+        store_secret=store_secret,
+        hugging_face_secret=hugging_face_secret,
+        endpoint_secret=endpoint_secret,
+        pull_secrets=tuple(pull_secrets),
         all_in_one=all_in_one,
     )
     (service,) = made_objects(config, settings)[ROUTER]
