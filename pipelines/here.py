@@ -3,9 +3,10 @@
 import os
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from kfp import local
 
@@ -13,7 +14,7 @@ from hierrouter import hub
 from hierrouter.errors import ConfigError, HierRouterError
 from hierrouter.files import claim_folder, write_json
 from hierrouter.progress import say
-from hierrouter.tracking.store import resolved_uri, shown_uri, tracking_at
+from hierrouter.tracking.store import resolved_uri, shown_uri, tracking_at, tracking_uri
 from pipelines.arguments import read_arguments
 from pipelines.definition import Compiled, build
 from pipelines.package import compiled_text, config_parts
@@ -52,26 +53,39 @@ def run_here(
         compiled = replace(compiled, image=image)
     arguments = {
         "recordings": str((out / "recordings").resolve()),
-        "mlflow_uri": resolved_uri(),
         **read_arguments(compiled_text(config, overrides, compiled), params),
     }
     recordings = arguments["recordings"]
     if "://" not in recordings and not Path(recordings).is_absolute():
         raise ConfigError("--param recordings: give an absolute path or an address such as s3://…")
-    runner = local.SubprocessRunner(use_venv=False)
-    if image:
-        runner = _containers(image, {**parts, **arguments})
-    claim_folder(out, MARKER)
-    write_json(out / MARKER, {"config": str(config), "parts": parts})
-    artifacts = (out / "artifacts").resolve()
-    # What is not there when it is mounted would be made as root's.
-    for folder in (artifacts, hub.home(), *([] if "://" in recordings else [Path(recordings)])):
-        folder.mkdir(parents=True, exist_ok=True)
-    local.init(runner, pipeline_root=str(artifacts))
+    # Not as a parameter: kfp prints those, and a password may stand in the address.
+    with tracking_at(arguments.get("mlflow_uri") or resolved_uri()):
+        runner = local.SubprocessRunner(use_venv=False)
+        if image:
+            runner = _containers(image, {**parts, **arguments})
+        claim_folder(out, MARKER)
+        write_json(out / MARKER, {"config": str(config), "parts": parts})
+        artifacts = (out / "artifacts").resolve()
+        # What is not there when it is mounted would be made as root's.
+        for folder in (artifacts, hub.home(), *([] if "://" in recordings else [Path(recordings)])):
+            folder.mkdir(parents=True, exist_ok=True)
+        local.init(runner, pipeline_root=str(artifacts))
+        _run(build(compiled, parts), arguments, image)
+        say(f"recordings  {recordings}")
+        say(f"artifacts   {out / 'artifacts'}")
+        say(f"MLflow      {shown_uri()}")
+
+
+def _run(pipeline: Callable[..., Any], arguments: dict[str, Any], image: str | None) -> None:
+    """Runs the pipeline, in `image` if there is one.
+
+    Raises:
+        HierRouterError: a component failed.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            build(compiled, parts)(**arguments)
+            pipeline(**arguments)
     except RuntimeError as error:
         raise HierRouterError(f"{_plain(str(error))}; its own words are above") from None
     except ValueError as error:
@@ -82,10 +96,6 @@ def run_here(
         raise HierRouterError(
             f"a component left no output ({_plain(str(error))}); its own words are above"
         ) from None
-    say(f"recordings  {recordings}")
-    say(f"artifacts   {out / 'artifacts'}")
-    with tracking_at(arguments["mlflow_uri"]):
-        say(f"MLflow      {shown_uri()}")
 
 
 def _containers(image: str, arguments: dict[str, str]) -> local.DockerRunner:
@@ -98,7 +108,7 @@ def _containers(image: str, arguments: dict[str, str]) -> local.DockerRunner:
     import docker
     from docker.errors import APIError, DockerException, ImageNotFound
 
-    if arguments["mlflow_uri"].startswith("sqlite:"):
+    if tracking_uri().startswith("sqlite:"):
         raise ConfigError(
             "--image: containers cannot share a database file; start `mlflow server` and set "
             "MLFLOW_TRACKING_URI=http://127.0.0.1:5000"

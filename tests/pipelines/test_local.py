@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import mlflow
@@ -89,6 +92,40 @@ def test_wrong_input_is_one_line(here, monkeypatch, arguments, said) -> None:
     assert line.startswith("error: ")
     assert said in line
     assert sorted(path.name for path in here.iterdir()) == ["mlflow.db"]
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """A server that lets nobody in, and keeps who asked."""
+
+    def do_GET(self) -> None:
+        self.server.asked.add(self.headers["Authorization"])  # type: ignore[attr-defined]
+        self.send_error(403)
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+def test_the_password_in_mlflows_address_is_used_and_not_shown(here, monkeypatch) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as refusing:
+        refusing.asked = set()  # type: ignore[attr-defined]
+        thread = threading.Thread(target=refusing.serve_forever, args=(0.01,))
+        thread.start()
+        address = f"127.0.0.1:{refusing.server_port}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:hunter2@{address}")
+        try:
+            ended = run("local", *SMALL, "--out", "out")
+        finally:
+            refusing.shutdown()
+            thread.join()
+    assert ended.returncode == 1
+    assert "open-run" in ended.stdout + ended.stderr
+    assert refusing.asked == {f"Basic {base64.b64encode(b'me:hunter2').decode()}"}  # type: ignore[attr-defined]
+    assert "hunter2" not in ended.stdout + ended.stderr
+    for path in (here / "out").rglob("*"):
+        assert path.is_dir() or b"hunter2" not in path.read_bytes()
 
 
 @pytest.mark.parametrize(
