@@ -25,7 +25,7 @@ async def play_on_screen(player: Player, question: Question, terms: Terms) -> Ro
     async with aclosing(player.play(question, terms, route, pieces=False)) as events:
         async for event in events:
             for failure in route.failures[told:]:
-                say(f"failed: {failure}; deciding again without it")
+                say(f"failed: {failure.told}; deciding again without it")
             told = len(route.failures)
             if isinstance(event, Hop):
                 say_hop(event)

@@ -66,6 +66,18 @@ class Accepted:
     """The hop index of its call."""
 
 
+@dataclass(frozen=True)
+class Failure:
+    """A call gave no reply."""
+
+    model: str
+    """The model that was called."""
+    kind: str
+    """What kind of error it was."""
+    told: str
+    """What it says; that may quote a question or an answer."""
+
+
 @dataclass
 class Route:
     """What a request took so far; whole once its last hop is done."""
@@ -82,8 +94,8 @@ class Route:
     failed, and what they had said where they were given up."""
     degraded: bool = False
     """Whether a failure changed the route."""
-    failures: list[str] = field(default_factory=list)
-    """What went wrong, for the log; never for the client."""
+    failures: list[Failure] = field(default_factory=list)
+    """The calls that went wrong, for the log; never for the client."""
     answer: str = ""
     """The answer, stop sequences applied."""
     finish_reason: str = ""

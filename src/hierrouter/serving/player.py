@@ -27,6 +27,7 @@ from hierrouter.serving.events import (
     Accepted,
     BrokenOffError,
     Decision,
+    Failure,
     Hop,
     LateError,
     Route,
@@ -319,7 +320,8 @@ class Player:
         else:
             play.failed.add(model)
         play.route.degraded = True
-        play.route.failures.append(str(error))
+        name = self.members[model].spec.name
+        play.route.failures.append(Failure(name, type(error).__name__, str(error)))
 
     def _note_lost(
         self, play: Play, action: int, prompt: Prompt, lost: int, given_up: str | None

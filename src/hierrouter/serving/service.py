@@ -14,7 +14,7 @@ from hierrouter.serving.gauges import Failing
 from hierrouter.serving.knobs import presets
 from hierrouter.serving.problems import OverloadedError, Problem, ending, problem_of
 from hierrouter.serving.spans import span_of
-from hierrouter.serving.told import request_entry
+from hierrouter.serving.told import failure_entry, request_entry
 from hierrouter.serving.visits import current
 
 if TYPE_CHECKING:
@@ -277,7 +277,7 @@ class Service:
         if first:
             told["first_ms"] = round(first * 1000, 3)
         if route.failures:
-            told["failures"] = route.failures
+            told["failures"] = [failure_entry(each, self._log_texts) for each in route.failures]
         if self._log_texts:
             told["question"], told["answer"] = question.text, route.answer
         log.info("request", extra={"told": told})

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hierrouter.serving.events import Accepted, Decision, Hop, Route
+    from hierrouter.serving.events import Accepted, Decision, Failure, Hop, Route
     from hierrouter.serving.knobs import Terms
 
 
@@ -111,6 +111,17 @@ def request_entry(route: Route, request_id: str, api: str, status: int) -> dict[
     if route.asking:
         told["asking"] = route.asking
     return told
+
+
+def failure_entry(failure: Failure, texts: bool) -> dict[str, str]:
+    """A call that went wrong, as the log has it.
+
+    Args:
+        failure: the call.
+        texts: whether what the error says may be written.
+    """
+    told = {"model": failure.model, "kind": failure.kind}
+    return {**told, "told": failure.told} if texts else told
 
 
 def usage_object(route: Route) -> dict[str, int]:
