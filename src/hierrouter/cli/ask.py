@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ from hierrouter.interrupts import run_live
 from hierrouter.learning.router import Router
 from hierrouter.progress import say
 from hierrouter.serving.calls import Question
-from hierrouter.serving.knobs import Knobs, alpha_note, terms_of
+from hierrouter.serving.knobs import Knobs, alpha_note, require_alpha, terms_of
 from hierrouter.serving.open import open_player
 
 if TYPE_CHECKING:
@@ -39,10 +38,9 @@ def ask_once(
         keys: variables whose keys may be sent to servers that the router names.
 
     Raises:
-        ConfigError: the question is empty, or alpha is no finite number.
+        ConfigError: the question is empty, or alpha cannot be decided at.
     """
-    if not math.isfinite(alpha):
-        raise ConfigError(f"--alpha is {alpha}; give a number from 0")
+    require_alpha(alpha)
     if not question.strip():
         raise ConfigError("the question is empty; put it in quotes after `ask`")
     router = Router.load(router_folder(where))

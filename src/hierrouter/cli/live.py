@@ -52,7 +52,7 @@ def answer_fresh(tree: Path, router: Path, alpha: float, count: int) -> None:
 
 async def _answer(queries: Sequence[Query], player: Player, alpha: float) -> None:
     info = player.router.info
-    terms = terms_of(Knobs(alpha=alpha), alpha, info)
+    terms = terms_of(Knobs(), alpha, info)
     right, spent = 0.0, 0.0
     try:
         for number, query in enumerate(queries, start=1):

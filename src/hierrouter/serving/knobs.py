@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hierrouter.errors import HierRouterError
+from hierrouter.errors import ConfigError, HierRouterError
 from hierrouter.serving.wording import wrong
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 CHEAP, BEST = "-cheap", "-best"
 """What is added to the router's name for clients that can send nothing but a model's name."""
+MOST_ALPHA = 1e6
+"""Beyond it any saving outweighs any quality; far beyond it, scores are no numbers any more."""
 
 
 class Knobs(BaseModel):
@@ -26,7 +28,7 @@ class Knobs(BaseModel):
         extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
     )
 
-    alpha: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    alpha: Annotated[float, Field(ge=0, le=MOST_ALPHA, allow_inf_nan=False)] | None = None
     """Quality given up for one cost unit saved. A router of the policy `mlp` decides at the nearest
     alpha that it was trained for. Not given: the preset's or the server's."""
     max_cost: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
@@ -86,6 +88,16 @@ def presets(name: str, info: RouterInfo, alpha: float) -> dict[str, float]:
         f"{name}{CHEAP}": high,
         f"{name}{BEST}": low,
     }
+
+
+def require_alpha(alpha: float) -> None:
+    """Refuses an `--alpha` that no request could name either.
+
+    Raises:
+        ConfigError: it is negative, too great or no number.
+    """
+    if not 0 <= alpha <= MOST_ALPHA:
+        raise ConfigError(f"--alpha is {alpha:g}; give a number from 0 to {MOST_ALPHA:,.0f}")
 
 
 def alpha_note(info: RouterInfo, alpha: float) -> str:

@@ -15,7 +15,7 @@ from hierrouter.learning.router import Router
 from hierrouter.progress import say
 from hierrouter.serving.journal import json_logs
 from hierrouter.serving.keys import VARIABLE, find_keys
-from hierrouter.serving.knobs import alpha_note
+from hierrouter.serving.knobs import alpha_note, require_alpha
 from hierrouter.serving.open import open_player
 from hierrouter.tracking.resolve import NOTE
 
@@ -88,6 +88,7 @@ def _serve(folder: Path, settings: ServeSettings) -> None:
             f"--name {settings.name!r}: give 1 to 63 letters, digits, dots, dashes or underscores, "
             "a letter or digit first: it stands in addresses and is asked for as a model"
         )
+    require_alpha(settings.alpha)
     keys = find_keys(settings.keys)
     local = settings.host in LOOPBACK_HOSTS
     if keys is None and not local and not settings.no_auth:

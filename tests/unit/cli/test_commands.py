@@ -337,13 +337,15 @@ def test_changes_of_a_config_that_is_not_named(hierrouter, experiment) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("", "--router", "{router}"), "the question is empty"),
-        ((" \n", "--router", "{router}"), "the question is empty"),
-        (("Why?", "--router", "{router}", "--alpha", "inf"), "--alpha is inf"),
+        (("ask", "", "--router", "{router}"), "the question is empty"),
+        (("ask", " \n", "--router", "{router}"), "the question is empty"),
+        (("ask", "Why?", "--router", "{router}", "--alpha", "inf"), "--alpha is inf"),
+        (("ask", "Why?", "--router", "{router}", "--alpha", "1e40"), "--alpha is 1e+40; give"),
+        (("serve", "--router", "{router}", "--alpha", "inf"), "--alpha is inf; give"),
     ],
 )
 def test_questions_that_cannot_be_asked(hierrouter, finished, arguments, said: str) -> None:
-    result = hierrouter("ask", *(part.format(router=finished.router) for part in arguments))
+    result = hierrouter(*(part.format(router=finished.router) for part in arguments))
     assert result.code == 2
     assert said in result.line
 

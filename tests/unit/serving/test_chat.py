@@ -168,6 +168,7 @@ def test_what_asks_for_nothing_passes_and_what_is_not_heeded_is_told() -> None:
         ({"stop": 5}, "stop", "stop has to be a text or a list, not 5"),
         ({"stop": ["a", 5]}, "stop", "stop.1 has to be a text, not 5"),
         ({"hierrouter": {"alpha": -1}}, "hierrouter.alpha", "has to be at least 0, not -1"),
+        ({"hierrouter": {"alpha": 1e40}}, "hierrouter.alpha", "has to be at most 1e+06, not 1e+40"),
         ({"hierrouter": {"alpha": "low"}}, "hierrouter.alpha", "has to be a number, not 'low'"),
         ({"hierrouter": {"alpa": 1}}, "hierrouter.alpa", "max_cost"),
         ({"hierrouter": {"max_hops": 3}}, "hierrouter.max_hops", "at most 2"),
