@@ -57,6 +57,15 @@ def test_more_queries_than_there_is_room_for_are_all_answered_and_count_once(nar
     assert all(narrow.logged(f'"many-{n}"')["status"] == 200 for n in range(64))
 
 
+def test_a_query_that_is_too_long_is_refused_before_others_are_paid_for(narrow, upstream) -> None:
+    asked, batch = len(upstream.asked), of(5)
+    batch["instances"][-1]["query"] = "x" * 100_000
+    status, _, body = narrow.send("POST", V1, batch, X_Request_Id="too-long")
+    assert (status, len(upstream.asked)) == (400, asked)
+    assert "100000 characters" in json.loads(body)["error"]
+    assert narrow.logged("too-long")["reason"] == "context_length_exceeded"
+
+
 def test_a_batch_takes_the_places_that_there_are_and_no_more(narrow, upstream) -> None:
     upstream.behaviour.update(dict.fromkeys(NAMES, "hang"))
     answers: list[Any] = []

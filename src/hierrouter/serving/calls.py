@@ -48,6 +48,20 @@ class Question:
     """Of a benchmark query, its task, which may have token limits of its own."""
 
 
+def check_length(question: Question, pool: PoolConfig) -> None:
+    """Refuses a question so long that its tokens need not be counted, by anybody.
+
+    Raises:
+        TooLongError: it is.
+    """
+    characters, most = len(question.text), pool.prompts.max_context_tokens
+    if characters > LONG_TOKEN * most:
+        raise TooLongError(
+            f"a question of {characters} characters is longer than the {most} tokens that the "
+            "pool's models are given (pool.prompts.max_context_tokens)"
+        )
+
+
 class Calls:
     """The calls of one request; knows the pool, not the policy."""
 
@@ -60,19 +74,6 @@ class Calls:
         """Set from another thread once nobody waits for the request: whatever is made ends."""
         self._bare: dict[tuple[int, int, int, int], int] = {}
         self._made: dict[tuple[int, str], Prompt] = {}
-
-    def check_length(self) -> None:
-        """Refuses a question so long that its tokens need not be counted, by anybody.
-
-        Raises:
-            TooLongError: it is.
-        """
-        characters, most = len(self._question.text), self._pool.prompts.max_context_tokens
-        if characters > LONG_TOKEN * most:
-            raise TooLongError(
-                f"a question of {characters} characters is longer than the {most} tokens that the "
-                "pool's models are given (pool.prompts.max_context_tokens)"
-            )
 
     def limit(self, action: int) -> int:
         """The most new tokens of a call."""

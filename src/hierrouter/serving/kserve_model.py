@@ -14,7 +14,7 @@ import uuid
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from hierrouter.serving.calls import Question
+from hierrouter.serving.calls import Question, check_length
 from hierrouter.serving.events import Route
 from hierrouter.serving.knobs import KnobError, Knobs, parse_knobs, terms_of
 from hierrouter.serving.kserve_import import no_arguments
@@ -138,6 +138,7 @@ class RouterModel(Model):  # type: ignore[misc]
         Raises:
             RequestError: it holds no queries, or too many.
             KnobError: a setting cannot be followed.
+            TooLongError: a query is too long for every model.
             HierRouterError: as `Service.query`.
         """
         if isinstance(payload, InferRequest):
@@ -151,6 +152,9 @@ class RouterModel(Model):  # type: ignore[misc]
             (question, terms_of(knobs, service.presets[self.name], service.info))
             for question, knobs in asked
         ]
+        # One query's failure is the request's: no other is paid for that need not be.
+        for question, _knobs in asked:
+            check_length(question, service.player.pool)
         request_id = (headers or {}).get("x-request-id") or uuid.uuid4().hex
         with service.admitted(api, len(known)) as places:
             room, began, least = asyncio.Semaphore(places.held), time.perf_counter(), places.held

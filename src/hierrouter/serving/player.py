@@ -22,7 +22,7 @@ from hierrouter.pool.live.backend import WindowError
 from hierrouter.pool.live.member import Bill
 from hierrouter.routes.costs import call_cost
 from hierrouter.routes.views import state_of, texts_of
-from hierrouter.serving.calls import Calls
+from hierrouter.serving.calls import Calls, check_length
 from hierrouter.serving.events import (
     Accepted,
     BrokenOffError,
@@ -112,7 +112,7 @@ class Player:
             Trim(stop),
             route,
         )
-        play.calls.check_length()
+        check_length(question, self.pool)
         try:
             for index in range(terms.hops):
                 async with aclosing(self._hop(play, index)) as events:
