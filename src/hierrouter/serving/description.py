@@ -31,6 +31,7 @@ REASONS = {
     "401": "No valid key.",
     "403": "Asked by another name than localhost.",
     "404": "There is no such model.",
+    "408": "The body was not whole in time.",
     "413": "The body is too long.",
     "415": "The body is sent as something else than JSON.",
     "429": "Too many queries are under way; Retry-After says when to come back.",
@@ -127,7 +128,7 @@ def _statuses(path: str, rules: Rules) -> list[str]:
     """The failures with which a route may end."""
     found = []
     if path in ASKING:
-        found += ["400", "404", "413", "415", "429", "500", "503", "504"]
+        found += ["400", "404", "408", "413", "415", "429", "500", "503", "504"]
     elif "{" in path:
         found += ["404"]
     if path.endswith(("/ready", "/v1/models/{model_name}")):

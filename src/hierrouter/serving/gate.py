@@ -34,6 +34,8 @@ FORMS = frozenset(
     {b"", b"text/plain", b"application/x-www-form-urlencoded", b"multipart/form-data"}
 )
 """What a browser sends for any web page without asking the server first."""
+BODY_S = 60.0
+"""Seconds in which a body has to be whole."""
 READ_WITHIN_S = 60.0
 """A client that reads nothing for so long is taken for gone."""
 LAST_WORDS_S = 2.0
@@ -136,7 +138,7 @@ class Gate:
     async def _attended(
         self, scope: Scope, receive: Receive, send: Send, named: Send, visit: Visit
     ) -> None:
-        """Runs a request for as long as its client is there and its body is not too long."""
+        """Runs a request for as long as its client is there, and its body short and fast enough."""
         arrived: asyncio.Queue[Message] = asyncio.Queue()
         loop = asyncio.get_running_loop()
         sending = 0.0
@@ -149,14 +151,20 @@ class Gate:
 
         async def watch() -> Problem | None:
             length = 0
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    return None
-                length += len(message.get("body", b""))
-                if length > self._rules.most_bytes:
-                    return _too_long(self._rules.most_bytes)
-                arrived.put_nowait(message)
+            try:
+                async with asyncio.timeout(BODY_S) as until_whole:
+                    while True:
+                        message = await receive()
+                        if message["type"] == "http.disconnect":
+                            return None
+                        length += len(message.get("body", b""))
+                        if length > self._rules.most_bytes:
+                            return _too_long(self._rules.most_bytes)
+                        arrived.put_nowait(message)
+                        if not message.get("more_body"):
+                            until_whole.reschedule(None)
+            except TimeoutError:
+                return Problem(408, f"the body was not whole within {BODY_S:g} s; send it faster")
 
         work = asyncio.ensure_future(self._app(scope, arrived.get, watching))
         watcher = asyncio.ensure_future(watch())
