@@ -7,6 +7,8 @@ class HierRouterError(Exception):
     exit_code = 1
     unpaid = False
     """Of a call to a model: whether it is known to have cost nothing."""
+    refused_with: int | None = None
+    """Of a call to a server that was refused: the HTTP status."""
 
 
 class ConfigError(HierRouterError):

@@ -74,6 +74,8 @@ class Failure:
     """The model that was called."""
     kind: str
     """What kind of error it was."""
+    status: int | None
+    """The HTTP status, where a server refused."""
     told: str
     """What it says; that may quote a question or an answer."""
 

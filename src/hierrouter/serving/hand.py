@@ -27,7 +27,7 @@ class Answer:
     text: str
     """The same as it would be passed on, stop sequences applied."""
     finish_reason: str
-    """"stop" or "length"."""
+    """"stop", "length" or "content_filter"."""
 
 
 class Hand:

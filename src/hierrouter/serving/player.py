@@ -320,8 +320,10 @@ class Player:
         else:
             play.failed.add(model)
         play.route.degraded = True
-        name = self.members[model].spec.name
-        play.route.failures.append(Failure(name, type(error).__name__, str(error)))
+        failure = Failure(
+            self.members[model].spec.name, type(error).__name__, error.refused_with, str(error)
+        )
+        play.route.failures.append(failure)
 
     def _note_lost(
         self, play: Play, action: int, prompt: Prompt, lost: int, given_up: str | None

@@ -113,14 +113,16 @@ def request_entry(route: Route, request_id: str, api: str, status: int) -> dict[
     return told
 
 
-def failure_entry(failure: Failure, texts: bool) -> dict[str, str]:
+def failure_entry(failure: Failure, texts: bool) -> dict[str, Any]:
     """A call that went wrong, as the log has it.
 
     Args:
         failure: the call.
         texts: whether what the error says may be written.
     """
-    told = {"model": failure.model, "kind": failure.kind}
+    told: dict[str, Any] = {"model": failure.model, "kind": failure.kind}
+    if failure.status is not None:
+        told["status"] = failure.status
     return {**told, "told": failure.told} if texts else told
 
 

@@ -86,6 +86,9 @@ def test_failures_before_the_first_piece(upstream, behaviour, error, words, piec
     if behaviour == "busy":
         assert caught.value.retry_after_s == 1
     # A server that refuses has worked on nothing; one that breaks, or whose answer is none, may.
+    statuses = {"refuse": 500, "busy": 429, "gateway": 504, "foreign": 404, "garbage": None}
+    if behaviour in statuses:
+        assert caught.value.refused_with == statuses[behaviour]
     assert caught.value.unpaid is (behaviour not in ("refuse", "gateway", "garbage", "login"))
 
 

@@ -140,7 +140,7 @@ def test_a_model_that_fails_is_left_out_and_the_policy_decides_again(
     assert not any(name.startswith("B ") for name in decisions[1].chances)
     assert math.isclose(sum(decisions[1].chances.values()), 1, abs_tol=1e-5)
     assert route.degraded
-    assert route.failures == [Failure("B", "UnreachableError", "the server is gone")]
+    assert route.failures == [Failure("B", "UnreachableError", None, "the server is gone")]
     assert route.answer == "one two three"
 
 

@@ -23,7 +23,9 @@ def test_the_log_tells_which_calls_failed_and_only_if_asked_what_servers_said(
     make_pool, make_router, make_player, told, caplog, log_texts
 ) -> None:
     pool = make_pool(models=2, hops=1)
-    failing = [UnreachableError(f"no chat completion ({SECRET})")] * 2
+    error = UnreachableError(f"no chat completion ({SECRET})")
+    error.refused_with = 503
+    failing = [error] * 2
     player = make_player(pool, make_router(pool), [told(does=failing), told(does=failing)])
     for member in player.members:
         member._retries = 0
@@ -43,4 +45,5 @@ def test_the_log_tells_which_calls_failed_and_only_if_asked_what_servers_said(
     (line,) = [record.told for record in caplog.records if record.message == "request"]
     assert sorted(each["model"] for each in line["failures"]) == ["A", "B"]
     assert {each["kind"] for each in line["failures"]} == {"UnreachableError"}
+    assert {each["status"] for each in line["failures"]} == {503}
     assert (SECRET in str(line)) == log_texts
