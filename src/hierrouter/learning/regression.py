@@ -49,7 +49,7 @@ class Fit:
 def regress(
     features: Features,
     contexts: RecordedContexts,
-    tasks: NDArray[np.str_],
+    tasks: NDArray[np.int64],
     moves: Moves,
     alphas: Sequence[float],
     parts: NDArray[np.int64],
@@ -57,9 +57,9 @@ def regress(
     """Fits quality and cost of every action at every stage, and the belief in every answer.
 
     Args:
-        features: as fitted on the queries.
+        features: as fitted on the queries, and maybe on others.
         contexts: R contexts of N queries; their `state` is u(s).
-        tasks: N task names.
+        tasks: N task numbers (`see`).
         moves: which actions a hop allows.
         alphas: at which analyses are played on.
         parts: N part numbers, of the parts that are predicted from each other.

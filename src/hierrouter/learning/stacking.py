@@ -64,23 +64,22 @@ def see(
     features: Features,
     state: NDArray[np.float32],
     query: NDArray[np.int64],
-    tasks: NDArray[np.str_],
+    tasks: NDArray[np.int64],
     parts: NDArray[np.int64],
 ) -> Seen:
     """Prepares contexts for `fit_scores`.
 
     Args:
-        features: as fitted on these queries.
+        features: as fitted on these queries, and maybe on others.
         state: R x F, the u(s) of the contexts.
         query: R query numbers.
-        tasks: N task names.
+        tasks: N task numbers, among all T that the features tell apart; some may have no query.
         parts: N part numbers, of the parts that are predicted from each other.
     """
     _, chances, projected, _, _ = features.blocks
     fold = parts[query]
     held = state.astype(np.float64)
-    names, number = np.unique(tasks, return_inverse=True)
-    if len(names) > 1:
+    if len(features.task_bias):
         first = np.unique(query, return_index=True)[1]
         inputs = state[first][:, projected]
         for part in np.unique(parts):
@@ -89,18 +88,17 @@ def see(
             if not rest.any() or not (fold == part).any():
                 continue
             weight, bias = task_head(inputs[rest], tasks[rest])
-            told = np.zeros((int((fold == part).sum()), len(names)))
+            told = np.zeros((int((fold == part).sum()), len(features.task_bias)))
             if len(known) > 1:
-                columns = np.searchsorted(names, known)
-                told[:, columns] = posterior(state[fold == part][:, projected], weight, bias)
+                told[:, known] = posterior(state[fold == part][:, projected], weight, bias)
             else:
-                told[:, np.searchsorted(names, known)] = 1.0
+                told[:, known] = 1.0
             held[fold == part, chances] = told
         if shown := len(features.answers.mean):
             block = features.answer_block
             plain = state[:, block.start : block.start + shown]
             held[:, block] = np.concatenate(with_chances(plain, held[:, chances]), axis=1)
-    return Seen(features, state.astype(np.float64), held, number[query], fold)
+    return Seen(features, state.astype(np.float64), held, tasks[query], fold)
 
 
 def fit_scores(

@@ -46,6 +46,7 @@ class Workbench:
             filler: makes what episodes visit; none: all is recorded.
         """
         self._config, self._unit, self._filler = config, unit, filler
+        self._tasks = np.unique(train.tasks)
         hops = train.hops if filler is None else filler.pool.hops
         self.stages = Stages(len(train.models), hops, config.moves)
         """Where decisions are made."""
@@ -138,7 +139,9 @@ class Workbench:
         with threads(1):
             recorded = recorded_contexts(part, self._state, self._unit, stages)
             parts = parts_of(part.folds, self._config.seed)
-            return regress(features, recorded, part.tasks, stages.moves, self.alphas, parts)
+            # Numbered among all tasks: of one or the other the part may have no query.
+            tasks = np.searchsorted(self._tasks, part.tasks)
+            return regress(features, recorded, tasks, stages.moves, self.alphas, parts)
 
 
 def _first_accepted(

@@ -23,6 +23,10 @@ from hierrouter.routes.parts import PARTS, drawn_parts
 WIDTH = 5
 
 
+def numbers(names: np.ndarray) -> np.ndarray:
+    return np.unique(names, return_inverse=True)[1]
+
+
 def seen_of(
     n: int, tasks: str = "t", seed: int = 0, centres: int = 4, spread: float = 1.0
 ) -> tuple[Seen, np.ndarray]:
@@ -32,7 +36,9 @@ def seen_of(
     names = np.array([tasks[k % len(tasks)] for k in range(n)])
     queries[:, 0] += 3 * (names == "b")
     features = Features.fit(queries, queries[:0], names, None, centres, seed)
-    seen = see(features, features(queries, queries), np.arange(n), names, drawn_parts(n, seed))
+    seen = see(
+        features, features(queries, queries), np.arange(n), numbers(names), drawn_parts(n, seed)
+    )
     return seen, queries
 
 
@@ -121,7 +127,7 @@ def test_where_all_queries_look_the_same_each_is_predicted_by_the_mean_of_the_ot
     same = np.ones((n, WIDTH), np.float32)
     names = np.array(["t"] * n)
     features = Features.fit(same, same[:0], names, None, 4, 0)
-    seen = see(features, features(same, same), np.arange(n), names, drawn_parts(n, 0))
+    seen = see(features, features(same, same), np.arange(n), numbers(names), drawn_parts(n, 0))
     scores = noise(n)
     weights, held = fit_scores(seen, scores)
     for part in range(PARTS):
@@ -161,7 +167,8 @@ def test_its_own_task_does_not_say_what_a_query_is_like() -> None:
     other = names.copy()
     other[7] = "b" if names[7] == "a" else "a"
     one, two = (
-        see(features, state, np.arange(n), each, drawn_parts(n, 0)) for each in (names, other)
+        see(features, state, np.arange(n), numbers(each), drawn_parts(n, 0))
+        for each in (names, other)
     )
     chances = features.blocks[1]
     own = one.fold == one.fold[7]
@@ -179,7 +186,9 @@ def test_all_contexts_of_a_query_are_in_one_part() -> None:
     names = np.array(["a", "b"] * 12)[:n]
     features = Features.fit(queries, queries, names, 3, 4, 0)
     query = np.repeat(np.arange(n), each)
-    seen = see(features, features(queries[query], queries[query]), query, names, drawn_parts(n, 0))
+    seen = see(
+        features, features(queries[query], queries[query]), query, numbers(names), drawn_parts(n, 0)
+    )
     parts = seen.fold.reshape(n, each)
     assert (parts == parts[:, :1]).all()
     sizes = np.bincount(parts[:, 0], minlength=PARTS)
@@ -194,9 +203,28 @@ def test_a_task_that_the_others_lack_is_not_likely() -> None:
     queries = np.random.default_rng(0).normal(size=(30, WIDTH)).astype(np.float32)
     names = np.array(["a"] * 29 + ["z"])
     features = Features.fit(queries, queries[:0], names, None, 4, 0)
-    seen = see(features, features(queries, queries), np.arange(30), names, drawn_parts(30, 0))
+    seen = see(
+        features, features(queries, queries), np.arange(30), numbers(names), drawn_parts(30, 0)
+    )
     own = seen.fold == seen.fold[29]
     assert seen.held[own][:, features.blocks[1]].tolist() == [[1.0, 0.0]] * int(own.sum())
+
+
+def test_a_task_of_which_nothing_is_fitted_has_the_mean_of_all() -> None:
+    seen, _ = seen_of(90, tasks="abc")
+    rows = np.flatnonzero(seen.task != 0)
+    few = see(
+        seen.features,
+        seen.state[rows].astype(np.float32),
+        np.arange(60),
+        seen.task[rows],
+        seen.fold[rows],
+    )
+    scores = np.where(few.task == 1, 0.2, 0.8)[:, None]
+    learned = _learners(few)[0](np.arange(60), scores)[0, seen.features.blocks[1]]
+    drawn = 0.3 * 30 / (30 + PRIOR)
+    np.testing.assert_allclose(learned, [0.5, 0.5 - drawn, 0.5 + drawn])
+    assert (few.held[:, seen.features.blocks[1].start] == 0).all()
 
 
 def test_only_what_is_known_counts() -> None:

@@ -411,6 +411,19 @@ def test_two_or_three_training_queries(
     assert router.info.validation["queries"] == (0 if learner is REGRESSION else 1)
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@EVERY
+def test_tasks_whose_only_query_is_kept_back(make_outcomes, recipe, describe, learner) -> None:
+    world = make_outcomes(n=70)
+    names = ["a"] * 40 + [f"b{k}" for k in range(20)] + ["a"] * 10
+    world = replace(world, tasks=np.array(names), train=np.arange(70) < 60)
+    train = world.tasks[world.train]
+    fitted = train[~validation_mask(train, 0.2, 42)]
+    assert set(fitted) < set(train), "the test needs a task of which nothing is fitted"
+    router, _ = fit(recipe(iterations=2, moves="direct", **learner), world, describe(world))
+    assert len(router.follow(world, 0.1)) == 70
+
+
 @pytest.mark.parametrize("count", [0, 1])
 def test_too_few_training_queries(make_outcomes, recipe, describe, count: int) -> None:
     none = replace(make_outcomes(n=6), train=np.arange(6) < count)
