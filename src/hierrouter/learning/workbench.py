@@ -158,7 +158,11 @@ def _first_accepted(
     quality[: stages.before], cost[: stages.before] = first.quality, first.cost
     answered = slice(stages.before, None)
     quality[answered, SOLVE:-1:2] = quality[answered, ACCEPT:]
-    quality[answered, SOLVE:-1:2, 0] -= 1.0  # as if another answer took a whole point
+    # As if another answer took a whole point and a cost unit, whatever the query: a line through
+    # costs may say less than nothing of some, which would pay at a large alpha.
+    quality[answered, SOLVE:-1:2, 0] -= 1.0
+    cost[answered] = 0.0
+    cost[answered, SOLVE:-1:2, 0] = 1.0
     return quality, cost
 
 

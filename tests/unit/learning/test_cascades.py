@@ -148,6 +148,20 @@ def test_no_route_goes_on_after_an_answer_for_luck_alone(learned, make_outcomes)
         assert names_and_rewards(router, cheap, 0.0)[0] <= {"A", "B"}
 
 
+@pytest.mark.parametrize("moves", ["cascade", "escalate"])
+def test_a_first_answer_is_accepted_at_every_alpha_where_costs_are_not_linear(
+    learned, make_outcomes, moves: str
+) -> None:
+    """A line through exponential costs says less than nothing of some queries."""
+    world = with_answers(make_outcomes(n=200, seed=4), 4)
+    cost = np.exp(2 * world.embeddings[:, :1, :1]) * np.ones_like(world.solve_cost)
+    world = replace(world, train=np.arange(200) < 140, solve_cost=cost)
+    router = learned(world, learner="regression", moves=moves)
+    for alpha in (0.0, 10.0, 1e4):
+        names, _ = names_and_rewards(router, world, alpha)
+        assert not [name for name in names if "!" in name]
+
+
 def arbitrary(models: int, hops: int, moves: str, seed: int = 0) -> Router:
     policy = arbitrary_policy(4, models, hops, seed, moves=moves)
     return Router(arbitrary_info("ABCD"[:models], hops, policy, moves=moves), policy)
