@@ -162,7 +162,8 @@ def _trust(more: NDArray[np.float64]) -> NDArray[np.float64]:
     within = np.square(np.where(known, more - mean, 0)).sum() / known.sum()
     between = (count * np.square(mean) - within)[count > 0].sum() / count.sum()
     rows = within / max(between, 1e-6 * within, np.finfo(float).tiny)
-    shrunk = count / (count + rows)
+    # Where the level explains all, `rows` is 0; a column that is never known then has no share.
+    shrunk = count / np.maximum(count + rows, np.finfo(float).tiny)
     return np.asarray(shrunk / shrunk.max())
 
 

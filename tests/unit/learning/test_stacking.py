@@ -257,6 +257,16 @@ def test_what_is_known_seldom_is_drawn_towards_the_others() -> None:
     assert np.isfinite(held).all()
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_what_is_never_known_is_no_obstacle_where_levels_explain_all() -> None:
+    """As of a model that was never asked, where all is free."""
+    seen, _ = seen_of(20)
+    scores = np.tile([0.0, 0.0, np.nan], (20, 1))
+    weights, held = fit_scores(seen, scores)
+    assert not weights.any()
+    assert not held.any()
+
+
 @pytest.mark.parametrize("whole_part", [False, True], ids=["one outcome", "one part"])
 def test_what_is_known_in_one_part_alone_leaves_the_others_as_they_are(whole_part: bool) -> None:
     """The other parts tell nothing of it: what is said there of it then must not count."""
