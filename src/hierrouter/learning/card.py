@@ -27,9 +27,11 @@ def model_card(info: RouterInfo, table: str = "") -> str:
     evaluated = table or "Not evaluated yet: `hierrouter evaluate` writes metrics.json."
     kept_back = ""
     if "reward" in info.validation:
+        refitted = info.validation.get("refitted")
         kept_back = (
             f"; on {info.validation['queries']:.0f} of them, kept back, the mean reward over\n"
-            f"the alpha grid is {info.validation['reward']:.3f}"
+            f"the alpha grid {'was' if refitted else 'is'} {info.validation['reward']:.3f}"
+            f"{' before it was fitted to these, too' if refitted else ''}"
         )
     return f"""# HierRouter router
 

@@ -86,7 +86,8 @@ class RouterInfo(BaseModel):
     data_seed: int
     training_seed: int
     validation: dict[str, float]
-    """Reward on the validation queries, over the alpha grid, and the iteration it is from."""
+    """Reward on the validation queries, over the alpha grid, and the iteration it is from;
+    `refitted` where the policy was fitted to these queries, too, after that."""
     weights_sha256: str = ""
 
     def alpha_of(self, alpha: float) -> float:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from hierrouter.learning.workbench import Start
     from hierrouter.routes.fill import Filler
     from hierrouter.routes.outcomes import Outcomes
 
@@ -92,6 +93,8 @@ def train_router(
     if "reward" in kept:
         on = f"on {kept['queries']:.0f} validation queries"
         result += f", reward {on} {kept['reward']:.3f}"
+        if kept.get("refitted"):
+            result += " before it was fitted to these, too"
     say(f"router: {out} ({result})")
     return out
 
@@ -209,18 +212,28 @@ def fit(
     )
     if config.learner == "regression":
         return _fitted(workbench, described, train, label)
-    start, returned = workbench.start(fitting)
-    if returned is not None:
-        game_contexts.returned = returned
-    router, curve = learn(config, game, start, described, kept_back, label)
-    if isinstance(start, Heads) and config.start == "regression":
-        # What PPO found is a step away from the start; the start itself is fitted anew, to the
-        # queries kept back as well.
-        whole, _ = workbench.start(train)
-        assert isinstance(router.policy, Heads)
-        assert isinstance(whole, Heads)
-        router.policy = whole.stepped(start, router.policy)
+    start = workbench.start(fitting)
+    if start.returned is not None:
+        game_contexts.returned = start.returned
+    router, curve = learn(config, game, start.policy, described, kept_back, label)
+    if config.start == "regression":
+        _refit(router, start, workbench.start(train))
     return router, curve
+
+
+def _refit(router: Router, start: Start, whole: Start) -> None:
+    """Puts what PPO found, a step away from `start`, behind a start from all training queries."""
+    assert isinstance(start.policy, Heads)
+    assert isinstance(whole.policy, Heads)
+    assert isinstance(router.policy, Heads)
+    found = router.info.validation
+    if found["iteration"] and start.goes_on != whole.goes_on:
+        # Heads that go on after an answer and heads that do not are no two versions of one policy:
+        # a step from one leads nowhere from the other. What was validated stays as it is.
+        return
+    router.policy = whole.policy.stepped(start.policy, router.policy)
+    if "reward" in found:
+        router.info = router.info.model_copy(update={"validation": found | {"refitted": 1.0}})
 
 
 def _fitted(
@@ -228,7 +241,7 @@ def _fitted(
 ) -> tuple[Router, list[dict[str, Any]]]:
     """The router of the regression alone, on all training queries, and its one point of a curve."""
     with Progress(label, 1, "fits") as progress:
-        policy, _ = workbench.start(train)
+        policy = workbench.start(train).policy
         assert isinstance(policy, Heads)
         progress.advance(1)
     router = Router(described, policy)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -29,6 +29,17 @@ if TYPE_CHECKING:
 
 GRID = 6
 """Alphas at which analyses are played on in the regression."""
+
+
+class Start(NamedTuple):
+    """What a learner begins with."""
+
+    policy: Heads | Projection
+    """The policy; of an MLP what it sees."""
+    returned: NDArray[np.int64] | None = None
+    """Whose answer each of the contexts returns (`Fit.returned`)."""
+    goes_on: bool = False
+    """Whether the regression found that going on after an answer is worth it."""
 
 
 class Workbench:
@@ -104,36 +115,35 @@ class Workbench:
             return self._seen(query, context, answers)
         return self._seen(context)
 
-    def start(self, part: Outcomes) -> tuple[Heads | Projection, NDArray[np.int64] | None]:
-        """What the learner begins with, fitted to some of the queries; of an MLP what it sees.
-
-        Returns:
-            It, and whose answer each of the contexts of these queries returns (`Fit.returned`).
-        """
+    def start(self, part: Outcomes) -> Start:
+        """What the learner begins with, fitted to some of the queries."""
         if not isinstance(self._seen, Features):
-            return self._seen, None
+            return Start(self._seen)
         tau = np.asarray(self._config.temperature, np.float32)
         nothing = self._config.learner == "ppo" and self._config.start == "nothing"
         whole = (len(self.stages), 2 * self.stages.models + 1, self._seen.size)
         zeros = np.zeros(whole, np.float32)
         if nothing and not self.stages.answered:
-            return Heads(self._seen, zeros, zeros, tau), None
+            return Start(Heads(self._seen, zeros, zeros, tau))
         filled = self._filler is not None
         stages = Stages(self.stages.models, 1, "direct") if filled else self.stages
         fit = self._regress(self._seen, part, stages)
         quality, cost = (zeros, zeros) if nothing else (fit.quality, fit.cost)
-        if stages.answered and not nothing:
+        goes_on = bool(stages.answered) and not nothing
+        if goes_on:
             # The best of several uncertain gains looks better than it is: routes go on after an
             # answer only if that was better on queries that it was fitted without.
             ending = part if part.analysed and part.hops > 1 else part.first_hop()
             moves: Moves = "early_exit" if stages.moves == "cascade" else "direct"
             ends = Stages(stages.models, ending.hops, moves)
             first = self._regress(self._seen, ending, ends)
-            if not surely_better(fit.played, first.played):
+            goes_on = surely_better(fit.played, first.played)
+            if not goes_on:
                 quality, cost = _first_accepted(fit, first, stages)
         if filled and not nothing:
             quality, cost = _as_if_direct(quality, cost, len(self.stages))
-        return Heads(self._seen, quality, cost, tau, fit.belief), fit.returned
+        heads = Heads(self._seen, quality, cost, tau, fit.belief)
+        return Start(heads, fit.returned, goes_on)
 
     def _regress(self, features: Features, part: Outcomes, stages: Stages) -> Fit:
         with threads(1):

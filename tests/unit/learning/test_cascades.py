@@ -11,14 +11,15 @@ import pytest
 from tests.routers import arbitrary_info, arbitrary_policy
 
 from hierrouter.errors import ConfigError, DamagedFileError
+from hierrouter.learning import workbench
 from hierrouter.learning.actions import ACCEPT, SOLVE, action_name
 from hierrouter.learning.answers import AnswerScale, shown, width_of
 from hierrouter.learning.cascading import recorded_contexts
 from hierrouter.learning.environment import Game, TreeVecEnv
-from hierrouter.learning.greedy import walk
+from hierrouter.learning.greedy import mean_reward, walk
 from hierrouter.learning.router import Router
 from hierrouter.learning.stages import Stages, too_many_stages
-from hierrouter.learning.train import fit
+from hierrouter.learning.train import fit, validation_mask
 from hierrouter.routes.outcomes import Outcomes, cascade_name
 
 if TYPE_CHECKING:
@@ -146,6 +147,23 @@ def test_no_route_goes_on_after_an_answer_for_luck_alone(learned, make_outcomes)
         cheap = replace(world, solve_cost=np.full_like(world.solve_cost, 1e-6))
         router = learned(cheap, learner="regression", moves="escalate")
         assert names_and_rewards(router, cheap, 0.0)[0] <= {"A", "B"}
+
+
+@pytest.mark.parametrize("gates", [(False, True), (True, False)])
+def test_a_step_is_not_added_to_a_start_of_another_kind(
+    learned, doubtful, monkeypatch, gates: tuple[bool, bool]
+) -> None:
+    """Going on is worth it by the queries fitted first, and not by all, or the reverse."""
+    found = iter(gates)
+    monkeypatch.setattr(workbench, "surely_better", lambda *_: next(found))
+    changes = {"moves": "escalate", "iterations": 2, "keep": "last", "alpha": 0.3}
+    router = learned(doubtful, **changes)
+    train = doubtful.select(doubtful.train).bare()
+    held = train.select(validation_mask(train.tasks, 0.2, 42))
+    unit = router.info.cost_unit_usd
+    contexts = recorded_contexts(held, router.policy.state, unit, router.stages)
+    reward = mean_reward(router, contexts, (0.3,)).mean()
+    assert router.info.validation == {"iteration": 2, "queries": len(held), "reward": reward}
 
 
 @pytest.mark.parametrize("moves", ["cascade", "escalate"])

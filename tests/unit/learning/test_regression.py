@@ -359,7 +359,7 @@ def learned_from_nothing_good(recipe, direct, make_router, **changes):
     bench = Workbench(recipe(start="nothing"), direct, 1.0, None)
     train, kept_back = direct.select(direct.train), direct.select(~direct.train)
     contexts, validation = bench.contexts(train), bench.contexts(kept_back)
-    start, _ = bench.start(train)
+    start = bench.start(train).policy
     assert isinstance(start, Heads)
     game = Game(contexts, "early_exit", 0.0, 0.5, 0.0)
     info = make_router(direct).info.model_copy(update={"cost_unit_usd": 1.0})

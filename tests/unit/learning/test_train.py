@@ -302,6 +302,24 @@ def test_a_learned_start_that_cannot_be_bettered_is_kept(direct, recipe, describ
         assert array.tobytes() == router.policy.arrays()[name].tobytes()
 
 
+@pytest.mark.parametrize(
+    ("learner", "said"),
+    [
+        ({"start": "regression"}, "was {} before it was fitted to these, too"),
+        (MOVED, "was {} before it was fitted to these, too"),
+        (NOTHING, "is {}"),
+        (MLP, "is {}"),
+    ],
+    ids=["start", "both", "ppo", "mlp"],
+)
+def test_the_reward_that_is_told_is_said_to_be_of_an_earlier_fit_where_it_is(
+    direct, recipe, describe, learner, said
+) -> None:
+    router, _ = fit(recipe(iterations=1, **learner), direct, describe(direct))
+    told = said.format(f"{router.info.validation['reward']:.3f}")
+    assert f"the alpha grid {told}.\n" in model_card(router.info)
+
+
 def test_a_learned_start_is_not_left_for_a_chance_gain(make_outcomes, recipe, describe) -> None:
     noise = make_outcomes(n=90)
     kept = []
