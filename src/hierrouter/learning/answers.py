@@ -85,14 +85,6 @@ class AnswerScale:
                 spread[places] = max(float(values.std()), 1e-3)
         return cls(mean, spread)
 
-    @property
-    def most(self) -> int:
-        """J."""
-        count = 0
-        while width_of(count) < len(self.mean):
-            count += 1
-        return count
-
     def __call__(self, found: NDArray[np.float64]) -> NDArray[np.float32]:
         """... x W of one scale; 0 where something is not known."""
         scaled = SCALE * (found - self.mean) / self.spread
