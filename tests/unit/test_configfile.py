@@ -137,6 +137,11 @@ def test_later_overrides_win_and_keep_what_was_written(minimal: Path) -> None:
         ("evaluation.seed=-1", "evaluation.seed: -1 is not allowed; should be at least 0"),
         ("evaluation.alphas.0=-.1", "evaluation.alphas.0: -0.1 is not allowed; should be at least"),
         ("evaluation.alpha=.3", "evaluation: alpha 0.3 must be one of alphas"),
+        ("training.alpha=1e8", "training.alpha: 100000000.0 is not allowed; should be"),
+        ("training.lambda_max=.99999", "training.lambda_max: 0.99999 is not allowed; should be"),
+        ("training.validation_alphas=[1e8]", "training.validation_alphas.0: 100000000.0 is not"),
+        ("evaluation.alphas=[.1, 1e8]", "evaluation.alphas.1: 100000000.0 is not allowed; should"),
+        ("evaluation.alpha=1e8", "evaluation.alpha: 100000000.0 is not allowed; should be"),
         ("evaluation.alphas=[0, .5]", "evaluation: alpha 0.1 must be one of alphas"),
         (
             "training.moves=jump",
@@ -341,7 +346,7 @@ def test_explain_names_every_path_once() -> None:
 def test_explain_speaks_plainly() -> None:
     rows = {path: (kind, default) for path, kind, default, _ in explain()}
     assert rows["training.iterations"] == ("whole number (> 0)", "60")
-    assert rows["training.alpha"] == ("number (>= 0) or sampled", '"sampled"')
+    assert rows["training.alpha"] == ("number (>= 0, <= 10000) or sampled", '"sampled"')
     assert rows["training.projection"] == ("whole number (> 0) or null", "256")
     assert rows["training.policy"] == ("decomposed or mlp", '"decomposed"')
     assert rows["training.centres"] == ("whole number (>= 0)", "64")

@@ -10,8 +10,10 @@ from __future__ import annotations
 from hierrouter.config.base import (
     ALPHA_GRID,
     BENCHMARK_TASKS,
+    MOST_ALPHA,
     MOST_HOPS,
     NAME_PATTERN,
+    Alpha,
     AnswerKind,
     KeyedError,
     MetricName,
@@ -33,8 +35,10 @@ from hierrouter.config.training import TrainingConfig
 __all__ = [
     "ALPHA_GRID",
     "BENCHMARK_TASKS",
+    "MOST_ALPHA",
     "MOST_HOPS",
     "NAME_PATTERN",
+    "Alpha",
     "AnswerFormats",
     "AnswerKind",
     "Config",

@@ -13,11 +13,15 @@ BENCHMARK_TASKS = ("gsm8k", "math", "mbpp", "arc_easy", "arc_challenge", "mmlu")
 ALPHA_GRID = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
 """The alphas at which routers are chosen and reported."""
 
+MOST_ALPHA = 1_000_000
+"""The greatest alpha: far beyond it, scores are no numbers any more."""
+
 MOST_HOPS = 4
 """The greatest L."""
 
 NAME_PATTERN = r"^[A-Za-z0-9._-]+$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=64)]
+Alpha = Annotated[float, Field(ge=0, le=MOST_ALPHA)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]

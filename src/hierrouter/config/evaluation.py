@@ -6,15 +6,15 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from hierrouter.config.base import ALPHA_GRID, Name, Recipe, Section, Seed, Share
+from hierrouter.config.base import ALPHA_GRID, Alpha, Name, Recipe, Section, Seed, Share
 
 
 class EvaluationConfig(Section):
     """How routers are judged and where they are registered."""
 
-    alphas: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)] = list(ALPHA_GRID)
+    alphas: Annotated[list[Alpha], Field(min_length=1)] = list(ALPHA_GRID)
     """The alpha grid of reports."""
-    alpha: Annotated[float, Field(ge=0)] = 0.1
+    alpha: Alpha = 0.1
     """The headline alpha; one of the grid."""
     bootstrap: Annotated[int, Field(ge=100, le=1_000_000)] = 2000
     """Resamples of the paired bootstrap over test queries, stratified by task (small tasks

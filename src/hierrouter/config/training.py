@@ -6,7 +6,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from hierrouter.config.base import ALPHA_GRID, MetricName, Positive, Section, Seed, View
+from hierrouter.config.base import ALPHA_GRID, Alpha, MetricName, Positive, Section, Seed, View
+
+MOST_TRAINED = 10_000
+"""The greatest alpha that is trained for: PPO masks actions by logits of -1e8, and alpha * cost /
+temperature must stay far from that where single calls cost much more than most, too."""
 
 
 class TrainingConfig(Section):
@@ -35,10 +39,10 @@ class TrainingConfig(Section):
     fill: bool = False
     """Whether what episodes visit is recorded when they visit it: for pools with too many routes
     to record them all. Needs direct answers only; calls models while it trains."""
-    alpha: Annotated[float, Field(ge=0)] | Literal["sampled"] = "sampled"
+    alpha: Annotated[float, Field(ge=0, le=MOST_TRAINED)] | Literal["sampled"] = "sampled"
     """Quality given up for one cost unit saved. `sampled`: lambda = alpha / (1 + alpha) is drawn
     for each episode."""
-    lambda_max: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    lambda_max: Annotated[float, Field(gt=0, le=1 - 1 / MOST_TRAINED)] = 0.5
     """With `alpha: sampled`, lambda is uniform on [0, lambda_max]; 0.5 is alpha = 1."""
     alpha_warmup: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Share of the iterations in which the greatest sampled lambda grows from 0 to lambda_max.
@@ -97,9 +101,7 @@ class TrainingConfig(Section):
     validation_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Share of the training queries kept back to choose the checkpoint; 0, which needs
     `keep: last`: none, all of them are trained on."""
-    validation_alphas: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)] = list(
-        ALPHA_GRID
-    )
+    validation_alphas: Annotated[list[Alpha], Field(min_length=1)] = list(ALPHA_GRID)
     """The alpha grid over which the reward on the validation queries is averaged."""
     evaluate_every: Positive = 5
     """Iterations between exact evaluations on the validation queries."""

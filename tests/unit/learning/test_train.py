@@ -429,6 +429,23 @@ def test_two_or_three_training_queries(
     assert router.info.validation["queries"] == (0 if learner is REGRESSION else 1)
 
 
+@EVERY
+@pytest.mark.parametrize(
+    "greatest", [{"alpha": 1e4}, {"lambda_max": 0.9999, "alpha_warmup": 0}], ids=["alpha", "lambda"]
+)
+def test_the_greatest_alpha_is_trained_for(
+    make_outcomes, recipe, describe, learner, greatest
+) -> None:
+    """Though single calls cost a hundred units."""
+    world = make_outcomes(n=60)
+    world = replace(
+        world, solve_cost=world.solve_cost * np.where(np.arange(60) % 20, 1, 100)[:, None, None]
+    )
+    config = recipe(**{"iterations": 2, "cost_unit_usd": 1.0, **learner, **greatest})
+    router, _ = fit(config, world, describe(world))
+    assert len(router.follow(world, 1e4)) == 60
+
+
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 @EVERY
 def test_tasks_whose_only_query_is_kept_back(make_outcomes, recipe, describe, learner) -> None:
