@@ -14,7 +14,7 @@ ALPHA_GRID = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
 """The alphas at which routers are chosen and reported."""
 
 MOST_ALPHA = 1_000_000
-"""The greatest alpha: far beyond it, scores are no numbers any more."""
+"""The greatest alpha: any saving outweighs any quality. Far beyond it scores are no numbers."""
 
 MOST_HOPS = 4
 """The greatest L."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from hierrouter.config import MOST_ALPHA
 from hierrouter.errors import ConfigError, HierRouterError
 from hierrouter.serving.wording import wrong
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 CHEAP, BEST = "-cheap", "-best"
 """What is added to the router's name for clients that can send nothing but a model's name."""
-MOST_ALPHA = 1e6
-"""Beyond it any saving outweighs any quality; far beyond it, scores are no numbers any more."""
 
 
 class Knobs(BaseModel):
@@ -97,7 +96,7 @@ def require_alpha(alpha: float) -> None:
         ConfigError: it is negative, too great or no number.
     """
     if not 0 <= alpha <= MOST_ALPHA:
-        raise ConfigError(f"--alpha is {alpha:g}; give a number from 0 to {MOST_ALPHA:,.0f}")
+        raise ConfigError(f"--alpha is {alpha:g}; give a number from 0 to {MOST_ALPHA:,}")
 
 
 def alpha_note(info: RouterInfo, alpha: float) -> str:

@@ -14,7 +14,8 @@ import pandas as pd
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
-from hierrouter.config import EncoderConfig
+from hierrouter.config import MOST_ALPHA, EncoderConfig
+from hierrouter.errors import HierRouterError
 from hierrouter.learning.actions import ROLES
 from hierrouter.learning.router import Router
 from hierrouter.pool.prompts import encoder_text
@@ -53,12 +54,17 @@ class FirstDecision(PythonModel):
 
         Returns:
             N rows: `model`, `role`, and for each choice `MODEL/role` its probability.
+
+        Raises:
+            HierRouterError: an alpha is out of range.
         """
         count = len(model_input)
         named = choices(self.router.info)
         alphas = np.full(count, self.alpha)
         if "alpha" in model_input:
             alphas = model_input["alpha"].astype(float).fillna(self.alpha).to_numpy()
+        if not ((alphas >= 0) & (alphas <= MOST_ALPHA)).all():
+            raise HierRouterError(f"alpha: give numbers from 0 to {MOST_ALPHA:,}")
         vectors = self.encoder.encode([encoder_text(text) for text in model_input["prompt"]])
         scores = np.zeros((count, 2 * len(self.router.info.models) + 1), dtype=np.float32)
         for alpha in np.unique(alphas):

@@ -261,6 +261,10 @@ def test_the_pyfunc_decides_as_the_router_does(here: Path, stage: Stage) -> None
     np.testing.assert_allclose(answer[names], np.exp(scores[:, :4]), rtol=1e-4, atol=1e-7)
     np.testing.assert_allclose(answer[names].sum(axis=1), 1, rtol=1e-5)
 
+    for alpha in (-0.1, 1e40):
+        with pytest.raises(HierRouterError, match="alpha: give numbers from 0 to 1,000,000"):
+            model.predict(pd.DataFrame({"prompt": prompts[:1], "alpha": [alpha]}))
+
     # Without an alpha, the headline alpha of the evaluation is taken.
     plain = model.predict(pd.DataFrame({"prompt": prompts}))
     headline = model.predict(pd.DataFrame({"prompt": prompts, "alpha": 0.1}))
