@@ -34,7 +34,7 @@ def ask_once(
         question: what is asked.
         where: the folder of a router, or `models:/NAME@ALIAS` in MLflow.
         alpha: quality given up for one cost unit saved.
-        show_replies: whether earlier hops' replies are printed too.
+        show_replies: whether the other hops' replies are printed too, before the answer.
         keys: variables whose keys may be sent to servers that the router names.
 
     Raises:
@@ -52,9 +52,12 @@ def ask_once(
     # A reply is printed as it is: neither markup nor :names: of emoji in it mean anything.
     out = Console(highlight=False, markup=False, emoji=False)
     if show_replies:
-        for hop in route.hops[:-1]:
+        others = list(route.hops)
+        # Not the last one where another answer was asked for and the first is returned.
+        returned = others.pop(-1 if route.returned is None else route.returned)
+        for hop in others:
             out.print(f"{_heading(hop)}\n{hop.completion.reply}\n", style="dim", soft_wrap=True)
-        out.print(_heading(route.hops[-1]), style="dim", soft_wrap=True)
+        out.print(_heading(returned), style="dim", soft_wrap=True)
     out.print(route.answer, soft_wrap=True)
     cut = ", cut off at its token limit" if route.finish_reason == "length" else ""
     relative = route.cost_usd / router.info.cost_unit_usd

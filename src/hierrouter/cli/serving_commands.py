@@ -198,7 +198,7 @@ def ask(
         float, typer.Option("--alpha", min=0, help="Quality given up for one cost unit saved.")
     ] = 0.1,
     show_replies: Annotated[
-        bool, typer.Option("--replies", help="Also print the earlier hops' replies.")
+        bool, typer.Option("--replies", help="Also print the other hops' replies.")
     ] = False,
     endpoint_keys: EndpointKeys = None,
 ) -> None:
