@@ -4,54 +4,68 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from hierrouter import hub
 from hierrouter.cli.hops import play_on_screen
-from hierrouter.errors import ConfigError
+from hierrouter.errors import ConfigError, HierRouterError
 from hierrouter.interrupts import run_live
 from hierrouter.learning.router import Router
 from hierrouter.progress import say
 from hierrouter.serving.calls import Question
-from hierrouter.serving.knobs import Knobs, alpha_note, require_alpha, terms_of
+from hierrouter.serving.events import LateError, NotTakenError, TooDearError
+from hierrouter.serving.knobs import (
+    KnobError,
+    Knobs,
+    alpha_note,
+    parse_knobs,
+    require_alpha,
+    terms_of,
+)
 from hierrouter.serving.open import open_player
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
+    from hierrouter.learning.router import RouterInfo
     from hierrouter.serving.events import Hop, Route
+    from hierrouter.serving.knobs import Terms
     from hierrouter.serving.player import Player
 
 
 def ask_once(
-    question: str, where: str, alpha: float, show_replies: bool, keys: Collection[str] = ()
+    question: str, where: str, settings: Mapping[str, Any], keys: Collection[str] = ()
 ) -> None:
     """Answers `question`; the answer goes to standard output, the path to standard error.
 
     Args:
         question: what is asked.
         where: the folder of a router, or `models:/NAME@ALIAS` in MLflow.
-        alpha: quality given up for one cost unit saved.
-        show_replies: whether the other hops' replies are printed too, before the answer.
+        settings: how it is routed, as a request's `hierrouter` has it; alpha is among it.
         keys: variables whose keys may be sent to servers that the router names.
 
     Raises:
-        ConfigError: the question is empty, or alpha cannot be decided at.
+        ConfigError: the question is empty, or a setting cannot be followed.
+        HierRouterError: there is no answer.
     """
-    require_alpha(alpha)
+    require_alpha(settings["alpha"])
     if not question.strip():
         raise ConfigError("the question is empty; put it in quotes after `ask`")
     router = Router.load(router_folder(where))
-    if note := alpha_note(router.info, alpha):
+    terms = _terms(settings, router.info)
+    if note := alpha_note(router.info, settings["alpha"]):
         say(note)
     # Before there is an event loop, which would not be told to stop while a model is read.
     player = open_player(router, keys=keys)
-    route = run_live(_play(player, question, alpha))
+    try:
+        route = run_live(_play(player, question, terms))
+    except (TooDearError, NotTakenError, LateError) as error:
+        raise HierRouterError(_in_options(error)) from error
     # A reply is printed as it is: neither markup nor :names: of emoji in it mean anything.
     out = Console(highlight=False, markup=False, emoji=False)
-    if show_replies:
+    if terms.replies:
         others = list(route.hops)
         # Not the last one where another answer was asked for and the first is returned.
         returned = others.pop(-1 if route.returned is None else route.returned)
@@ -70,9 +84,24 @@ def _heading(hop: Hop) -> str:
     return f"--- {hop.decision.model}, {hop.decision.role}"
 
 
-async def _play(player: Player, question: str, alpha: float) -> Route:
+def _terms(settings: Mapping[str, Any], info: RouterInfo) -> Terms:
     try:
-        terms = terms_of(Knobs(alpha=alpha), alpha, player.router.info)
+        return terms_of(parse_knobs(settings), settings["alpha"], info)
+    except KnobError as error:
+        raise ConfigError(_in_options(error)) from error
+
+
+def _in_options(error: HierRouterError) -> str:
+    """What it says, with a request's settings called as the options here are."""
+    return re.sub(
+        rf"\bhierrouter\.({'|'.join(Knobs.model_fields)})\b",
+        lambda found: "--" + found[1].replace("_", "-"),
+        str(error),
+    )
+
+
+async def _play(player: Player, question: str, terms: Terms) -> Route:
+    try:
         return await play_on_screen(player, Question(question), terms)
     finally:
         await player.close()

@@ -197,7 +197,22 @@ def ask(
     alpha: Annotated[
         float, typer.Option("--alpha", min=0, help="Quality given up for one cost unit saved.")
     ] = 0.1,
-    show_replies: Annotated[
+    max_cost: Annotated[
+        float | None, typer.Option("--max-cost", help="Most dollars of all calls; never exceeded.")
+    ] = None,
+    max_hops: Annotated[int | None, typer.Option("--max-hops", help="Most calls.")] = None,
+    models: Annotated[
+        str | None,
+        typer.Option("--models", metavar="A,B", help="The only models that may be called."),
+    ] = None,
+    deadline_ms: Annotated[
+        int | None,
+        typer.Option(
+            "--deadline-ms",
+            help="Milliseconds until the whole answer has to be there; loading models counts.",
+        ),
+    ] = None,
+    replies: Annotated[
         bool, typer.Option("--replies", help="Also print the other hops' replies.")
     ] = False,
     endpoint_keys: EndpointKeys = None,
@@ -205,5 +220,14 @@ def ask(
     """Answer one question with a trained router, and show the path it took."""
     from hierrouter.cli.ask import ask_once
 
+    named = [name.strip() for name in (models or "").split(",") if name.strip()]
+    settings = {
+        "alpha": alpha,
+        "max_cost": max_cost,
+        "max_hops": max_hops,
+        "models": None if models is None else named,
+        "deadline_ms": deadline_ms,
+        "replies": replies,
+    }
     with stopping("stopped before the answer was there"):
-        ask_once(question, router, alpha, show_replies, endpoint_keys or ())
+        ask_once(question, router, settings, endpoint_keys or ())
