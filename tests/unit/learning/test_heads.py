@@ -17,7 +17,8 @@ from tests.routers import arbitrary_info, arbitrary_policy
 
 from hierrouter.errors import DamagedFileError
 from hierrouter.files import sha256_file
-from hierrouter.learning.actions import allowed_actions
+from hierrouter.learning.actions import ACCEPT, TIE, allowed_actions, best_of
+from hierrouter.learning.answers import shown
 from hierrouter.learning.ascent import HeadsExtractor
 from hierrouter.learning.heads import Heads
 from hierrouter.learning.router import Router
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 WIDTH = 5
 
 
-def heads(models: int = 2, hops: int = 2, seed: int = 0) -> Heads:
-    policy = arbitrary_policy(WIDTH, models, hops, seed=seed)
+def heads(models: int = 2, hops: int = 2, seed: int = 0, moves: str = "early_exit") -> Heads:
+    policy = arbitrary_policy(WIDTH, models, hops, seed=seed, moves=moves)
     assert isinstance(policy, Heads)
     return policy
 
@@ -46,9 +47,21 @@ def contexts(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return query, context
 
 
-def exact_values(policy: Heads, query, context, stage: int, alpha: float) -> np.ndarray:
+def arbitrary_answers(n: int, stages: Stages, stage: int, seed: int) -> np.ndarray | None:
+    """What n queries' answers at this stage show; none where there is none yet."""
+    if stage < stages.before:
+        return None
+    count = len(stages.answered[stage - stages.before][1])
+    rng = np.random.default_rng(seed)
+    signals = rng.normal(size=(n, count, 4)) ** 2
+    return shown(signals, rng.integers(0, 2, size=(n, count)), stages.most_answers)
+
+
+def exact_values(
+    policy: Heads, query, context, stage: int, alpha: float, answers=None
+) -> np.ndarray:
     """q - alpha * c of every action, N x A, one number at a time and in double precision."""
-    state = policy.state(query, context).astype(np.float64)
+    state = policy.state(query, context, answers).astype(np.float64)
     quality, cost = policy.quality[stage].astype(float), policy.cost[stage].astype(float)
     actions = range(len(quality))
     return np.array(
@@ -84,34 +97,42 @@ def test_what_is_spent_already_changes_nothing() -> None:
 def test_the_decision_is_the_optimum_of_its_own_heads(data) -> None:
     models = data.draw(st.integers(1, 4), "models")
     hops = data.draw(st.integers(1, 3), "hops")
-    moves = data.draw(st.sampled_from(["early_exit", "paper"]), "moves")
-    policy = heads(models, hops, data.draw(st.integers(0, 10_000), "seed"))
+    moves = data.draw(st.sampled_from(["early_exit", "paper", "cascade", "escalate"]), "moves")
+    policy = heads(models, hops, data.draw(st.integers(0, 10_000), "seed"), moves)
     router = router_of(policy, models, hops, moves)
-    stage = data.draw(st.integers(0, stage_count(models, hops) - 1), "stage")
+    stages = Stages(models, hops, moves)
+    stage = data.draw(st.integers(0, len(stages) - 1), "stage")
     alpha = data.draw(st.one_of(st.sampled_from([0.0, 1.0, 1000.0]), st.floats(0, 1000)), "alpha")
     actions = 2 * models + 1
-    hop = allowed_actions(models, hops, moves)[depth_of(stage, models)]
+    if stage < stages.before:
+        allowed = allowed_actions(models, hops, moves)[depth_of(stage, models)]
+        allowed[ACCEPT] = False
+    else:
+        allowed = stages.allowed[stage]
     asked = data.draw(st.sets(st.integers(0, models - 1), min_size=1), "models asked")
     mask = np.zeros(actions, bool)
+    mask[ACCEPT] = True
     for model in asked:
         mask[[2 * model, 2 * model + 1]] = True
-    # Some of the calls that are left are forbidden, too; never the last.
+    # Some of what is left is forbidden, too; never the last.
     for action in data.draw(st.sets(st.integers(0, actions - 1)), "forbidden"):
         without = mask.copy()
         without[action] = False
-        if (without & hop).any():
+        if (without & allowed).any():
             mask = without
-    possible = mask & hop
-    query, context = contexts(4, data.draw(st.integers(0, 10_000), "contexts"))
-    scores = router.scores(query, context, stage, np.zeros(4), alpha, mask)
-    chosen = scores.argmax(axis=1)
-    exact = exact_values(policy, query, context, stage, alpha)
+    possible = mask & allowed
+    drawn = data.draw(st.integers(0, 10_000), "contexts")
+    query, context = contexts(4, drawn)
+    answers = arbitrary_answers(4, stages, stage, drawn)
+    scores = router.scores(query, context, stage, np.zeros(4), alpha, mask, answers)
+    chosen = best_of(scores)
+    exact = exact_values(policy, query, context, stage, alpha, answers)
     best = np.where(possible, exact, -np.inf).max(axis=1)
     assert possible[chosen].all()
     assert np.isneginf(scores[:, ~possible]).all()
     np.testing.assert_allclose(np.exp(scores).sum(axis=1), 1, rtol=1e-5)
     # Single precision: what is closer than this is equal.
-    tie = 2e-5 * (1 + alpha)
+    tie = float(policy.tau) * TIE + 2e-5 * (1 + alpha)
     assert (exact[np.arange(4), chosen] >= best - tie).all()
 
 

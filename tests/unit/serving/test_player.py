@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from hierrouter.errors import HierRouterError, RefusedError, UnreachableError
-from hierrouter.learning.actions import SOLVE
+from hierrouter.learning.actions import ROLES, SOLVE, best_of
+from hierrouter.learning.stages import stage_of
 from hierrouter.pool.live.backend import Turn
 from hierrouter.pool.live.member import FAILURES
+from hierrouter.routes.views import state_of, texts_of
 from hierrouter.serving.calls import Calls, GivenUpError, Question
 from hierrouter.serving.events import (
     BrokenOffError,
@@ -54,9 +56,11 @@ def test_max_cost_is_never_exceeded_and_refused_only_where_nothing_is_cheap_enou
     rng = np.random.default_rng(hops)
     pool = make_pool(hops=hops, max_context_tokens=120)
     answered, refused, long_routes = 0, 0, 0
+    # At how many decisions what is wanted is too dear, and what is taken is not the cheapest.
+    held_back, not_cheapest = 0, 0
 
     async def run() -> None:
-        nonlocal answered, refused, long_routes
+        nonlocal answered, refused, long_routes, held_back, not_cheapest
         for seed in range(170):
             router = make_router(pool, moves, seed)
             player = make_player(pool, router)
@@ -65,7 +69,7 @@ def test_max_cost_is_never_exceeded_and_refused_only_where_nothing_is_cheap_enou
             max_tokens = int(rng.integers(1, 30)) if rng.random() < 0.5 else None
             question = Question(text, tuple(before[: 2 * (seed % 2)]), max_tokens)
             budget = float(np.exp(rng.uniform(np.log(0.01), np.log(1.0))))
-            cheapest = cheapest_route(player, question, moves)
+            cheapest = bounds(player, question, moves).min()
             asking = play_one(
                 player, text, before=question.before, max_tokens=max_tokens, max_cost=budget
             )
@@ -79,31 +83,61 @@ def test_max_cost_is_never_exceeded_and_refused_only_where_nothing_is_cheap_enou
             long_routes += len(route.hops) > 1
             assert route.cost_usd <= budget
             assert cheapest <= budget
+            left = budget
+            for at, hop in enumerate(route.hops):
+                least = bounds(player, question, moves, route.hops[:at], left)
+                scores = await scores_at(player, text, route.hops[:at])
+                best = int(best_of(np.where(least <= left, scores, -np.inf)[None])[0])
+                assert (hop.decision.model, hop.decision.role) == (
+                    "ABC"[best // 2],
+                    ROLES[best % 2],
+                )
+                held_back += best != scores.argmax()
+                not_cheapest += best != least.argmin()
+                left -= hop.cost_usd
 
     asyncio.run(run())
     assert answered > 30
     assert refused > 30
     assert hops == 1 or long_routes > 5
+    assert held_back > 5
+    assert not_cheapest > 5
 
 
-def cheapest_route(player, question, moves):
-    """The least that a route can be bound to cost, by trying every one with replies cut away."""
+def bounds(player, question, moves, before=(), left=math.inf):
+    """The least that a route with each next action can be bound to cost, by trying every one with
+    replies cut away; `before` are the hops that were made, `left` dollars may still be spent."""
     calls = Calls(question, player.pool, player.members)
-    hops = player.router.info.hops
-    lengths = [hops] if moves == "paper" else range(1, hops + 1)
-    bounds = []
-    for length in lengths:
-        for models in itertools.product(range(len(player.members)), repeat=length):
+    hops, at = player.router.info.hops, len(before)
+    least = np.full(2 * len(player.members) + 1, np.inf)
+    for length in [hops] if moves == "paper" else range(at + 1, hops + 1):
+        for models in itertools.product(range(len(player.members)), repeat=length - at):
             total, extra = 0.0, 0
-            calls.replies = []
-            for hop, model in enumerate(models):
+            calls.replies = [(hop.decision.role, hop.completion.reply) for hop in before]
+            for hop, model in enumerate(models, at):
                 action = 2 * model + (hop == length - 1)
+                if before and hop == at and action % 2 == SOLVE:
+                    total = calls.most(action, hop, left)  # what was said before may be cut
+                    break
                 tokens = calls.prompt(action, hop).tokens_in + extra + calls.limit(action)
                 total += player.pool.models[model].rate * tokens / 1000
                 calls.replies.append(("analyze", " […] "))
                 extra += calls.limit(action) + 16
-            bounds.append(total)
-    return min(bounds)
+            first = 2 * models[0] + (length - at == 1)
+            least[first] = min(least[first], total)
+    return least
+
+
+async def scores_at(player, text, before):
+    """The router's scores of all actions once these hops were made."""
+    replies = [(hop.decision.role, hop.completion.reply) for hop in before]
+    query, context = [
+        state_of("paper", await player._vectors.of(texts_of("paper", text, seen, 120)))[None]
+        for seen in ([], replies)
+    ]
+    stage = stage_of(["ABC".index(hop.decision.model) for hop in before], 3)
+    spent = np.array([sum(hop.cost_usd for hop in before)])
+    return player.router.scores(query, context, stage, spent, 0.1)[0]
 
 
 def test_an_analysis_that_is_too_long_by_then_is_cut_to_what_is_left(
