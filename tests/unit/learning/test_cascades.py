@@ -123,6 +123,19 @@ def test_ppo_finds_it_from_nothing(learned, doubtful) -> None:
     assert reward > 0.8
 
 
+@pytest.mark.parametrize("moves", ["cascade", "escalate"])
+def test_ppo_finds_just_what_pays_where_answers_alone_show_anything(
+    learned, doubtful, moves: str
+) -> None:
+    world = replace(doubtful, embeddings=np.zeros_like(doubtful.embeddings))
+    changes = {"alpha": 0.3, "iterations": 60, "learning_rate": 1e-2, "centres": 0}
+    router = learned(world, start="nothing", moves=moves, **changes)
+    names, reward = names_and_rewards(router, world, 0.3)
+    assert names == {"A", "A!B"}
+    right = world.solve_quality[~world.train, 0, 0].mean()
+    assert reward == pytest.approx(right * 0.97 + (1 - right) * 0.67)
+
+
 def test_returns_what_two_of_three_say(learned, agreeing) -> None:
     router = learned(agreeing, learner="regression", moves="escalate", alpha=0.1, cost_unit_usd=1.0)
     names, reward = names_and_rewards(router, agreeing, 0.1)

@@ -14,10 +14,11 @@ from hierrouter.configfile import load_config
 from hierrouter.errors import ConfigError, HierRouterError
 from hierrouter.files import write_json
 from hierrouter.learning import ppo
+from hierrouter.learning.actions import ANALYZE, SOLVE
 from hierrouter.learning.card import model_card
 from hierrouter.learning.contexts import RecordedContexts
 from hierrouter.learning.environment import TreeVecEnv
-from hierrouter.learning.greedy import mean_reward
+from hierrouter.learning.greedy import mean_reward, rewards_of
 from hierrouter.learning.router import query_hash
 from hierrouter.learning.train import fit, validation_mask
 
@@ -111,10 +112,29 @@ def test_one_router_serves_every_alpha(direct, recipe, describe, learner) -> Non
     assert {names[column] for column in router.follow(world, 5.0)} == {"A"}
 
 
-def test_learned_with_limits_it_still_serves_without(hop, recipe, describe) -> None:
+def under_limits(router: Router, outcomes: Outcomes, asked: list[int], most: int) -> np.ndarray:
+    """Rewards of the test queries at alpha .1, where these models may be called, so many times."""
+    contexts = contexts_of(router, outcomes.select(~outcomes.train))
+    mask = np.zeros((len(contexts.depth), 2 * contexts.models + 1), dtype=bool)
+    for model in asked:
+        mask[:, 2 * model + SOLVE] = True
+        mask[:, 2 * model + ANALYZE] = contexts.depth < most - 1
+    contexts.masks = lambda rows: mask[rows]  # type: ignore[method-assign]
+    return rewards_of(router, contexts, (0.1,))[0]
+
+
+def test_learned_with_limits_it_serves_with_them_and_without(hop, recipe, describe) -> None:
     config = recipe(alpha=0.1, iterations=60, limited_share=0.5, **NOTHING)
     router, _ = fit(config, hop, describe(hop))
     assert test_reward(router, hop, 0.1) == pytest.approx(1 - 0.1 * 2)
+    np.testing.assert_allclose(under_limits(router, hop, [0, 1], 1), 0.3 - 0.1)
+    for alone in (0, 1):
+        # Where its analysis shows who can answer, it is worth it: in half of the cases that is it.
+        reads = (hop.embeddings[:, 0, 0] > 0) == alone
+        expected = np.where(reads, hop.solve_quality[:, 1 + alone, alone] - 0.1 * 2, 0.3 - 0.1)
+        found = under_limits(router, hop, [alone], 2)
+        np.testing.assert_allclose(found, expected[~hop.train])
+        np.testing.assert_allclose(under_limits(router, hop, [alone], 1), 0.3 - 0.1)
 
 
 def skewed(direct: Outcomes) -> Outcomes:
