@@ -124,6 +124,7 @@ def test_later_overrides_win_and_keep_what_was_written(minimal: Path) -> None:
             "training.iterations=many",
             'training.iterations: "many" is not allowed; should be a whole number',
         ),
+        ("training.temperature=1000", "1000 is not allowed; should be at most 10"),
         ("training.iterations=true", "true is not allowed; should be a whole number"),
         ("training.iterations=2.5", "2.5 is not allowed; should be a whole number"),
         ("training.iterations=0", "training.iterations: 0 is not allowed; should be above 0"),

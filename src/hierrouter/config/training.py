@@ -48,7 +48,7 @@ class TrainingConfig(Section):
     """Share of the iterations in which the greatest sampled lambda grows from 0 to lambda_max.
     While calls are nearly free, the policy learns what a second hop can give; after that, when it
     pays. 0: the whole range from the start."""
-    temperature: Annotated[float, Field(gt=0)] = 0.05
+    temperature: Annotated[float, Field(gt=0, le=10)] = 0.05
     """Tau of the decomposed policy: how much better a call must look to be clearly chosen. PPO
     tries the more, the higher it is; a router acts by argmax, whatever it is."""
     limited_share: Annotated[float, Field(ge=0, le=1)] = 0.25

@@ -27,7 +27,8 @@ ROLES: tuple[Role, Role] = ("analyze", "solve")
 
 TIE = 1e-4
 """Scores (log-probabilities, or beliefs) that differ by no more are equal: that much may come of
-single precision, whose last digits depend on the processor and on where arrays lie."""
+single precision, whose last digits depend on the processor and on where arrays lie. In rewards it
+is this times tau: at the highest `training.temperature` a thousandth."""
 
 
 def best_of(scores: NDArray[np.float32]) -> NDArray[np.int64]:

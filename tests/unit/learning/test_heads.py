@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 from tests.routers import arbitrary_info, arbitrary_policy
 
+from hierrouter.config import TrainingConfig
 from hierrouter.errors import DamagedFileError
 from hierrouter.files import sha256_file
 from hierrouter.learning.actions import ACCEPT, TIE, allowed_actions, best_of
@@ -134,6 +135,20 @@ def test_the_decision_is_the_optimum_of_its_own_heads(data) -> None:
     # Single precision: what is closer than this is equal.
     tie = float(policy.tau) * TIE + 2e-5 * (1 + alpha)
     assert (exact[np.arange(4), chosen] >= best - tie).all()
+
+
+@pytest.mark.parametrize("tau", [0.001, TrainingConfig().temperature, 10.0])
+def test_whatever_the_temperature_a_hundredth_decides(tau: float) -> None:
+    """Up to the highest that may be set: log-probabilities are compared after dividing by it."""
+    policy = replace(heads(models=4, hops=1), tau=np.asarray(tau, np.float32))
+    router = router_of(policy, 4, 1, "direct")
+    query, _ = contexts(300)
+    exact = exact_values(policy, query, query, 0, 0.3)[:, 1:-1:2]
+    ranked = np.sort(exact, axis=1)
+    clear = ranked[:, -1] - ranked[:, -2] > 0.01
+    chosen = best_of(router.scores(query, query, 0, np.zeros(300), 0.3)) // 2
+    assert clear.sum() > 250
+    assert (chosen == exact.argmax(axis=1))[clear].all()
 
 
 def random_outcomes(models: int, hops: int, n: int, seed: int) -> Outcomes:
