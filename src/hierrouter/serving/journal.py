@@ -104,8 +104,9 @@ def json_logs(texts: bool) -> Iterator[None]:
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     logging.getLogger().handlers = [handler]
     logging.captureWarnings(True)
-    shown, console.file = console.file, cast("TextIO", _Lines())
+    console.file = cast("TextIO", _Lines())
     try:
         yield
     finally:
-        console.file = shown
+        # What it had was whatever standard error is at the time.
+        console.file = cast("TextIO", None)

@@ -78,17 +78,17 @@ def serve(folder: Path, settings: ServeSettings) -> None:
         ConfigError: a setting cannot be followed, or the server would be open to all.
         HierRouterError: the router or a model cannot be used, or KServe is not installed.
     """
-    with json_logs(settings.log_texts):
-        _serve(folder, settings)
-
-
-def _serve(folder: Path, settings: ServeSettings) -> None:
     if not NAME.fullmatch(settings.name):
         raise ConfigError(
             f"--name {settings.name!r}: give 1 to 63 letters, digits, dots, dashes or underscores, "
             "a letter or digit first: it stands in addresses and is asked for as a model"
         )
     require_alpha(settings.alpha)
+    with json_logs(settings.log_texts):
+        _serve(folder, settings)
+
+
+def _serve(folder: Path, settings: ServeSettings) -> None:
     keys = find_keys(settings.keys)
     local = settings.host in LOOPBACK_HOSTS
     if keys is None and not local and not settings.no_auth:
