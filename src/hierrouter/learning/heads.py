@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 class Heads:
     """Features and the two heads, for S stages, A = 2 M + 1 actions and F features.
 
-    Of an `analyze`, quality and cost are those of the rest of the route, played on well. Costs are
-    in cost units and of what is still to be spent; what is spent already changes no choice.
+    Of an `analyze`, quality and cost are those of the rest of the route, played on well with all
+    models and hops, whatever a request leaves of them. Costs are in cost units and of what is still
+    to be spent; what is spent already changes no choice.
     """
 
     features: Features
