@@ -16,7 +16,7 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from hierrouter.config import MOST_ALPHA, EncoderConfig
 from hierrouter.errors import HierRouterError
-from hierrouter.learning.actions import ROLES
+from hierrouter.learning.actions import ROLES, best_of
 from hierrouter.learning.router import Router
 from hierrouter.pool.prompts import encoder_text
 from hierrouter.routes.encoder import open_matching_encoder
@@ -71,7 +71,7 @@ class FirstDecision(PythonModel):
             rows = np.flatnonzero(alphas == alpha)
             asked, free = vectors[rows], np.zeros(len(rows))
             scores[rows] = self.router.scores(asked, asked, 0, free, float(alpha))
-        action = scores.argmax(axis=1)
+        action = best_of(scores)
         columns: dict[str, Any] = {
             "model": [self.router.info.models[number] for number in action // 2],
             "role": [ROLES[number] for number in action % 2],
