@@ -13,7 +13,6 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from hierrouter.errors import HierRouterError
 
@@ -113,7 +112,7 @@ def _pipelines() -> Finding:
     url = endpoint.rstrip("/") + "/apis/v2beta1/healthz"
     if not url.startswith(("http://", "https://")):
         url = "http://" + url
-    if "@" in urlsplit(url).netloc:
+    if "@" in url.split("/")[2]:
         without = f"{variable} has a user in it; leave that out: `submit` asks with your token"
         return what, False, without
     try:

@@ -70,6 +70,7 @@ def test_a_version_is_held_against_those_this_was_made_for(version, good, said) 
     ("endpoint", "said"),
     [
         ("http://localhost:80a", "does not answer: nonnumeric port"),
+        ("http://[::1", "does not answer: Invalid IPv6 URL"),
         ("https://me:geheim@kf.example.com", "has a user in it"),
     ],
 )

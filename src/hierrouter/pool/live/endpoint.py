@@ -203,8 +203,8 @@ class EndpointLive:
         elif status in (400, 413, 422):
             # Whatever it says: what it says may quote the question.
             refusal = RefusedError(line)
-        # Behind a gateway that lost patience a model may have worked to the end.
         refusal.refused_with = status
+        # Behind a gateway that lost patience a model may have worked to the end.
         refusal.unpaid = (status < 500 and status != 408) or status == 503
         return refusal
 
