@@ -12,6 +12,7 @@ from hierrouter.learning.features import Features
 from hierrouter.learning.heads import Heads
 from hierrouter.learning.mlp import Mlp
 from hierrouter.learning.projection import Projection
+from hierrouter.learning.rests import Rests
 from hierrouter.learning.router import Router, RouterInfo
 from hierrouter.learning.stages import Stages
 from hierrouter.pool.open import identity
@@ -69,9 +70,19 @@ def arbitrary_policy(
         features = replace(features, answers=answers)
     whole = (len(stages), actions, features.size)
     heads = Heads(features, draw(*whole), draw(*whole), np.asarray(0.5, dtype=np.float32))
-    if not stages.answered:
-        return heads
-    return replace(heads, belief=draw(len(stages.answered), models, features.size))
+    if stages.answered:
+        heads = replace(heads, belief=draw(len(stages.answered), models, features.size))
+    rests = Rests(stages)
+    if rests.calls and rests.limits:
+        size = (len(rests.limits), len(rests.calls), features.size)
+        quality, cost = np.zeros(size, np.float32), np.zeros(size, np.float32)
+        # Chances and a 1: whatever the query, a call gives less where less is left of the rest.
+        never_negative = slice(0, features.blocks[1].stop)
+        for each, sign in ((quality, -1), (cost, 1)):
+            part = each[..., never_negative]
+            part[:] = 3 * sign * np.abs(draw(*part.shape))
+        heads = replace(heads, rest_quality=quality, rest_cost=cost)
+    return heads
 
 
 def arbitrary_info(

@@ -46,12 +46,17 @@ class HeadsExtractor(nn.Module):
         self.latent_dim_pi, self.latent_dim_vf = actions, hidden[1]
 
     def forward(self, observations: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits (B x A) and the critic's features of B x (F + 3) observations."""
+        """Logits (B x A) and the critic's features of B x (F + 3) observations, or (F + A + 3)."""
         return self.forward_actor(observations), self.forward_critic(observations)
 
     def forward_actor(self, observations: torch.Tensor) -> torch.Tensor:
         """Logits, B x A."""
-        state, lam = observations[:, :-3], observations[:, -2:-1]
+        width = self.quality.shape[2]
+        state, changed, lam = (
+            observations[:, :width],
+            observations[:, width:-3],
+            observations[:, -2:-1],
+        )
         stage = observations[:, -1].long()
         alpha = lam / (1 - lam)
         rows = torch.arange(len(state))
@@ -61,13 +66,15 @@ class HeadsExtractor(nn.Module):
             (state @ head.flatten(0, 1).T).reshape(shape)[rows, stage]
             for head in (self.quality, self.cost)
         )
-        logits: torch.Tensor = (quality - alpha * cost) / self.tau
+        value = quality - alpha * cost
+        logits: torch.Tensor = (value + changed if changed.shape[1] else value) / self.tau
         return logits
 
     def forward_critic(self, observations: torch.Tensor) -> torch.Tensor:
         """Features, B x H."""
         stage = self.stage(observations[:, -1].long())
-        features: torch.Tensor = self.critic(torch.cat([observations[:, :-1], stage], dim=1))
+        seen = observations[:, : self.quality.shape[2]], observations[:, -3:-1]
+        features: torch.Tensor = self.critic(torch.cat([*seen, stage], dim=1))
         return features
 
 

@@ -1,7 +1,8 @@
 """The MDP of section 3.1 as gymnasium and Stable-Baselines3 know it, over a route tree.
 
 The observation is one row: what the policy sees of the context `c_l`, the relative cost `C_l` so
-far, lambda = alpha / (1 + alpha), and the stage (`stages`), which tells the hop index `l`. The
+far, lambda = alpha / (1 + alpha), and the stage (`stages`), which tells the hop index `l`. Where it
+is known what limits of a route change (`rests`), that stands in it, too, for every action. The
 reward is 0 until the end, then quality minus alpha times relative cost. The tree answers, not a
 model; where a tree is filled on demand, what a step visits first is recorded first.
 """
@@ -15,7 +16,8 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 
-from hierrouter.learning.actions import ANALYZE, SOLVE, action_count
+from hierrouter.learning.actions import ACCEPT, ANALYZE, SOLVE, action_count
+from hierrouter.learning.rests import Left, Rests
 from hierrouter.learning.stages import Stages
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hierrouter.learning.contexts import Contexts
+    from hierrouter.learning.heads import Heads
     from hierrouter.routes.outcomes import Moves
 
 EXTRA = 3
@@ -40,6 +43,8 @@ class Game:
     lambda_high: float
     limited: float = 0.0
     """Share of the episodes with some of the models alone and fewer hops, both drawn at random."""
+    heads: Heads | None = None
+    """What tells how these limits change the value of a call; none: nothing does."""
 
     @property
     def stages(self) -> Stages:
@@ -47,13 +52,21 @@ class Game:
         return Stages(self.contexts.models, self.contexts.hops, self.moves)
 
     def observation_space(self) -> gym.spaces.Box:
-        """K + 3 numbers between the bounds that the contexts give."""
+        """K + 3 numbers, or K + A + 3, between the bounds that the contexts give."""
         least, greatest, most = self.contexts.bounds()
-        low = np.array([*least, 0, self.lambda_low, 0], dtype=np.float32)
+        open_ends = [np.inf] * self.told
+        low = np.array([*least, *(-end for end in open_ends), 0, self.lambda_low, 0], np.float32)
         most = np.nextafter(np.float32(most), np.float32(np.inf))
-        high = np.array([*greatest, most, 1, len(self.stages)], dtype=np.float32)
+        high = np.array([*greatest, *open_ends, most, 1, len(self.stages)], np.float32)
         high[low == high] += 1  # gymnasium wants room in every dimension, dead ones too
         return gym.spaces.Box(low, high, dtype=np.float32)
+
+    @property
+    def told(self) -> int:
+        """How many numbers tell what limits change: A, or 0 where nothing does."""
+        if not self.limited or self.heads is None or not len(self.heads.rest_quality):
+            return 0
+        return action_count(self.contexts.models)
 
     def action_space(self) -> gym.spaces.Discrete:
         """The 2 M + 1 actions."""
@@ -73,6 +86,7 @@ class TreeVecEnv(VecEnv):
         super().__init__(episodes, game.observation_space(), game.action_space())
         self._contexts = contexts = game.contexts
         self._allowed = game.stages.allowed
+        self._told, self._heads, self._rests = game.told, game.heads, Rests(game.stages)
         self._full_range = self._lambda_range = (game.lambda_low, game.lambda_high)
         self._random = np.random.default_rng(seed)
         self._order = np.zeros(0, dtype=np.int64)
@@ -103,6 +117,7 @@ class TreeVecEnv(VecEnv):
         contexts, count = self._contexts, len(slots)
         limited = self._random.random(count) < self._limited
         asked = self._random.random((count, contexts.models)) < self._random.random((count, 1))
+        asked[~asked.any(axis=1)] = True
         hops = self._random.integers(1, contexts.hops + 1, size=count)
         self._asked[slots] = True
         self._asked[slots, :-1] = np.repeat(asked | ~limited[:, None], 2, axis=1)
@@ -111,15 +126,25 @@ class TreeVecEnv(VecEnv):
 
     def _observe(self) -> NDArray[np.float32]:
         contexts, row = self._contexts, self._row
-        observation = np.empty((self.num_envs, contexts.state.shape[1] + EXTRA), dtype=np.float32)
-        observation[:, :-EXTRA] = contexts.state[row]
+        width = contexts.state.shape[1]
+        observation = np.empty((self.num_envs, width + self._told + EXTRA), dtype=np.float32)
+        observation[:, :width] = contexts.state[row]
+        if self._told and self._heads is not None:
+            models = self._asked[:, None, :ACCEPT:2]
+            observation[:, width:-EXTRA] = self._rests.changes(
+                self._heads,
+                contexts.state[row],
+                contexts.stage[row],
+                self._lambda / (1 - self._lambda),
+                Left(models, self._hops),
+            )
         observation[:, -3] = contexts.spent[row]
         observation[:, -2] = self._lambda
         observation[:, -1] = contexts.stage[row]
         return observation
 
     def reset(self) -> NDArray[np.float32]:
-        """Starts B new episodes; returns their observations, B x (K + 3)."""
+        """Starts B new episodes; returns their observations, B x (K + 3) or B x (K + A + 3)."""
         self._draw(np.arange(self.num_envs))
         return self._observe()
 
@@ -174,7 +199,7 @@ class TreeVecEnv(VecEnv):
             left[depth >= self._hops - 1, ANALYZE:-1:2] = False
             if self._contexts.after is not None:
                 left[depth >= self._hops, SOLVE:-1:2] = False
-            # Where no model was drawn, or no answer of those drawn is known, all may be asked.
+            # Where no answer of those drawn is known, all may be asked.
             masks = np.where(left.any(axis=1, keepdims=True), left, masks)
         return masks
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hierrouter.learning.features import Features
+from hierrouter.learning.rests import Rests
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,8 +29,9 @@ class Heads:
     """Features and the two heads, for S stages, A = 2 M + 1 actions and F features.
 
     Of an `analyze`, quality and cost are those of the rest of the route, played on well with all
-    models and hops, whatever a request leaves of them. Costs are in cost units and of what is still
-    to be spent; what is spent already changes no choice.
+    models and hops; what it changes that a request leaves fewer is told apart (`rests.Rests`).
+    Costs are in cost units and of what is still to be spent; what is spent already changes no
+    choice.
     """
 
     features: Features
@@ -42,6 +44,13 @@ class Heads:
     belief: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0, 0), np.float32))
     """S' x M x F, how good each answer in hand is, at the last S' stages; S' is 0 where an answer
     ends the route."""
+    rest_quality: NDArray[np.float32] = field(
+        default_factory=lambda: np.zeros((0, 0, 0), np.float32)
+    )
+    """K x P x F, what K limits of the rest of a route change at the quality of P calls; K is 0
+    where that is not known."""
+    rest_cost: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0, 0), np.float32))
+    """K x P x F, and at the cost."""
 
     @property
     def width(self) -> int:
@@ -127,6 +136,8 @@ class Heads:
         heads = {"quality": self.quality, "cost": self.cost, "tau": self.tau}
         if len(self.belief):
             heads["belief"] = self.belief
+        if len(self.rest_quality):
+            heads |= {"rest_quality": self.rest_quality, "rest_cost": self.rest_cost}
         return self.features.arrays() | heads
 
     @classmethod
@@ -138,6 +149,9 @@ class Heads:
         """
         features = Features.from_arrays(named)
         heads = cls(features, named["quality"], named["cost"], named["tau"])
+        if "rest_quality" in named or "rest_cost" in named:
+            quality, cost = named["rest_quality"], named["rest_cost"]
+            heads = replace(heads, rest_quality=quality, rest_cost=cost)
         return replace(heads, belief=named["belief"]) if "belief" in named else heads
 
     def shapes(self, stages: Stages, embedding: int) -> dict[str, tuple[int, ...]]:
@@ -147,4 +161,8 @@ class Heads:
         shapes |= {"quality": whole, "cost": whole, "tau": ()}
         if stages.answered:
             shapes["belief"] = (len(stages.answered), stages.models, self.features.size)
+        if len(self.rest_quality):
+            rests = Rests(stages)
+            rest = (len(rests.limits), len(rests.calls), self.features.size)
+            shapes |= {"rest_quality": rest, "rest_cost": rest}
         return shapes

@@ -44,6 +44,12 @@ class Fit:
     where an answer ends the route."""
     played: NDArray[np.float64]
     """N rewards, averaged over the alphas, each query played by what was fitted without it."""
+    seen: Seen
+    """The contexts that it was learned from."""
+    held_quality: NDArray[np.float64]
+    """R x A: the quality of every action that a context allows, by what was fitted without it."""
+    held_cost: NDArray[np.float64]
+    """R x A."""
 
 
 def regress(
@@ -75,9 +81,9 @@ def regress(
     belief = np.zeros((len(stages.answered), contexts.models, width), np.float32)
     returned = None if contexts.after is None else contexts.returned.copy()
     seen = see(features, contexts.state, contexts.query, tasks, parts)
-    # What playing on from a context gives at each alpha.
-    later_quality = np.full((len(grid), rows), np.nan)
-    later_cost = np.full((len(grid), rows), np.nan)
+    held_quality = np.full((rows, action_count(contexts.models)), np.nan)
+    held_cost = np.full_like(held_quality, np.nan)
+    later = Later.unknown(grid, rows)
     for stage in np.argsort(-stages.calls, kind="stable"):
         here = np.flatnonzero(contexts.stage == stage)
         if not len(here):
@@ -89,31 +95,70 @@ def regress(
             found, held = fit_scores(part, contexts.quality[here][:, columns])
             belief[stage - stages.before, columns] = found
             returned[here] = np.array(who)[held.argmax(axis=1)]
-        gained, paid = _outcomes(contexts, here, returned, later_quality, later_cost)
-        lines_quality, lines_cost = _lines(gained, paid, grid)
+        gained, paid = outcomes_of(contexts, here, returned, later)
+        lines_quality, lines_cost = lines(gained, paid, grid)
         wanted = np.flatnonzero(stages.allowed[stage])
-        quality[stage, wanted], held_quality = _fit_quality(
+        place = np.ix_(here, wanted)
+        quality[stage, wanted], held_quality[place] = fit_quality(
             part, lines_quality[:, wanted], stage >= stages.before
         )
-        cost[stage, wanted], held_cost = fit_scores(part, lines_cost[:, wanted])
+        cost[stage, wanted], held_cost[place] = fit_scores(part, lines_cost[:, wanted])
         never = wanted[np.isnan(lines_quality[:, wanted]).all(axis=0)]
         if 0 < len(never) < len(wanted):
             # Nothing is known of it: it is the last to be asked, and not one that takes nothing.
             quality[stage, never, 0] = -1.0
             cost[stage, never, 0] = np.nanmax(lines_cost)
-        for number, alpha in enumerate(grid):
+        later.add(here, gained, paid, wanted, held_quality[here], held_cost[here])
+    played = later.quality[:, contexts.roots] - grid[:, None] * later.cost[:, contexts.roots]
+    return Fit(quality, cost, belief, returned, played.mean(axis=0), seen, held_quality, held_cost)
+
+
+@dataclass(frozen=True)
+class Later:
+    """What playing on from each of R contexts gives at each of G alphas; NaN where not known."""
+
+    grid: NDArray[np.float64]
+    """G alphas."""
+    quality: NDArray[np.float64]
+    """G x R."""
+    cost: NDArray[np.float64]
+    """G x R."""
+
+    @classmethod
+    def unknown(cls, grid: NDArray[np.float64], rows: int) -> Later:
+        """Nothing is known yet."""
+        return cls(grid, np.full((len(grid), rows), np.nan), np.full((len(grid), rows), np.nan))
+
+    def add(
+        self,
+        here: NDArray[np.int64],
+        gained: NDArray[np.float64],
+        paid: NDArray[np.float64],
+        wanted: NDArray[np.int64],
+        held_quality: NDArray[np.float64],
+        held_cost: NDArray[np.float64],
+    ) -> None:
+        """Plays some contexts on, each by what was fitted without it.
+
+        Args:
+            here: R' contexts.
+            gained: G x R' x A, what each action gives.
+            paid: G x R' x A, what it costs.
+            wanted: the actions that may be taken.
+            held_quality: R' x A, what is predicted of what it gives.
+            held_cost: R' x A, and of what it costs.
+        """
+        index = np.arange(len(here))
+        for number, alpha in enumerate(self.grid):
             # What was never recorded cannot be played on with.
             known = ~np.isnan(gained[number][:, wanted])
-            value = np.where(known, held_quality - alpha * held_cost, -np.inf)
-            chosen = wanted[value.argmax(axis=1)]
-            index = np.arange(len(here))
-            later_quality[number, here] = gained[number][index, chosen]
-            later_cost[number, here] = paid[number][index, chosen]
-    played = later_quality[:, contexts.roots] - grid[:, None] * later_cost[:, contexts.roots]
-    return Fit(quality, cost, belief, returned, played.mean(axis=0))
+            value = held_quality[:, wanted] - alpha * held_cost[:, wanted]
+            chosen = wanted[np.where(known, value, -np.inf).argmax(axis=1)]
+            self.quality[number, here] = gained[number][index, chosen]
+            self.cost[number, here] = paid[number][index, chosen]
 
 
-def _fit_quality(
+def fit_quality(
     part: Seen, scores: NDArray[np.float64], answered: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """As `fit_scores`; with answers in hand, what the others add to accepting is what is fitted.
@@ -131,32 +176,31 @@ def _fit_quality(
     )
 
 
-def _outcomes(
+def outcomes_of(
     contexts: RecordedContexts,
     here: NDArray[np.int64],
     returned: NDArray[np.int64] | None,
-    later_quality: NDArray[np.float64],
-    later_cost: NDArray[np.float64],
+    later: Later,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Quality and cost still to come of each action, G x R x A each; NaN where not known."""
-    models, grid = contexts.models, len(later_quality)
-    gained = np.full((grid, len(here), action_count(models)), np.nan)
+    models = contexts.models
+    gained = np.full((len(later.grid), len(here), action_count(models)), np.nan)
     paid = np.full_like(gained, np.nan)
     for model in range(models):
         analyze, solve = 2 * model + ANALYZE, 2 * model + SOLVE
         known = contexts.child[here, model] >= 0
         rows, after = here[known], contexts.child[here[known], model]
         analysis = contexts.spent[after] - contexts.spent[rows]
-        gained[:, known, analyze] = later_quality[:, after]
-        paid[:, known, analyze] = analysis + later_cost[:, after]
+        gained[:, known, analyze] = later.quality[:, after]
+        paid[:, known, analyze] = analysis + later.cost[:, after]
         if contexts.after is None:
             gained[:, :, solve] = contexts.quality[here, model]
             paid[:, :, solve] = contexts.price[here, model]
             continue
         known = contexts.after[here, model] >= 0
         rows, after = here[known], contexts.after[here[known], model]
-        gained[:, known, solve] = later_quality[:, after]
-        paid[:, known, solve] = contexts.price[rows, model] + later_cost[:, after]
+        gained[:, known, solve] = later.quality[:, after]
+        paid[:, known, solve] = contexts.price[rows, model] + later.cost[:, after]
     if returned is not None:
         answered = returned[here] >= 0
         gained[:, answered, ACCEPT] = contexts.quality[here, returned[here]][answered]
@@ -164,7 +208,7 @@ def _outcomes(
     return gained, paid
 
 
-def _lines(
+def lines(
     gained: NDArray[np.float64], paid: NDArray[np.float64], grid: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The line `q - alpha * c` closest to each action's reward over the grid: q and c, R x A.

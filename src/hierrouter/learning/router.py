@@ -27,6 +27,7 @@ from hierrouter.files import (
 from hierrouter.learning.actions import action_count, allowed_actions, best_of
 from hierrouter.learning.heads import Heads
 from hierrouter.learning.policy import Policy, PolicyName, policy_from
+from hierrouter.learning.rests import Left, Rests
 from hierrouter.learning.stages import Stages, too_many_stages
 from hierrouter.routes.outcomes import Moves, cascade_name
 
@@ -107,6 +108,12 @@ class Router:
         """L x (2 M + 1) flags: which actions each hop allows."""
         self.stages = Stages(len(info.models), info.hops, info.moves)
         """Where decisions are made, and what may be done there."""
+        self._rests = Rests(self.stages)
+
+    @property
+    def knows_limits(self) -> bool:
+        """Whether it knows what limits of the rest of a route change."""
+        return isinstance(self.policy, Heads) and len(self.policy.rest_quality) > 0
 
     def save(self, folder: Path, learning_curve: list[dict[str, Any]], card: str) -> None:
         """Writes the artifact; what was a router of ours before is replaced.
@@ -189,6 +196,7 @@ class Router:
         alpha: float,
         allowed: NDArray[np.bool_] | None = None,
         answers: NDArray[np.float64] | None = None,
+        left: Left | None = None,
     ) -> NDArray[np.float32]:
         """The policy's log-probabilities of the actions in a context.
 
@@ -201,6 +209,8 @@ class Router:
             allowed: 2 M + 1 flags, of the actions that are possible at present; none: all that
                 the stage allows.
             answers: N x W, what the answers in hand show (`answers.shown`); none: there is none.
+            left: who may be asked in the rest of the route, and how many calls it may make; none:
+                all that have an action in `allowed`, and L.
 
         Returns:
             N x (2 M + 1); minus infinity where the stage does not allow the action, or it is
@@ -209,9 +219,8 @@ class Router:
         count = len(query)
         cost = np.asarray(cost_usd) / self.info.cost_unit_usd
         state = self.policy.state(query, context, answers)
-        return self.state_scores(
-            state, np.full(count, stage), cost, np.full(count, alpha, dtype=np.float64), allowed
-        )
+        alphas = np.full(count, alpha, dtype=np.float64)
+        return self.state_scores(state, np.full(count, stage), cost, alphas, allowed, left)
 
     def state_scores(
         self,
@@ -220,15 +229,20 @@ class Router:
         cost: NDArray[np.float64],
         alpha: NDArray[np.float64],
         allowed: NDArray[np.bool_] | None = None,
+        left: Left | None = None,
     ) -> NDArray[np.float32]:
         """As `scores`, of N x K states, N stages, N relative costs and N alphas.
 
         `allowed` may also have a row for each of the N.
         """
         logits = self.policy.logits(state, cost, alpha, stage)
-        possible = self.stages.allowed[stage]
+        may = possible = self.stages.allowed[stage]
         if allowed is not None:
-            possible = possible & allowed
+            possible = may & allowed
+            left = Left.of(may, possible, self.info.hops) if left is None else left
+        if left is not None and isinstance(self.policy, Heads):
+            changed = self._rests.changes(self.policy, state, stage, alpha, left)
+            logits = logits + changed / self.policy.tau
         logits = np.where(possible, logits, -np.inf)
         shifted = logits - logits.max(axis=1, keepdims=True)
         return np.asarray(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -213,6 +214,8 @@ def fit(
     if config.learner == "regression":
         return _fitted(workbench, described, train, label)
     start = workbench.start(fitting)
+    if isinstance(start.policy, Heads):
+        game = replace(game, heads=start.policy)
     if start.returned is not None:
         game_contexts.returned = start.returned
     router, curve = learn(config, game, start.policy, described, kept_back, label)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -15,6 +16,8 @@ from hierrouter.learning.heads import Heads
 from hierrouter.learning.projection import Projection
 from hierrouter.learning.proof import surely_better
 from hierrouter.learning.regression import Fit, regress
+from hierrouter.learning.rest_regression import regress_rests
+from hierrouter.learning.rests import Rests, placed
 from hierrouter.learning.stages import Stages
 from hierrouter.learning.threads import present, threads
 from hierrouter.routes.parts import parts_of
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hierrouter.config import TrainingConfig
-    from hierrouter.learning.contexts import Contexts
+    from hierrouter.learning.contexts import Contexts, RecordedContexts
     from hierrouter.routes.fill import Filler
     from hierrouter.routes.outcomes import Moves, Outcomes
 
@@ -127,31 +130,56 @@ class Workbench:
             return Start(Heads(self._seen, zeros, zeros, tau))
         filled = self._filler is not None
         stages = Stages(self.stages.models, 1, "direct") if filled else self.stages
-        fit = self._regress(self._seen, part, stages)
+        recorded, fit = self._regress(self._seen, part, stages)
         quality, cost = (zeros, zeros) if nothing else (fit.quality, fit.cost)
         goes_on = bool(stages.answered) and not nothing
+        limited = stages, recorded, fit
         if goes_on:
             # The best of several uncertain gains looks better than it is: routes go on after an
             # answer only if that was better on queries that it was fitted without.
             ending = part if part.analysed and part.hops > 1 else part.first_hop()
             moves: Moves = "early_exit" if stages.moves == "cascade" else "direct"
             ends = Stages(stages.models, ending.hops, moves)
-            first = self._regress(self._seen, ending, ends)
+            recorded, first = self._regress(self._seen, ending, ends)
             goes_on = surely_better(fit.played, first.played)
             if not goes_on:
                 quality, cost = _first_accepted(fit, first, stages)
+                limited = ends, recorded, first
         if filled and not nothing:
             quality, cost = _as_if_direct(quality, cost, len(self.stages))
         heads = Heads(self._seen, quality, cost, tau, fit.belief)
+        if not nothing and not filled:
+            heads = self._limited(heads, *limited)
         return Start(heads, fit.returned, goes_on)
 
-    def _regress(self, features: Features, part: Outcomes, stages: Stages) -> Fit:
+    def _limited(self, heads: Heads, stages: Stages, contexts: RecordedContexts, fit: Fit) -> Heads:
+        """The same heads, with what limits of the rest of a route change.
+
+        Args:
+            heads: of the moves.
+            stages: on which a route goes on by these heads: of the moves, or of those without more
+                after an answer.
+            contexts: of these stages.
+            fit: to them.
+        """
+        rests, every = Rests(stages), Rests(self.stages)
+        if not (rests.calls and every.calls and every.limits):
+            return heads
+        with threads(1):
+            found = regress_rests(fit, contexts, rests, self.alphas)
+        quality, cost = (placed(each, rests, every) for each in found)
+        return replace(heads, rest_quality=quality, rest_cost=cost)
+
+    def _regress(
+        self, features: Features, part: Outcomes, stages: Stages
+    ) -> tuple[RecordedContexts, Fit]:
         with threads(1):
             recorded = recorded_contexts(part, self._state, self._unit, stages)
             parts = parts_of(part.folds, self._config.seed)
             # Numbered among all tasks: of one or the other the part may have no query.
             tasks = np.searchsorted(self._tasks, part.tasks)
-            return regress(features, recorded, tasks, stages.moves, self.alphas, parts)
+            fit = regress(features, recorded, tasks, stages.moves, self.alphas, parts)
+            return recorded, fit
 
 
 def _first_accepted(

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from hierrouter.errors import HierRouterError
 from hierrouter.learning.actions import ANALYZE, ROLES, SOLVE
 from hierrouter.pool.live.backend import LONG_TOKEN, Prompt, Turn
@@ -16,7 +18,6 @@ from hierrouter.serving.events import TooLongError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from hierrouter.config import AnswerKind, PoolConfig
@@ -172,6 +173,34 @@ class Calls:
             fits[action] = most <= dollars
             least = min(least, floor)
         return fits, least
+
+    def later(
+        self, action: int, allowed: NDArray[np.bool_], hop: int, dollars: float
+    ) -> NDArray[np.bool_]:
+        """Who could still be paid for an answer after a call.
+
+        Args:
+            action: the call.
+            allowed: L x (2 M + 1) flags of the actions that may be taken.
+            hop: the hop index l of the call.
+            dollars: what is left before it.
+
+        Returns:
+            M flags.
+        """
+        ends = allowed.copy()
+        if action % 2 == ANALYZE:
+            after, analysed = hop + 1, [self.limit(action)]
+        else:
+            after, analysed = hop, []
+            ends[:, ANALYZE::2] = False
+        left = dollars - self._floor(action, hop)
+        flags = np.zeros(len(self._members), dtype=np.bool_)
+        for model in range(len(flags)):
+            ends[:, SOLVE::2] = False
+            ends[:, 2 * model + SOLVE] = allowed[:, 2 * model + SOLVE]
+            flags[model] = self.cheapest_end(ends, after, analysed) <= left
+        return flags
 
     def _floor(self, action: int, hop: int) -> float:
         """The most that a call can cost with its context as it is."""

@@ -264,12 +264,14 @@ class Player:
         stage = self._stage(play)
         spent = np.array([play.route.cost_usd])
 
-        def scores(among: NDArray[np.bool_]) -> NDArray[np.float32]:
-            every = self.router.scores(*vectors, stage, spent, play.route.alpha, among, seen)
+        async def scores(among: NDArray[np.bool_], gone: set[int]) -> NDArray[np.float32]:
+            left = await self._possible.left(play, among, gone)
+            alpha = play.route.alpha
+            every = self.router.scores(*vectors, stage, spent, alpha, among, seen, left)
             row: NDArray[np.float32] = every[0]
             return row
 
-        found = scores(possible)
+        found = await scores(possible, dead)
         action = int(best_of(found[None])[0])
         if not np.isfinite(found[action]):
             raise DamagedFileError(
@@ -278,7 +280,7 @@ class Player:
         wished = action
         if dead:
             asked_for = await self._possible.wished(play, dead, possible)
-            wished = int(best_of(scores(asked_for)[None])[0])
+            wished = int(best_of((await scores(asked_for, set()))[None])[0])
         order = [int(each) for each in np.argsort(-found) if np.isfinite(found[each])]
         names = self.router.info.models
         accepts = action == 2 * len(names)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 import numpy as np
 
 from hierrouter.learning.actions import ACCEPT, ANALYZE, ROLES, SOLVE
+from hierrouter.learning.rests import Left
 from hierrouter.serving.events import (
     NobodyAnswersError,
     NotTakenError,
@@ -151,6 +152,32 @@ class Possible:
         elif not possible.any():
             raise self._nobody(play, dead)
         return self._in_time(play, able, possible), dead
+
+    async def left(self, play: Play, possible: NDArray[np.bool_], gone: set[int]) -> Left | None:
+        """Who may be asked after each of the possible actions, and how many calls may be made.
+
+        None where that changes nothing in how the router decides.
+
+        Args:
+            play: the request.
+            possible: 2 M + 1 flags.
+            gone: models that are not counted on.
+        """
+        if not self._router.knows_limits:
+            return None
+        terms = play.terms
+        able = _without(play.allowed, gone | play.refused)
+        who = np.zeros((len(possible), len(self._members)), dtype=np.bool_)
+        who[:, list(terms.models - gone - play.refused)] = True
+        if terms.max_cost is not None:
+            for action in map(int, possible[:ACCEPT].nonzero()[0]):
+                left = play.left_usd
+                who[action] &= await self._prompting.off_loop(
+                    play, play.calls.later, action, able, play.analyses, left
+                )
+        # Whose answer is in hand is asked by nobody: that limits nothing.
+        who[:, play.hand.models] = True
+        return Left(who[None], np.array([terms.hops]))
 
     async def wished(
         self, play: Play, dead: set[int], possible: NDArray[np.bool_]

@@ -134,7 +134,7 @@ def random_router(
 ) -> Router:
     """A router with arbitrary weights for a pool; `mlp` may be an MLP's `activation`."""
     width, models = outcomes.embeddings.shape[2], len(outcomes.models)
-    made = arbitrary_policy(width, models, outcomes.hops, seed, policy, **mlp)
+    made = arbitrary_policy(width, models, outcomes.hops, seed, policy, moves, **mlp)
     config = {"pool": tree_json(outcomes)["pool"]}
     said = {"moves": moves, "cost_unit_usd": 0.5, "config": config}
     return Router(arbitrary_info(outcomes.models, outcomes.hops, made, **said), made)

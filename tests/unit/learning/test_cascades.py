@@ -17,6 +17,7 @@ from hierrouter.learning.answers import AnswerScale, shown, width_of
 from hierrouter.learning.cascading import recorded_contexts
 from hierrouter.learning.environment import Game, TreeVecEnv
 from hierrouter.learning.greedy import mean_reward, walk
+from hierrouter.learning.rests import Left
 from hierrouter.learning.router import Router
 from hierrouter.learning.stages import Stages, too_many_stages
 from hierrouter.learning.train import fit, validation_mask
@@ -114,6 +115,25 @@ def test_asks_another_where_an_answer_looks_doubtful(learned, doubtful, moves: s
     # At no cost B's answer is as good as any; where cost is all, A's is taken as it is.
     assert names_and_rewards(router, doubtful, 0.0)[1] == pytest.approx(1.0)
     assert names_and_rewards(router, doubtful, 2.0)[0] == {"A"}
+
+
+@pytest.mark.parametrize("moves", ["cascade", "escalate"])
+@pytest.mark.parametrize("learner", ["regression", "ppo"])
+def test_an_answer_after_which_no_call_is_left_is_worth_what_it_is(
+    learned, doubtful, moves: str, learner: str
+) -> None:
+    """A's looks well with B behind it; alone, half of them are wrong."""
+    router = learned(doubtful, learner=learner, moves=moves, iterations=2)
+    query = doubtful.embeddings[~doubtful.train, 0]
+    nobody, everybody = np.zeros((1, 1, 2), bool), np.ones((1, 1, 2), bool)
+    spent, only_answers = np.zeros(1), np.array([False, True, False, True, False])
+    for left in (Left(everybody, np.array([1])), Left(nobody, np.array([2]))):
+        for vector in query[:20, None]:
+            ask = vector, vector, 0, spent, 0.3, only_answers
+            assert router.scores(*ask, left=left)[0].argmax() == 3
+            # With both at hand A is asked first; and so it is where it alone is to be had.
+            assert router.scores(*ask)[0].argmax() == 1
+            assert router.scores(*ask[:4], 0.9, only_answers, left=left)[0].argmax() == 1
 
 
 def test_ppo_finds_it_from_nothing(learned, doubtful) -> None:

@@ -22,6 +22,7 @@ from hierrouter.learning.actions import ACCEPT, TIE, allowed_actions, best_of
 from hierrouter.learning.answers import shown
 from hierrouter.learning.ascent import HeadsExtractor
 from hierrouter.learning.heads import Heads
+from hierrouter.learning.rests import Limit, Rests
 from hierrouter.learning.router import Router
 from hierrouter.learning.stages import Stages, depth_of, stage_count, stage_of
 from hierrouter.routes.outcomes import Outcomes, context_paths
@@ -71,6 +72,35 @@ def exact_values(
             for row in state
         ]
     )
+
+
+def exact_changes(
+    policy: Heads, stages: Stages, query, context, stage: int, alpha: float, answers, mask
+) -> np.ndarray:
+    """What it changes that those who may do nothing by this mask cannot be asked later, N x A.
+
+    Up to four models every subset has numbers of its own.
+    """
+    rests = Rests(stages)
+    state = policy.state(query, context, answers).astype(np.float64)
+    found = np.zeros((len(state), len(mask)))
+    may = stages.allowed[stage]
+    left = frozenset(
+        model
+        for model in range(stages.models)
+        for pair in [slice(2 * model, 2 * model + 2)]
+        if (may & mask)[pair].any() or not may[pair].any()
+    )
+    if len(left) == stages.models:
+        return found
+    for number, (where, action) in enumerate(rests.calls):
+        if where != stage or (not left and not stages.answered):
+            continue
+        limit = rests.limits.index(Limit(left, stages.hops))
+        quality = policy.rest_quality[limit, number].astype(float)
+        cost = policy.rest_cost[limit, number].astype(float)
+        found[:, action] = state @ quality - alpha * (state @ cost)
+    return found
 
 
 def test_logits_are_quality_less_alpha_times_cost_over_tau() -> None:
@@ -128,6 +158,7 @@ def test_the_decision_is_the_optimum_of_its_own_heads(data) -> None:
     scores = router.scores(query, context, stage, np.zeros(4), alpha, mask, answers)
     chosen = best_of(scores)
     exact = exact_values(policy, query, context, stage, alpha, answers)
+    exact += exact_changes(policy, stages, query, context, stage, alpha, answers, mask)
     best = np.where(possible, exact, -np.inf).max(axis=1)
     assert possible[chosen].all()
     assert np.isneginf(scores[:, ~possible]).all()

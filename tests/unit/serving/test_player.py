@@ -12,6 +12,7 @@ import pytest
 
 from hierrouter.errors import HierRouterError, RefusedError, UnreachableError
 from hierrouter.learning.actions import ROLES, SOLVE, best_of
+from hierrouter.learning.rests import Left
 from hierrouter.learning.stages import stage_of
 from hierrouter.pool.live.backend import Turn
 from hierrouter.pool.live.member import FAILURES
@@ -69,7 +70,7 @@ def test_max_cost_is_never_exceeded_and_refused_only_where_nothing_is_cheap_enou
             max_tokens = int(rng.integers(1, 30)) if rng.random() < 0.5 else None
             question = Question(text, tuple(before[: 2 * (seed % 2)]), max_tokens)
             budget = float(np.exp(rng.uniform(np.log(0.01), np.log(1.0))))
-            cheapest = bounds(player, question, moves).min()
+            cheapest = bounds(player, question, moves)[0].min()
             asking = play_one(
                 player, text, before=question.before, max_tokens=max_tokens, max_cost=budget
             )
@@ -85,8 +86,8 @@ def test_max_cost_is_never_exceeded_and_refused_only_where_nothing_is_cheap_enou
             assert cheapest <= budget
             left = budget
             for at, hop in enumerate(route.hops):
-                least = bounds(player, question, moves, route.hops[:at], left)
-                scores = await scores_at(player, text, route.hops[:at])
+                least, ends = bounds(player, question, moves, route.hops[:at], left)
+                scores = await scores_at(player, text, route.hops[:at], ends <= left)
                 best = int(best_of(np.where(least <= left, scores, -np.inf)[None])[0])
                 assert (hop.decision.model, hop.decision.role) == (
                     "ABC"[best // 2],
@@ -106,10 +107,12 @@ def test_max_cost_is_never_exceeded_and_refused_only_where_nothing_is_cheap_enou
 
 def bounds(player, question, moves, before=(), left=math.inf):
     """The least that a route with each next action can be bound to cost, by trying every one with
-    replies cut away; `before` are the hops that were made, `left` dollars may still be spent."""
+    replies cut away; `before` are the hops that were made, `left` dollars may still be spent. And
+    the least of those routes that each model answers."""
     calls = Calls(question, player.pool, player.members)
     hops, at = player.router.info.hops, len(before)
     least = np.full(2 * len(player.members) + 1, np.inf)
+    ends = np.full((len(least), len(player.members)), np.inf)
     for length in [hops] if moves == "paper" else range(at + 1, hops + 1):
         for models in itertools.product(range(len(player.members)), repeat=length - at):
             total, extra = 0.0, 0
@@ -125,11 +128,12 @@ def bounds(player, question, moves, before=(), left=math.inf):
                 extra += calls.limit(action) + 16
             first = 2 * models[0] + (length - at == 1)
             least[first] = min(least[first], total)
-    return least
+            ends[first, models[-1]] = min(ends[first, models[-1]], total)
+    return least, ends
 
 
-async def scores_at(player, text, before):
-    """The router's scores of all actions once these hops were made."""
+async def scores_at(player, text, before, later):
+    """The router's scores of all actions once these hops were made, with those `later` left."""
     replies = [(hop.decision.role, hop.completion.reply) for hop in before]
     query, context = [
         state_of("paper", await player._vectors.of(texts_of("paper", text, seen, 120)))[None]
@@ -137,7 +141,8 @@ async def scores_at(player, text, before):
     ]
     stage = stage_of(["ABC".index(hop.decision.model) for hop in before], 3)
     spent = np.array([sum(hop.cost_usd for hop in before)])
-    return player.router.scores(query, context, stage, spent, 0.1)[0]
+    left = Left(later[None], np.array([player.router.info.hops]))
+    return player.router.scores(query, context, stage, spent, 0.1, left=left)[0]
 
 
 def test_an_analysis_that_is_too_long_by_then_is_cut_to_what_is_left(
@@ -528,6 +533,28 @@ def test_decisions_are_those_of_the_router(make_pool, make_router, make_player, 
         assert all(hop.decision.role == "analyze" for hop in route.hops[:-1])
         assert route.hops[-1].decision.role == "solve"
         assert route.cost_usd == pytest.approx(sum(hop.cost_usd for hop in route.hops))
+
+
+@pytest.mark.parametrize(("models", "hops"), [("AC", 3), ("ABC", 2), ("AC", 2)])
+def test_decisions_heed_who_may_be_asked_later_and_how_often(
+    make_pool, make_router, make_player, play_one, models: str, hops: int
+) -> None:
+    pool = make_pool(hops=3)
+    left = Left(np.array([[[name in models for name in "ABC"]]]), np.array([hops]))
+    mask = np.array([*np.repeat(left.models[0, 0], 2), True])
+    differs = 0
+    for seed in range(30):
+        router = make_router(pool, seed=seed)
+        player = make_player(pool, router)
+        route, _ = asyncio.run(play_one(player, max_hops=hops, models=list(models)))
+        (vector,) = asyncio.run(player._vectors.of(["What is one plus one?"]))
+        ask = vector[None], vector[None], 0, np.zeros(1), 0.1, mask
+        first = int(best_of(router.scores(*ask, left=left))[0])
+        decision = route.hops[0].decision
+        assert (decision.model, decision.role) == ("ABC"[first // 2], ROLES[first % 2])
+        whole = Left(np.ones((1, 1, 3), bool), np.array([3]))
+        differs += first != int(best_of(router.scores(*ask, left=whole))[0])
+    assert differs > 2
 
 
 def test_a_first_piece_is_timed_where_there_are_pieces_and_within_the_reply(
