@@ -117,7 +117,7 @@ class TreeVecEnv(VecEnv):
         contexts, count = self._contexts, len(slots)
         limited = self._random.random(count) < self._limited
         asked = self._random.random((count, contexts.models)) < self._random.random((count, 1))
-        asked[~asked.any(axis=1)] = True
+        limited &= asked.any(axis=1)  # where nobody was drawn, all may be asked
         hops = self._random.integers(1, contexts.hops + 1, size=count)
         self._asked[slots] = True
         self._asked[slots, :-1] = np.repeat(asked | ~limited[:, None], 2, axis=1)

@@ -18,7 +18,7 @@ from hierrouter.learning.environment import Game
 from hierrouter.learning.features import Features
 from hierrouter.learning.greedy import rewards_of
 from hierrouter.learning.heads import Heads
-from hierrouter.learning.regression import _lines, regress
+from hierrouter.learning.regression import lines, regress
 from hierrouter.learning.router import Router
 from hierrouter.learning.train import fit
 from hierrouter.learning.workbench import Workbench
@@ -304,14 +304,14 @@ def test_the_line_is_exact_for_answers_and_least_squares_for_analyses() -> None:
     gained, paid = (np.tile(each, (5, 1, 1)) for each in (answer, price))
     # The last column changes with alpha, as what an analysis is followed by does.
     gained[:, :, 1], paid[:, :, 1] = rng.random((5, 4)), rng.random((5, 4))
-    quality, cost = _lines(gained, paid, grid)
+    quality, cost = lines(gained, paid, grid)
     np.testing.assert_allclose(quality[:, [0, 2]], answer[:, [0, 2]], atol=1e-12)
     np.testing.assert_allclose(cost[:, [0, 2]], price[:, [0, 2]], atol=1e-12)
     for row in range(4):
         reward = gained[:, row, 1] - grid * paid[:, row, 1]
         slope, start = np.polyfit(grid, reward, 1)
         np.testing.assert_allclose([quality[row, 1], cost[row, 1]], [start, -slope])
-    one, its_price = _lines(gained[2:3], paid[2:3], grid[2:3])
+    one, its_price = lines(gained[2:3], paid[2:3], grid[2:3])
     np.testing.assert_array_equal(one, gained[2])
     np.testing.assert_array_equal(its_price, paid[2])
 
