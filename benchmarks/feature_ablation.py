@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import argparse
 import re
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -34,7 +34,8 @@ from hierrouter.routes.load import load_outcomes, tree_info
 from hierrouter.routes.outcomes import Moves
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
 
@@ -64,7 +65,7 @@ def text_features(tree: Path, query_ids: tuple[str, ...]) -> NDArray[np.float32]
     found = np.array(rows, dtype=np.float64)
     spread = np.nanstd(found, axis=0)
     scaled = (found - np.nanmean(found, axis=0)) / np.where(spread > 0, spread, 1)
-    return np.nan_to_num(scaled).astype(np.float32)
+    return np.asarray(np.nan_to_num(scaled), dtype=np.float32)
 
 
 def with_text(outcomes: Outcomes, texts: NDArray[np.float32]) -> Outcomes:
@@ -73,8 +74,7 @@ def with_text(outcomes: Outcomes, texts: NDArray[np.float32]) -> Outcomes:
     return replace(outcomes, embeddings=np.concatenate([outcomes.embeddings, SMALL * beside], 2))
 
 
-@contextmanager
-def projected_past(texts: int) -> Iterator[None]:
+def projected_past(texts: int) -> AbstractContextManager[object]:
     """Lets the last dimensions of an embedding reach the policy as they are, not as components."""
     whole = Projection.fit
 
@@ -87,15 +87,10 @@ def projected_past(texts: int) -> Iterator[None]:
         mean = np.concatenate([part.mean, np.zeros(texts, np.float32)])
         return Projection(mean, components, part.scale)
 
-    Projection.fit = fitted  # type: ignore[method-assign, assignment]
-    try:
-        yield
-    finally:
-        Projection.fit = whole  # type: ignore[method-assign]
+    return patch.object(Projection, "fit", fitted)
 
 
-@contextmanager
-def unseen(block: Callable[[Features], slice]) -> Iterator[None]:
+def unseen(block: Callable[[Features], slice]) -> AbstractContextManager[object]:
     """Hides a block of u(s)."""
     whole = Features.__call__
 
@@ -104,11 +99,7 @@ def unseen(block: Callable[[Features], slice]) -> Iterator[None]:
         seen[..., block(self)] = 0
         return seen
 
-    Features.__call__ = state  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        Features.__call__ = whole  # type: ignore[method-assign]
+    return patch.object(Features, "__call__", state)
 
 
 def held_rewards(

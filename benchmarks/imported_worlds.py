@@ -8,15 +8,19 @@ what sets models apart: `tasks` (each has its own skill for each task), `words` 
 embedding), `kinds` (it depends on which of thirty questions is nearest), `few` (two hidden traits
 of questions that models are good at in different measure), or `none` but their skill. Worlds also
 differ in their number of models, questions and tasks, in how dear good models are, and in how far
-costs scatter. Seven tenths are trained on, with outcomes that are coins; judged is on the others by
-the odds themselves, so that luck of the judged questions has no part in it.
+costs scatter. Where a world has more questions than the study, they lie between two of the study's
+questions of one task. Seven tenths are trained on, with outcomes that are coins; judged is on the
+others by the odds themselves, so that luck of the judged questions has no part in it.
 
 Printed for each world, at alpha 0 and .1, in points of reward: the router less the best of
 `best_single_per_task`, `knn` and `ridge` (tuned as in an evaluation), which is to be at least -.5
 in the mean over worlds and -1 in each; the same without `best_single_per_task`, which is told the
 task and so knows what no router can; the router less `best_single`; and the area under
 its curve (AIQ, over the alpha grid and alpha 10) less that of the single models and
-of `knn`. Exit code 1 if the bar is missed.
+of `knn`. Behind the reward differences stand the half widths of their 95% intervals (bootstrap over
+the judged questions, of the mean over the draws). Below: of the draws in which choosing by the
+known task is surely above `best_single`, in how many the router is, too. Exit code 1 if the bar is
+missed.
 """
 
 from __future__ import annotations
@@ -33,6 +37,8 @@ from _report import print_header
 from hierrouter.config import ALPHA_GRID, TrainingConfig
 from hierrouter.evaluation.policies.arena import Arena, Contender
 from hierrouter.evaluation.policies.play import play_all
+from hierrouter.evaluation.statistics.crossed import Crossed, compare, difference
+from hierrouter.evaluation.statistics.intervals import Bootstrap
 from hierrouter.evaluation.summary import SAVING
 from hierrouter.evaluation.tradeoff.hull import hull, weights
 from hierrouter.learning.train import fit
@@ -45,6 +51,8 @@ if TYPE_CHECKING:
 ALPHAS = (0.0, 0.1)
 TOLD = "best_single_per_task"
 RULES = ("knn", "ridge")
+SINGLE = "best_single"
+CONFIDENCE, RESAMPLES = 0.95, 1000
 MEAN, EACH = -0.5, -1.0
 """Points of reward that the router may be below the best rule: in the mean, and in each world."""
 
@@ -87,6 +95,8 @@ WORLDS = {
     "few, wild costs": World("few", scatter=1.2, good_is_dear=True),
     "none": World("none"),
     "none, 40 tasks": World("none", models=11, tasks=40),
+    "tasks, thousands": World("tasks", questions=3000),
+    "few, thousands": World("few", models=11, questions=3000),
 }
 
 
@@ -95,7 +105,12 @@ def drawn(study: Outcomes, world: World, seed: int) -> tuple[Outcomes, Outcomes]
     random = np.random.default_rng([seed, world.models, world.questions])
     count, models = world.questions, world.models
     chosen = random.permutation(len(study))[:count]
-    vectors, tasks = study.embeddings[chosen, 0], _tasks(study, chosen, world.tasks, seed)
+    if count > len(study):
+        chosen = random.integers(len(study), size=count)
+    vectors = study.embeddings[chosen, 0]
+    if count > len(study):
+        vectors = _between(study, chosen, random)
+    tasks = _tasks(study.tasks[chosen], vectors, world.tasks, seed)
     names, task = np.unique(tasks, return_inverse=True)
     spread = (vectors - vectors.mean(axis=0)) / vectors.std()
 
@@ -142,12 +157,26 @@ def drawn(study: Outcomes, world: World, seed: int) -> tuple[Outcomes, Outcomes]
     return coins, replace(coins, solve_quality=odds[:, None])
 
 
-def _tasks(study: Outcomes, chosen: NDArray[np.int64], count: int, seed: int) -> NDArray[np.str_]:
+def _between(
+    study: Outcomes, chosen: NDArray[np.int64], random: np.random.Generator
+) -> NDArray[np.float32]:
+    """Vectors of length 1 between those of the chosen questions and of others of their tasks."""
+    other = chosen.copy()
+    for task in np.unique(study.tasks):
+        here = study.tasks[chosen] == task
+        other[here] = random.choice(np.flatnonzero(study.tasks == task), here.sum())
+    share = random.uniform(0, 0.5, (len(chosen), 1)).astype(np.float32)
+    mixed = (1 - share) * study.embeddings[chosen, 0] + share * study.embeddings[other, 0]
+    return np.asarray(mixed / np.linalg.norm(mixed, axis=1, keepdims=True))
+
+
+def _tasks(
+    own: NDArray[np.str_], vectors: NDArray[np.float32], count: int, seed: int
+) -> NDArray[np.str_]:
     from sklearn.cluster import KMeans
 
     if not count:
-        return study.tasks[chosen]
-    vectors = study.embeddings[chosen, 0]
+        return own
     labels = KMeans(count, n_init=1, random_state=seed).fit(vectors).labels_
     return np.array([f"t{label}" for label in labels])
 
@@ -160,24 +189,47 @@ def described(study: dict[str, Any], models: int) -> dict[str, Any]:
     return {**study, "pool": pool, "weights": dict.fromkeys(names, "w")}
 
 
-def judged(outcomes: tuple[Outcomes, Outcomes], info: dict[str, Any]) -> dict[str, float]:
-    """The differences of one world, in points."""
+@dataclass(frozen=True)
+class Found:
+    """What one draw of a world gave, in points."""
+
+    told: dict[str, float]
+    """The router less something."""
+    error: dict[str, float]
+    """Standard errors of those of them that are means over the judged questions."""
+    sure: list[tuple[bool, bool]]
+    """For each alpha, whether choosing by the known task, and the router, are surely better than
+    the best single model."""
+
+
+def judged(outcomes: tuple[Outcomes, Outcomes], info: dict[str, Any]) -> Found:
+    """The differences of one draw."""
     coins, odds = outcomes
     router, _ = fit(TrainingConfig(moves="direct", learner="regression"), coins, info)
     train, test = coins.select(coins.train), odds.select(~coins.train)
     unit = router.info.cost_unit_usd
     arena = Arena(train, test, "direct", unit, (Contender("router", (router,), "direct", 1),))
     plays = {alpha: play_all(arena, alpha) for alpha in (*ALPHA_GRID, SAVING)}
-    told = {}
+    crossed = Crossed(Bootstrap(test.tasks, RESAMPLES, 42), 1)
+    told, error, sure = {}, {}, []
     for alpha in ALPHAS:
         got = {
-            name: 100 * float((played[0].quality - alpha * played[0].cost / unit).mean())
+            name: 100 * (played[0].quality - alpha * played[0].cost / unit)
             for name, played in plays[alpha].items()
         }
-        fair = max(got[name] for name in RULES)
-        told[f"best rule, alpha {alpha:g}"] = got["router"] - max(fair, got[TOLD])
-        told[f"best fair rule, alpha {alpha:g}"] = got["router"] - fair
-        told[f"best_single, alpha {alpha:g}"] = got["router"] - got["best_single"]
+        means = {name: float(each.mean()) for name, each in got.items()}
+        fair = max(RULES, key=means.__getitem__)
+        best = max((*RULES, TOLD), key=means.__getitem__)
+        for name, other in (("best rule", best), ("best fair rule", fair), (SINGLE, SINGLE)):
+            column = difference(got["router"], got[other])
+            told[f"{name}, alpha {alpha:g}"] = means["router"] - means[other]
+            resampled = crossed.overall(column).resampled
+            error[f"{name}, alpha {alpha:g}"] = float(resampled.std())
+        told_task, ours = (
+            compare(crossed.overall(difference(got[name], got[SINGLE])), CONFIDENCE)[0].low > 0
+            for name in (TOLD, "router")
+        )
+        sure.append((bool(told_task), bool(ours)))
     singles = test.direct()
     costs = singles.cost.mean(axis=0) / unit
     low, high = float(costs.min()), float(costs.max())
@@ -189,7 +241,7 @@ def judged(outcomes: tuple[Outcomes, Outcomes], info: dict[str, Any]) -> dict[st
         areas[name] = 100 * float(weights(cost, low, high) @ quality)
     told["AIQ of the single models"] = areas["router"] - areas["single models"]
     told["AIQ of knn"] = areas["router"] - areas["knn"]
-    return told
+    return Found(told, error, sure)
 
 
 def _zero_router(train: Outcomes, test: Outcomes, unit: float, low: float, high: float) -> float:
@@ -211,19 +263,29 @@ def main() -> None:
     study = load_outcomes(options.tree, "accuracy", "paper", "direct")
     info = tree_info(options.tree)
     rows: list[dict[str, float]] = []
+    sure: list[tuple[bool, bool]] = []
     for name in options.only:
         world = WORLDS[name]
         found = [
             judged(drawn(study, world, seed), described(info, world.models))
             for seed in range(options.seeds)
         ]
-        rows.append({key: float(np.mean([each[key] for each in found])) for key in found[0]})
+        rows.append(
+            {key: float(np.mean([each.told[key] for each in found])) for key in found[0].told}
+        )
+        wide = {
+            key: 1.96 * float(np.sqrt(np.square([each.error[key] for each in found]).sum()))
+            for key in found[0].error
+        }
+        for each in found:
+            sure += each.sure
         if len(rows) == 1:
             print(f"router less, in points: {'; '.join(rows[0])}")
-        values = "".join(f"{value:>+7.1f}" for value in rows[-1].values())
-        print(
-            f"{name:<22}{world.models:>3} models{world.questions:>5} questions{values}", flush=True
+        line = "".join(
+            f"{value:>+7.1f}" + (f" ±{wide[key] / len(found):<4.1f}" if key in wide else "")
+            for key, value in rows[-1].items()
         )
+        print(f"{name:<22}{world.models:>3} models{world.questions:>5} questions{line}", flush=True)
     print(f"\nover {len(rows)} worlds, in points: mean, least, greatest")
     good = True
     for name in rows[0]:
@@ -235,6 +297,11 @@ def main() -> None:
             f"  router less {name:<28}"
             f"{values.mean():>+7.2f}{values.min():>+7.2f}{values.max():>+7.2f}{wrong}"
         )
+    needed = [ours for told_task, ours in sure if told_task]
+    print(
+        f"choosing by the known task is surely above {SINGLE} in {len(needed)} of {len(sure)} draws"
+        f" at an alpha; there the router is in {sum(needed)}"
+    )
     print(f"\n{'PASS' if good else 'FAIL'}: at least {MEAN} in the mean and {EACH} in each world")
     sys.exit(0 if good else 1)
 
