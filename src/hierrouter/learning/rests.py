@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 FEW = 4
 """Models of which every subset is a limit of its own; of more: each alone, and all without one."""
-MOST = 6000
+MOST = 2500
 """Calls times limits, at most: each has a row of numbers for quality and one for cost."""
 
 
@@ -149,61 +149,77 @@ class Rests:
         found = np.zeros((len(state), 2 * stages.models + 1), np.float32)
         if not len(heads.rest_quality):
             return found
-        limited = ~left.models.all(axis=(1, 2)) | (left.hops < stages.hops)
-        for row in np.flatnonzero(limited):
-            numbers, actions = self.at(int(stage[row]))
+        everyone, limited = left.models.all(axis=(1, 2)), left.hops < stages.hops
+        for each in np.unique(stage[~everyone | limited]):
+            numbers, actions = self.at(int(each))
             if not numbers:
                 continue
-            quality = heads.rest_quality[:, numbers] @ state[row]
-            cost = heads.rest_cost[:, numbers] @ state[row]
-            reward = quality - alpha[row] * cost  # K x calls
-            made = int(stages.calls[stage[row]])
-            hops = min(int(left.hops[row]), stages.hops)
-            for column, action in enumerate(actions):
-                who = left.models[row, action if left.models.shape[1] > 1 else 0]
-                later = frozenset(map(int, np.flatnonzero(who))) if made + 1 < hops else frozenset()
-                limit = Limit(later, hops if later else stages.hops)
-                found[row, action] = self._change(limit, reward[:, column])
+            rows = np.flatnonzero((stage == each) & (~everyone | limited))
+            quality = heads.rest_quality[:, numbers] @ state[rows].T
+            cost = heads.rest_cost[:, numbers] @ state[rows].T
+            reward = quality - alpha[rows] * cost  # K x calls x rows
+            made, hand = int(stages.calls[each]), self._hand(int(each))
+            for number, row in enumerate(rows):
+                hops = min(int(left.hops[row]), stages.hops)
+                for column, action in enumerate(actions):
+                    busy = hand | {action // 2} if action % 2 == SOLVE else hand
+                    who = left.models[row, action if left.models.shape[1] > 1 else 0]
+                    later = set(map(int, np.flatnonzero(who))) if made + 1 < hops else set()
+                    limit = Limit(frozenset(later - busy), hops)
+                    found[row, action] = _change(self, busy, limit, reward[:, column, number])
         return found
 
-    def _change(self, limit: Limit, reward: NDArray[np.floating]) -> float:
-        """The change of one call's value under any limit, from those under the K."""
-        if limit not in self._near:
-            self._near[limit] = self._nearest(limit)
-        least, most, share = self._near[limit]
-        if not most:
-            return 0.0
-        above = float(reward[most].min())
-        below = float(reward[least].max()) if least else above
-        return (1 - share) * above + share * min(above, below)
+    def _hand(self, stage: int) -> frozenset[int]:
+        """Whose answers are in hand: they are not asked again."""
+        stages = self.stages
+        if stage < stages.before:
+            return frozenset()
+        return frozenset(stages.answered[stage - stages.before][1])
 
-    @cached_property
-    def _near(self) -> dict[Limit, tuple[list[int], list[int], float]]:
-        return {}
 
-    def _nearest(self, limit: Limit) -> tuple[list[int], list[int], float]:
-        """Limits that leave less and that leave more, and how far it is to the former.
+def _change(
+    rests: Rests, busy: frozenset[int], limit: Limit, reward: NDArray[np.floating]
+) -> float:
+    """The change of one call's value under any limit, from those under the K."""
+    alone, more, share = _nearest(rests, busy, limit)
+    if len(more) == 1 and more == alone:
+        return float(reward[more[0]])
+    above = min(0.0, *map(float, reward[list(more)])) if more else 0.0
+    below = float(reward[list(alone)].max()) if alone else above
+    return (1 - share) * above + share * min(above, below)
 
-        The rest is worth no more than under any limit that leaves more, and no less than with the
-        best of those who may be asked alone. The fewer are left, the closer to the latter.
-        """
-        if limit in self.limits:
-            here = [self.limits.index(limit)]
-            return here, here, 1.0
-        who, hops = limit
-        more = [
-            number
-            for number, (others, most) in enumerate(self.limits)
-            if who <= others and hops <= most
-        ]
-        alone = [
-            number
-            for number, (others, most) in enumerate(self.limits)
-            if len(others) == 1 and others <= who and most <= hops
-        ]
-        gone = self.stages.models - len(who)
-        share = (gone - 1) / (self.stages.models - 2) if alone and gone else 0.0
-        return alone, more, share
+
+@lru_cache(maxsize=4096)
+def _nearest(
+    rests: Rests, busy: frozenset[int], limit: Limit
+) -> tuple[tuple[int, ...], tuple[int, ...], float]:
+    """Limits that leave less and that leave more, and how far it is to the former.
+
+    The rest is worth no more than under any limit that leaves more. With the best of those who may
+    be asked alone it is worth less than with all of them; the fewer are left, the closer to that.
+
+    Args:
+        rests: the K limits.
+        busy: who cannot be asked in the rest, whatever a limit leaves.
+        limit: that is wanted, without these.
+    """
+    who, hops = limit
+    known = [(others - busy, most) for others, most in rests.limits]
+    for number, (others, most) in enumerate(known):
+        if others == who and (most == hops or not who):
+            return (number,), (number,), 1.0
+    more = tuple(
+        number for number, (others, most) in enumerate(known) if who <= others and hops <= most
+    )
+    # Alone they are known with all hops; with fewer they are worth no more.
+    alone = tuple(
+        number for number, (others, _) in enumerate(known) if len(others) == 1 and others <= who
+    )
+    free = rests.stages.models - len(busy)
+    gone = free - len(who)
+    if not gone or not alone:
+        return alone, more, 0.0
+    return alone, more, (gone - 1) / (free - 2) if free > 2 else 1.0
 
 
 def placed(weights: NDArray[np.float32], rests: Rests, every: Rests) -> NDArray[np.float32]:

@@ -108,7 +108,8 @@ class Router:
         """L x (2 M + 1) flags: which actions each hop allows."""
         self.stages = Stages(len(info.models), info.hops, info.moves)
         """Where decisions are made, and what may be done there."""
-        self._rests = Rests(self.stages)
+        self.rests = Rests(self.stages)
+        """Which calls' values hang on what is left of the rest of a route."""
 
     @property
     def knows_limits(self) -> bool:
@@ -241,7 +242,7 @@ class Router:
             possible = may & allowed
             left = Left.of(may, possible, self.info.hops) if left is None else left
         if left is not None and isinstance(self.policy, Heads):
-            changed = self._rests.changes(self.policy, state, stage, alpha, left)
+            changed = self.rests.changes(self.policy, state, stage, alpha, left)
             logits = logits + changed / self.policy.tau
         logits = np.where(possible, logits, -np.inf)
         shifted = logits - logits.max(axis=1, keepdims=True)

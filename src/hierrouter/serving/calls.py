@@ -196,6 +196,10 @@ class Calls:
             ends[:, ANALYZE::2] = False
         left = dollars - self._floor(action, hop)
         flags = np.zeros(len(self._members), dtype=np.bool_)
+        if after >= len(allowed):
+            return flags
+        if allowed[after, SOLVE::2].any():
+            ends[:, ANALYZE::2] = False  # to answer at once is cheapest
         for model in range(len(flags)):
             ends[:, SOLVE::2] = False
             ends[:, 2 * model + SOLVE] = allowed[:, 2 * model + SOLVE]

@@ -26,7 +26,7 @@ class Decision:
     chances: dict[str, float]
     """The policy's probability of each choice that was open, such as "A solve", greatest first."""
     fallback: bool
-    """Whether a model that fails was left out, and would have been chosen."""
+    """Whether models that fail were left out, and another choice would have been made with them."""
 
 
 @dataclass(frozen=True)

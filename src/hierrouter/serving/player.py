@@ -265,7 +265,7 @@ class Player:
         spent = np.array([play.route.cost_usd])
 
         async def scores(among: NDArray[np.bool_], gone: set[int]) -> NDArray[np.float32]:
-            left = await self._possible.left(play, among, gone)
+            left = await self._possible.left(play, stage, among, gone)
             alpha = play.route.alpha
             every = self.router.scores(*vectors, stage, spent, alpha, among, seen, left)
             row: NDArray[np.float32] = every[0]
@@ -289,7 +289,7 @@ class Player:
             model="" if accepts else names[action // 2],
             role=ROLES[action % 2],
             chances={action_name(each, names): float(np.exp(found[each])) for each in order},
-            fallback=wished // 2 in dead,
+            fallback=wished != action,
         )
 
     def _stage(self, play: Play) -> int:

@@ -153,13 +153,16 @@ class Possible:
             raise self._nobody(play, dead)
         return self._in_time(play, able, possible), dead
 
-    async def left(self, play: Play, possible: NDArray[np.bool_], gone: set[int]) -> Left | None:
+    async def left(
+        self, play: Play, stage: int, possible: NDArray[np.bool_], gone: set[int]
+    ) -> Left | None:
         """Who may be asked after each of the possible actions, and how many calls may be made.
 
         None where that changes nothing in how the router decides.
 
         Args:
             play: the request.
+            stage: where on the route it is.
             possible: 2 M + 1 flags.
             gone: models that are not counted on.
         """
@@ -170,7 +173,9 @@ class Possible:
         who = np.zeros((len(possible), len(self._members)), dtype=np.bool_)
         who[:, list(terms.models - gone - play.refused)] = True
         if terms.max_cost is not None:
-            for action in map(int, possible[:ACCEPT].nonzero()[0]):
+            for action in self._router.rests.at(stage)[1]:
+                if not possible[action]:
+                    continue
                 left = play.left_usd
                 who[action] &= await self._prompting.off_loop(
                     play, play.calls.later, action, able, play.analyses, left

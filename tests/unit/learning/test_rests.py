@@ -16,7 +16,7 @@ from hierrouter.learning.actions import ACCEPT
 from hierrouter.learning.ascent import HeadsExtractor
 from hierrouter.learning.cascading import recorded_contexts
 from hierrouter.learning.environment import Game, TreeVecEnv
-from hierrouter.learning.rests import Left, Limit, Rests
+from hierrouter.learning.rests import Left, Limit, Rests, _change
 from hierrouter.learning.router import Router
 from hierrouter.learning.stages import Stages
 from hierrouter.learning.train import fit
@@ -142,28 +142,63 @@ def test_calls_and_limits(moves: str, models: int, hops: int) -> None:
     assert all(limit.models or moves in ("cascade", "escalate") for limit in rests.limits)
 
 
-def test_other_limits_lie_between_those_that_are_known() -> None:
-    rests = Rests(Stages(6, 2, "early_exit"))
-    rng = np.random.default_rng(0)
-    reward = -rng.random(len(rests.limits))
+@pytest.mark.parametrize(("moves", "hops"), [("early_exit", 2), ("early_exit", 3), ("paper", 3)])
+def test_other_limits_lie_between_those_that_are_known(moves: str, hops: int) -> None:
+    """With signed changes: what was fitted may say that less is worth more."""
+    rests = Rests(Stages(6, hops, moves))
+    reward = np.random.default_rng(0).normal(-0.3, 0.3, len(rests.limits))
+    for most in range(2, hops + 1):
+        for size in range(1, 7):
+            for who in itertools.combinations(range(6), size):
+                limit = Limit(frozenset(who), most)
+                got = _change(rests, frozenset(), limit, reward)
+                if size == 6 and most == hops:
+                    assert got == 0
+                elif limit in rests.limits:
+                    assert got == reward[rests.limits.index(limit)]
+                else:
+                    more = [
+                        reward[n]
+                        for n, each in enumerate(rests.limits)
+                        if each.models >= limit.models and each.hops >= most
+                    ]
+                    assert got <= min([0, *more]) + 1e-9
+                    assert got <= max(_change(rests, frozenset(), Limit(limit[0], hops), reward), 0)
+
+
+def test_fewer_hops_make_no_call_worth_more() -> None:
+    rests = Rests(Stages(6, 3, "early_exit"))
+    everyone = frozenset(range(6))
+    reward = np.zeros(len(rests.limits))
+    for number, (who, hops) in enumerate(rests.limits):
+        reward[number] = -0.5 if len(who) == 1 else -0.05 if hops == 2 else 0.0
     for size in range(1, 7):
-        for who in itertools.combinations(range(6), size):
-            limit = Limit(frozenset(who), 2)
-            got = rests._change(limit, reward)
-            if size == 6:
-                assert got == 0
-            elif limit in rests.limits:
-                assert got == reward[rests.limits.index(limit)]
-            else:
-                above = min(
-                    reward[n] for n, each in enumerate(rests.limits) if each.models >= limit.models
-                )
-                below = max(
-                    reward[n]
-                    for n, each in enumerate(rests.limits)
-                    if len(each.models) == 1 and each.models <= limit.models
-                )
-                assert min(above, below) - 1e-9 <= got <= above + 1e-9
+        limit = frozenset(range(size))
+        with_three = _change(rests, frozenset(), Limit(limit, 3), reward)
+        with_two = _change(rests, frozenset(), Limit(limit, 2), reward)
+        assert with_two <= with_three
+    assert _change(rests, frozenset(), Limit(everyone, 2), reward) == -0.05
+
+
+def test_who_has_answered_is_not_counted_on() -> None:
+    """Where only B is left after A has answered, what is known of B alone is what counts."""
+    stages = Stages(5, 3, "escalate")
+    rests = Rests(stages)
+    policy = arbitrary_policy(4, 5, 3, 2, moves="escalate")
+    state = np.abs(np.random.default_rng(1).normal(size=(1, policy.features.size)))
+    state = state.astype(np.float32)
+    left = Left(np.array([[[True, True, False, False, False]]]), np.array([3]))
+
+    def expected(stage: int, action: int, who: set[int]) -> float:
+        limit = rests.limits.index(Limit(frozenset(who), 3))
+        call = rests.calls.index((stage, action))
+        quality, cost = policy.rest_quality[limit, call], policy.rest_cost[limit, call]
+        return float(state[0] @ quality - 0.3 * (state[0] @ cost))
+
+    alpha, first = np.array([0.3]), stages.of((), (0,))
+    for stage, action, who in [(0, 1, {1}), (0, 3, {0}), (first, 3, set())]:
+        changes = rests.changes(policy, state, np.array([stage]), alpha, left)
+        assert changes[0, action] == pytest.approx(expected(stage, action, who), rel=1e-4)
 
 
 @pytest.mark.parametrize("moves", ["early_exit", "cascade", "paper"])
