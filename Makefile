@@ -44,7 +44,7 @@ run: $(INSTALLED) ## train on the recorded study, register, answer live; or all 
 study: $(INSTALLED) ## train and evaluate on the recorded study, and print its table (ARGS='--set …')
 	@$(BIN)/hierrouter run --config $(STUDY) --out runs/small_pool --tree $(RECORDED) $(ARGS)
 
-study-full: $(INSTALLED) ## the same with five seeds, cross-fitted, and each task left out once: a quarter of an hour or more
+study-full: $(INSTALLED) ## the same with five seeds, cross-fitted, and each task left out once: ten minutes or more
 	@$(BIN)/hierrouter run --config $(STUDY) --out runs/small_pool --tree $(RECORDED) \
 	  --set evaluation.seeds=5 --set evaluation.cross_fit=true \
 	  --set evaluation.leave_one_task_out=true $(ARGS)
