@@ -204,6 +204,10 @@ def _nearest(
         limit: that is wanted, without these.
     """
     who, hops = limit
+    free = rests.stages.models - len(busy)
+    gone = free - len(who)
+    if not gone and hops >= rests.stages.hops:
+        return (), (), 0.0
     known = [(others - busy, most) for others, most in rests.limits]
     for number, (others, most) in enumerate(known):
         if others == who and (most == hops or not who):
@@ -215,8 +219,6 @@ def _nearest(
     alone = tuple(
         number for number, (others, _) in enumerate(known) if len(others) == 1 and others <= who
     )
-    free = rests.stages.models - len(busy)
-    gone = free - len(who)
     if not gone or not alone:
         return alone, more, 0.0
     return alone, more, (gone - 1) / (free - 2) if free > 2 else 1.0

@@ -22,7 +22,7 @@ from hierrouter.learning.actions import ACCEPT, TIE, allowed_actions, best_of
 from hierrouter.learning.answers import shown
 from hierrouter.learning.ascent import HeadsExtractor
 from hierrouter.learning.heads import Heads
-from hierrouter.learning.rests import Limit, Rests
+from hierrouter.learning.rests import Rests
 from hierrouter.learning.router import Router
 from hierrouter.learning.stages import Stages, depth_of, stage_count, stage_of
 from hierrouter.routes.outcomes import Outcomes, context_paths
@@ -79,7 +79,8 @@ def exact_changes(
 ) -> np.ndarray:
     """What it changes that those who may do nothing by this mask cannot be asked later, N x A.
 
-    Up to four models every subset has numbers of its own.
+    Up to four models every subset has numbers of its own; of those that differ only in who cannot
+    be asked again anyway the first counts.
     """
     rests = Rests(stages)
     state = policy.state(query, context, answers).astype(np.float64)
@@ -91,12 +92,21 @@ def exact_changes(
         for pair in [slice(2 * model, 2 * model + 2)]
         if (may & mask)[pair].any() or not may[pair].any()
     )
-    if len(left) == stages.models:
+    everyone = frozenset(range(stages.models))
+    if left == everyone:
         return found
+    hand = stages.answered[stage - stages.before][1] if stage >= stages.before else ()
     for number, (where, action) in enumerate(rests.calls):
         if where != stage or (not left and not stages.answered):
             continue
-        limit = rests.limits.index(Limit(left, stages.hops))
+        busy = {*hand, *([action // 2] if action % 2 else [])}
+        if left - busy == everyone - busy:
+            continue
+        limit = next(
+            place
+            for place, (who, hops) in enumerate(rests.limits)
+            if who - busy == left - busy and (hops == stages.hops or not left - busy)
+        )
         quality = policy.rest_quality[limit, number].astype(float)
         cost = policy.rest_cost[limit, number].astype(float)
         found[:, action] = state @ quality - alpha * (state @ cost)
