@@ -202,10 +202,12 @@ class Found:
     the best single model."""
 
 
-def judged(outcomes: tuple[Outcomes, Outcomes], info: dict[str, Any]) -> Found:
-    """The differences of one draw."""
+def judged(outcomes: tuple[Outcomes, Outcomes], info: dict[str, Any], centres: int) -> Found:
+    """The differences of one draw, for a router that knows so many typical queries."""
     coins, odds = outcomes
-    router, _ = fit(TrainingConfig(moves="direct", learner="regression"), coins, info)
+    router, _ = fit(
+        TrainingConfig(moves="direct", learner="regression", centres=centres), coins, info
+    )
     train, test = coins.select(coins.train), odds.select(~coins.train)
     unit = router.info.cost_unit_usd
     arena = Arena(train, test, "direct", unit, (Contender("router", (router,), "direct", 1),))
@@ -258,6 +260,9 @@ def main() -> None:
     parser.add_argument("--tree", type=Path, default=Path("studies/small_pool"))
     parser.add_argument("--seeds", type=int, default=3, help="draws of each world (3)")
     parser.add_argument("--only", nargs="+", choices=WORLDS, default=list(WORLDS), metavar="NAME")
+    parser.add_argument(
+        "--centres", type=int, default=TrainingConfig().centres, help="of the recipe (%(default)s)"
+    )
     options = parser.parse_args()
     print_header(f"worlds of imported outcomes on the questions of {options.tree}", "scikit-learn")
     study = load_outcomes(options.tree, "accuracy", "paper", "direct")
@@ -267,7 +272,7 @@ def main() -> None:
     for name in options.only:
         world = WORLDS[name]
         found = [
-            judged(drawn(study, world, seed), described(info, world.models))
+            judged(drawn(study, world, seed), described(info, world.models), options.centres)
             for seed in range(options.seeds)
         ]
         rows.append(

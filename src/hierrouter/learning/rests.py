@@ -52,9 +52,9 @@ class Left(NamedTuple):
             possible: N x A flags, of what the mask leaves of that.
             hops: L.
         """
-        pairs = (*allowed[:, :ACCEPT].shape[:-1], -1, 2)
-        might = np.asarray(allowed[:, :ACCEPT].reshape(pairs).any(axis=2))
-        may = np.asarray(possible[:, :ACCEPT].reshape(pairs).any(axis=2))
+        shape = len(allowed), -1, 2  # model by model, its two roles
+        might = np.asarray(allowed[:, :ACCEPT].reshape(shape).any(axis=2))
+        may = np.asarray(possible[:, :ACCEPT].reshape(shape).any(axis=2))
         return cls((may | ~might)[:, None], np.full(len(allowed), hops))
 
 

@@ -180,8 +180,6 @@ class Possible:
                 who[action] &= await self._prompting.off_loop(
                     play, play.calls.later, action, able, play.analyses, left
                 )
-        # Whose answer is in hand is asked by nobody: that limits nothing.
-        who[:, play.hand.models] = True
         return Left(who[None], np.array([terms.hops]))
 
     async def wished(

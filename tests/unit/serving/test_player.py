@@ -557,6 +557,27 @@ def test_decisions_heed_who_may_be_asked_later_and_how_often(
     assert differs > 2
 
 
+def test_another_choice_for_want_of_who_would_have_come_later_is_a_fallback(
+    make_pool, make_router, make_player, play_one, told
+) -> None:
+    """C is down: who would have analysed for it is not asked, and the answer says so."""
+    pool = make_pool(hops=2)
+    others = 0
+    for seed in range(60):
+        router = make_router(pool, seed=seed)
+        alive, _ = asyncio.run(play_one(make_player(pool, router)))
+        player = make_player(pool, router, [told(), told(), told()])
+        for _ in range(FAILURES):
+            player.members[2].breaker.fail()
+        route, _ = asyncio.run(play_one(player))
+        first, wanted = route.hops[0].decision, alive.hops[0].decision
+        same = (first.model, first.role) == (wanted.model, wanted.role)
+        assert first.fallback == (not same)
+        assert route.degraded or same
+        others += not same and wanted.model != "C"
+    assert others > 2
+
+
 def test_a_first_piece_is_timed_where_there_are_pieces_and_within_the_reply(
     make_pool, make_router, make_player, play_one, told
 ) -> None:
